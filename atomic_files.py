@@ -10,9 +10,9 @@ from pathlib import Path
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; what the body leaves there replaces `path`.
 
-    The rename is atomic only within one file system, so the temporary file lies in the same folder. The data are
-    on disk before the rename, and the folder's entry after it: a power cut leaves the old file or the new one.
-    A body that fails leaves the old file, and no temporary one.
+    The rename is atomic only within one file system, so the temporary file lies in the same folder. The data
+    are on disk before the rename, and the folder's entry after it: a power cut leaves the old file or the new
+    one. A body that fails leaves the old file, and no temporary one.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
