@@ -64,7 +64,7 @@ def random_generator(*key: object) -> np.random.Generator:
 def draw_palette(rng: np.random.Generator) -> list[Color]:
     """Eight colours of different hues and brightness: one colour cast over all of them is no palette."""
     hues = (rng.random() + np.array([0, 0.06, 0.12, 0.3, 0.45, 0.55, 0.62, 0.8]) + rng.normal(0, 0.03, 8)) % 1
-    saturations, values = rng.uniform(0.2, 0.65, 8), rng.permutation(np.linspace(0.3, 0.9, 8))
+    saturations, values = rng.uniform(0.15, 0.55, 8), rng.permutation(np.linspace(0.3, 0.9, 8))
     hsv = zip(hues, saturations, values, strict=True)
     return [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(*color)) for color in hsv]
 
@@ -236,7 +236,7 @@ def draw_scene(rng: np.random.Generator) -> Image.Image:
     """A faultless scene, RGB."""
     kind = list(SCENES)[rng.integers(len(SCENES))]
     shapes = SCENES[kind](rng, draw_palette(rng))
-    texture = fractal_texture(rng, contrast=rng.uniform(32, 44), roughness=rng.uniform(0.7, 0.9))
+    texture = fractal_texture(rng, contrast=rng.uniform(32, 44), roughness=rng.uniform(0.75, 1.0))
     return auto_exposure(ImageChops.overlay(shapes, Image.merge("RGB", [texture] * 3)))
 
 
@@ -258,9 +258,9 @@ def noise(image: Image.Image, strength: float, rng: np.random.Generator) -> Imag
 
 
 def compression(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """JPEG at half the size, as messengers send it, with quality 60 down to 1."""
+    """JPEG at half the size, as messengers send it, with quality 60 down to 3."""
     small, file = image.resize((WIDTH // 2, HEIGHT // 2), Image.Resampling.BOX), io.BytesIO()
-    small.save(file, "JPEG", quality=round(60 ** (1 - strength)))
+    small.save(file, "JPEG", quality=round(60 * 20**-strength))
     received = Image.open(file).resize(image.size, Image.Resampling.BICUBIC)
     return Image.blend(image, received, min(1, 8 * strength))  # from none at strength 0 to the whole at 1/8
 

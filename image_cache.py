@@ -1,0 +1,265 @@
+"""Image files -> resized uint8 pixels, decoded once and kept in a memory-mapped file.
+
+The cache is a folder with two files. `pixels.bin` holds the resized images one behind the other; `index.jsonl` says
+where, one line per image, appended only after the pixels are on disk. So an interrupted build continues where it
+stopped, a changed image (another size or modification time) is decoded again, and nothing stale is ever read.
+"""
+
+import collections
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import ExifTags, Image, ImageOps
+from tqdm import tqdm
+
+SHORT_SIDE = 384  # pixels; KonIQ's 1024x768 photographs become 512x384 (width x height)
+MAX_PIXELS = 89_478_485  # a larger image is an error: decoding it would take over 256 MiB
+MAX_ASPECT = 16  # long side over short side
+FLUSH_EVERY = 256  # images between two flushes to disk: what a power cut can cost
+NOMINAL_BYTES = 512 * SHORT_SIDE * 3
+
+
+def decode(path: Path) -> np.ndarray:
+    """Read an image and resize its shorter side to 384 pixels, aspect kept: uint8 [H, W, 3].
+
+    EXIF rotation is applied; transparency is laid over white; 16-bit grey is scaled to 8 bits; every other mode
+    (grey, palette, CMYK, YCbCr) goes through Pillow's ``convert("RGB")``. The resize is Pillow's antialiased bilinear.
+
+    Raises:
+        ValueError: names the file, where it is missing, truncated, not an image, or too large.
+    """
+    with readable(path) as image:
+        image = to_rgb(ImageOps.exif_transpose(image))
+        return np.asarray(image.resize(resized(*image.size), Image.Resampling.BILINEAR))
+
+
+def resized(width: int, height: int) -> tuple[int, int]:
+    """The (width, height) after the resize."""
+    scale = SHORT_SIDE / min(width, height)
+    return round(width * scale), round(height * scale)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) of ``decode(path)``, without decoding."""
+    with readable(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return resized(width, height) if turned else resized(width, height)[::-1]
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[Image.Image]:
+    """The opened image, within the limits of size; every way to fail is a ValueError that names the file."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
+                raise ValueError(f"{width}x{height} pixels, over {MAX_PIXELS:,} or longer than {MAX_ASPECT}:1")
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: unreadable image ({error}); replace the file or remove its row") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    elif image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+class DecodedImages(Sequence):
+    """No cache: ``images[i]`` decodes its file anew, uint8 [H, W, 3]."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return decode(self.paths[index])
+
+    def sizes(self) -> np.ndarray:
+        """[N, 2] height and width of each image after the resize, from the files' headers."""
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            return np.array(list(pool.map(size_of, self.paths))).reshape(-1, 2)
+
+    def in_memory(self) -> "StoredImages":
+        """All of them decoded, in one array of host memory."""
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            return stored_together(list(pool.map(decode, self.paths)))
+
+
+class StoredImages(Sequence):
+    """Views into one flat array of pixels: ``images[i]`` is uint8 [H, W, 3], without a copy."""
+
+    def __init__(self, pixels: np.ndarray, offsets: np.ndarray, sizes: np.ndarray):
+        self.pixels, self.offsets, self._sizes = pixels, offsets, sizes
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        offset, (height, width) = self.offsets[index], self._sizes[index]
+        return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+    def sizes(self) -> np.ndarray:
+        """[N, 2] height and width of each image."""
+        return self._sizes
+
+    def in_memory(self) -> "StoredImages":
+        """The same images, and no others, in one array of host memory."""
+        return stored_together(list(self))
+
+
+def stored_together(images: list[np.ndarray]) -> StoredImages:
+    lengths = np.array([image.size for image in images], np.int64)
+    pixels = np.concatenate([image.reshape(-1) for image in images])
+    return StoredImages(pixels, np.cumsum(lengths) - lengths, np.array([image.shape[:2] for image in images]))
+
+
+class ImageCache:
+    """The cache of one folder of images, at `cache_dir`/<key of the folder and the resize settings>.
+
+    Args:
+        root: the folder that `paths` lie in.
+        cache_dir: where caches are kept; made where it is missing.
+        log: takes one line of progress.
+    """
+
+    def __init__(self, root: Path, cache_dir: Path, log: Callable[[str], None] = print):
+        settings = [str(root.resolve()), SHORT_SIDE, "bilinear", PIL.__version__]
+        key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+        self.root, self.folder, self.log = root, Path(cache_dir) / key, log
+        self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.jsonl"
+
+    def open(self, paths: Sequence[Path]) -> StoredImages:
+        """The images at `paths`, decoded where the cache lacks them.
+
+        Raises:
+            ValueError: an image that cannot be read.
+            OSError: a folder that cannot be written, or too little disk; names both ways out.
+        """
+        wanted = [self.fingerprint(path) for path in paths]
+        entries = self.read_index()
+        if any(key not in entries for key in wanted):
+            with self.locked():
+                entries = self.read_index()
+                self.decode_missing([(k, p) for k, p in zip(wanted, paths, strict=True) if k not in entries])
+            entries = self.read_index()
+        table = np.array([entries[key] for key in wanted], np.int64).reshape(-1, 3)
+        return StoredImages(np.memmap(self.pixels, np.uint8, "r"), table[:, 0], table[:, 1:])
+
+    def fingerprint(self, path: Path) -> tuple[str, int, int]:
+        status = path.stat()
+        return str(path.relative_to(self.root)), status.st_size, status.st_mtime_ns
+
+    def read_index(self) -> dict[tuple[str, int, int], tuple[int, int, int]]:
+        """Fingerprint -> (offset, height, width), of the lines that are whole and whose pixels are there."""
+        if not (self.index.exists() and self.pixels.exists()):
+            return {}
+        available, entries = self.pixels.stat().st_size, {}
+        for line in self.index.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):  # the last line of an interrupted build
+                name, size, modified, offset, height, width = json.loads(line)
+                if offset + height * width * 3 <= available:
+                    entries[name, size, modified] = (offset, height, width)
+        return entries
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One builder at a time; the lock dies with its process."""
+        with self.explained():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = open(self.folder / "lock", "w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.log(f"Cache: another run is filling {self.folder}; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            ways = "move it with --cache_dir, or train without with --no_cache"
+            raise OSError(f"{self.folder}: cannot keep the image cache ({error.strerror}); {ways}") from error
+
+    def decode_missing(self, missing: list[tuple[tuple[str, int, int], Path]]) -> None:
+        needed, free = len(missing) * NOMINAL_BYTES, shutil.disk_usage(self.folder).free
+        if missing and needed > free:
+            raise OSError(
+                f"{self.folder}: the image cache needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+                "move it with --cache_dir, or train without with --no_cache"
+            )
+        with self.explained(), open(self.pixels, "ab") as pixels, open(self.index, "a+b") as index:
+            end_unfinished_line(index)
+            lines, offset = [], pixels.tell()
+            for i, (fingerprint, image) in enumerate(self.progress(missing), 1):
+                pixels.write(image)
+                lines.append(json.dumps([*fingerprint, offset, *image.shape[:2]]) + "\n")
+                offset += image.size
+                if i % FLUSH_EVERY == 0 or i == len(missing):
+                    flush_to_disk(pixels)
+                    index.write("".join(lines).encode())
+                    flush_to_disk(index)
+                    lines = []
+
+    def progress(self, missing: list) -> Iterator[tuple[tuple[str, int, int], np.ndarray]]:
+        """Decode in parallel, in order, with a bar on a terminal or ten plain lines in a log."""
+        start, every = time.monotonic(), max(1, len(missing) // 10)
+        bar = tqdm(total=len(missing), desc="Cache", unit="image", disable=not sys.stderr.isatty())
+        with bar:
+            for i, item in enumerate(decode_in_order(missing), 1):
+                yield item
+                bar.update()
+                if bar.disable and (i % every == 0 or i == len(missing)):
+                    rate = i / (time.monotonic() - start)
+                    left = (len(missing) - i) / rate
+                    self.log(f"Cache: {i}/{len(missing)} images, {rate:.0f} images/s, {left:.0f} s left")
+
+
+def decode_in_order(missing: list) -> Iterator[tuple]:
+    """Threads, since Pillow decodes and resizes outside the interpreter lock; a few images in flight at a time."""
+    waiting = collections.deque()
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        for fingerprint, path in missing:
+            waiting.append((fingerprint, pool.submit(decode, path)))
+            if len(waiting) > 8 * cpu_count():
+                done, image = waiting.popleft()
+                yield done, image.result()
+        for done, image in waiting:
+            yield done, image.result()
+
+
+def end_unfinished_line(file) -> None:
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+
+
+def flush_to_disk(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def cpu_count() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,236 @@
+"""The three ResNet50 HyperIQA variants: tensors in, quality scores out.
+
+    python3 models_resnet_improved.py          # parameter counts and shapes of the three variants, no network
+
+The image's own features decide the weights of the small network that scores it (hyper network, Su et al., "Blindly
+Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
+
+    score = target_net(projection(features); hyper_net(features))
+
+Axes: B patches, C channels, H rows, W columns.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, resnet50
+
+STAGE_CHANNELS = (256, 512, 1024, 2048)  # ResNet50 stages 1-4, at strides 4, 8, 16, 32
+GRID = 7  # every feature map is brought to GRID x GRID
+HYPER_CHANNELS = 512
+TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
+ATTENTION_DROPOUT = 0.5
+
+
+class Variant(NamedTuple):
+    """One row of the ablation; flags, log names, checkpoint names and tests all come from here."""
+
+    log_name: str
+    tag: str
+    use_multiscale: bool
+    use_attention: bool
+    parameters: int
+
+
+VARIANTS = (
+    Variant("exp1_baseline", "ss_noatt", False, False, 25_624_337),
+    Variant("exp2_multiscale", "ms_noatt", True, False, 28_124_177),
+    Variant("exp3_multiscale_attention", "ms_att", True, True, 28_649_749),
+)
+
+
+def find_variant(*, use_multiscale: bool, use_attention: bool) -> Variant:
+    """The table's row for a pair of flags; ValueError for attention without multi-scale."""
+    for variant in VARIANTS:
+        if (variant.use_multiscale, variant.use_attention) == (use_multiscale, use_attention):
+            return variant
+    raise ValueError("--use_attention weighs the four scales against each other: add --use_multiscale")
+
+
+class ImageQualityResNet(nn.Module):
+    """ResNet50 backbone, optional fusion of its four scales, hyper network and target network.
+
+    Args:
+        use_multiscale: fuse stages 1-4 instead of using stage 4 alone.
+        use_attention: weigh the four scales per image; needs ``use_multiscale``.
+        dropout_rate: dropout in the hyper network, 0 <= rate < 1.
+        weights: of the backbone: "imagenet", "none" or the path of a ResNet50 state dict.
+
+    Raises:
+        ValueError: attention without multi-scale, or weights of another shape.
+        FileNotFoundError: weights that cannot be had.
+    """
+
+    def __init__(self, *, use_multiscale=False, use_attention=False, dropout_rate=0.3, weights="imagenet"):
+        super().__init__()
+        self.variant = find_variant(use_multiscale=use_multiscale, use_attention=use_attention)
+        channels = sum(STAGE_CHANNELS) if use_multiscale else STAGE_CHANNELS[-1]
+        self.backbone = Backbone(weights)
+        self.fusion = MultiScaleFusion(use_attention=use_attention) if use_multiscale else None
+        self.hyper_net = HyperNet(channels, dropout_rate=dropout_rate)
+        self.projection = nn.Conv2d(channels, TARGET_WIDTHS[0], 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] normalised patches -> [B] scores on the MOS scale, fp32."""
+        scores, _ = self.score_with_attention(images)
+        return scores
+
+    def score_with_attention(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """[B, 3, H, W] -> scores [B], attention over stages 1-4 [B, 4] (None without attention)."""
+        stages = self.backbone(images)
+        features, attention = self.fusion(stages) if self.fusion else (stages[-1], None)
+        layers = self.hyper_net(features)
+        with torch.autocast(images.device.type, enabled=False):  # a bf16 score near 100 has steps of 0.5
+            # The average over the grid and a 1x1 convolution commute, and this order is 49 times cheaper.
+            inputs = self.projection(features.float().mean((2, 3), keepdim=True)).flatten(1)
+            scores = target_net(inputs, layers)
+        assert scores.shape == images.shape[:1]
+        return scores, attention
+
+
+class Backbone(nn.Module):
+    """ResNet50 without its classifier: [B, 3, H, W] -> four maps [B, 256 | 512 | 1024 | 2048, 7, 7]."""
+
+    def __init__(self, weights: str):
+        super().__init__()
+        network = resnet50(weights=None)
+        del network.fc
+        if weights != "none":
+            load_backbone_weights(network, weights)
+        self.stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+        self.stages = nn.ModuleList([network.layer1, network.layer2, network.layer3, network.layer4])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps, x = [], self.stem(images)
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(pool_to_grid(x))
+        return maps
+
+
+def pool_to_grid(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C, 7, 7]: adaptive average pooling, the identity where the map is 7x7.
+
+    Where 7 divides a square map the windows are equal, and plain pooling gives the same averages with a gradient that
+    is deterministic on CUDA.
+    """
+    height, width = x.shape[2:]
+    if height == width and height % GRID == 0:
+        return F.avg_pool2d(x, height // GRID) if height > GRID else x
+    return F.adaptive_avg_pool2d(x, GRID)
+
+
+class MultiScaleFusion(nn.Module):
+    """Four 7x7 maps -> their concatenation [B, 3840, 7, 7], optionally weighted per image."""
+
+    def __init__(self, *, use_attention: bool):
+        super().__init__()
+        self.adapters = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU())
+            for channels in STAGE_CHANNELS[:-1]
+        )
+        self.attention = ScaleAttention() if use_attention else None
+
+    def forward(self, stages: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        maps = [adapt(stage) for adapt, stage in zip(self.adapters, stages[:-1], strict=True)] + [stages[-1]]
+        if self.attention is None:
+            return torch.cat(maps, 1), None
+        weights = self.attention(stages[-1])
+        maps = [x * weight[:, None, None, None].to(x.dtype) for x, weight in zip(maps, weights.unbind(1), strict=True)]
+        return torch.cat(maps, 1), weights
+
+
+class ScaleAttention(nn.Module):
+    """Channel attention over the scales: stage 4 [B, 2048, 7, 7] -> weights [B, 4] that sum to 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(STAGE_CHANNELS[-1], 256), nn.ReLU(), nn.Dropout(ATTENTION_DROPOUT),
+            nn.Linear(256, len(STAGE_CHANNELS)),
+        )  # fmt: skip
+        for layer in (self.layers[0], self.layers[-1]):  # small weights: the attention starts near uniform
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, stage4: Tensor) -> Tensor:
+        return self.layers(stage4.mean((2, 3))).float().softmax(1)
+
+
+class HyperNet(nn.Module):
+    """Features [B, C, 7, 7] -> the target network's five (weight [B, out, in], bias [B, out]) pairs, fp32."""
+
+    def __init__(self, channels: int, *, dropout_rate: float):
+        super().__init__()
+        layers = list(zip(TARGET_WIDTHS[:-1], TARGET_WIDTHS[1:], strict=True))
+        self.reduce = nn.Sequential(nn.Conv2d(channels, HYPER_CHANNELS, 1), nn.ReLU(), nn.Dropout(dropout_rate))
+        self.weights = nn.ModuleList(nn.Conv2d(HYPER_CHANNELS, a * b // GRID**2, 1) for a, b in layers[:-1])
+        self.last_weight = nn.Linear(HYPER_CHANNELS, layers[-1][0])
+        self.biases = nn.ModuleList(nn.Linear(HYPER_CHANNELS, b) for _, b in layers)
+
+    def forward(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
+        h = self.reduce(features)  # [B, 512, 7, 7]
+        weights = [make(h).flatten(1).float() for make in self.weights]  # [B, in*out], in channel, row, column order
+        with torch.autocast(h.device.type, enabled=False):
+            g = h.float().mean((2, 3))  # [B, 512]
+            weights.append(self.last_weight(g))
+            biases = [make(g) for make in self.biases]
+        return [(w.unflatten(1, (b.shape[1], -1)), b) for w, b in zip(weights, biases, strict=True)]
+
+
+def target_net(inputs: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Score each patch by its own network: inputs [B, 112], weights [B, out, in], biases [B, out] -> [B]."""
+    x = inputs[:, :, None]  # [B, in, 1]
+    for weight, bias in layers[:-1]:
+        x = F.relu(torch.baddbmm(bias[:, :, None], weight, x))
+    weight, bias = layers[-1]
+    return torch.baddbmm(bias[:, :, None], weight, x).flatten()
+
+
+def load_backbone_weights(network: nn.Module, weights: str) -> None:
+    """Fill a ResNet50 without ``fc`` from "imagenet" or from a file; nothing is loaded in part."""
+    choices = "choose --weights imagenet, a path to a ResNet50 state dict, or none (a random start)"
+    name = weights
+    try:
+        if weights == "imagenet":
+            entry = ResNet50_Weights.IMAGENET1K_V1
+            name = f"{torch.hub.get_dir()}/checkpoints/{entry.url.rsplit('/', 1)[-1]}"
+            state = entry.get_state_dict(progress=True, check_hash=True)
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # a missing file, no network, a truncated download, a pickle that is not plain tensors
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FileNotFoundError(f"--weights {weights}: cannot load {name} ({reason}); {choices}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"--weights {weights}: {name} holds a {type(state).__name__}, not a state dict; {choices}")
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    expected = network.state_dict()
+    wrong = [key for key in expected if key not in state or getattr(state[key], "shape", None) != expected[key].shape]
+    wrong += [key for key in state if key not in expected]
+    if wrong:
+        first = ", ".join(map(str, wrong[:3]))
+        raise ValueError(f"--weights {weights}: not a ResNet50: {len(wrong)} entries differ, first {first}; {choices}")
+    network.load_state_dict(state)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    for variant in VARIANTS:
+        model = ImageQualityResNet(
+            use_multiscale=variant.use_multiscale, use_attention=variant.use_attention, weights="none"
+        ).eval()
+        count = sum(parameter.numel() for parameter in model.parameters())
+        assert count == variant.parameters
+        print(f"{variant.log_name}: {count:,} parameters ({count / 1e6:.2f}M)")
+        for batch in (2, 1):
+            with torch.inference_mode():
+                scores, attention = model.score_with_attention(torch.randn(batch, 3, 224, 224))
+            print(f"  batch of {batch}: scores {list(scores.shape)}")
+            for weights in attention if attention is not None else ():
+                print(f"    attention {[round(w, 4) for w in weights.tolist()]}, sum {weights.sum():.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Train and evaluate one variant of the ResNet50 HyperIQA ablation on KonIQ-10k.
+
+    # the third variant, the reported recipe
+    python3 train_resnet_improved.py --use_multiscale --use_attention --no_color_jitter --test_random_crop --save_model
+
+    # a minute on a CPU, with the demo images
+    python3 demo_dataset.py --output demo-data --images 60
+    python3 train_resnet_improved.py --data_path demo-data --weights none --epochs 1 --patch_size 64 \
+        --train_patch_num 4 --test_patch_num 2
+
+This file holds the flags and what happens to errors and signals; training.py holds the run.
+"""
+
+import argparse
+import math
+import signal
+import sys
+from collections.abc import Callable
+
+IMAGE_SHORT_SIDE = 384  # pixels, after the resize: the largest patch
+STRIDE = 32  # of ResNet50's last stage: the smallest patch
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse, with errors of one line."""
+
+    def error(self, message):
+        self.exit(2, f"error: {message}; see --help\n")
+
+
+def number(kind: type, low: float, high: float = math.inf, *, below: bool = False) -> Callable:
+    """An argparse type: a finite `kind` in [low, high], or in [low, high) with `below`."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high and not (below and value == high)):
+            bounds = f"at least {low}" if high == math.inf else f"{low} to {'below ' * below}{high}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {'an integer' if kind is int else 'a number'}, {bounds}")
+        return value
+
+    return parse
+
+
+def build_parser() -> argparse.ArgumentParser:
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    parser = OneLineParser(description=__doc__.splitlines()[0], formatter_class=formatter, allow_abbrev=False)
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--use_multiscale", action="store_true", help="fuse stages 1-4 instead of stage 4 alone")
+    model.add_argument("--use_attention", action="store_true", help="weigh the scales; needs --use_multiscale")
+    model.add_argument("--dropout_rate", type=number(float, 0, 1, below=True), default=0.3, help="of the hyper network")
+    model.add_argument("--weights", default="imagenet", metavar="imagenet|PATH|none",
+                       help="of the backbone: torchvision's ImageNet-1k V1, a ResNet50 state dict, or a random start")
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", choices=("koniq-10k",), default="koniq-10k", help="layout of the data folder")
+    data.add_argument("--data_path", default="./koniq-10k", metavar="DIR", help="labels and images")
+    data.add_argument("--patch_size", type=number(int, STRIDE, IMAGE_SHORT_SIDE), default=224, help="pixels")
+    data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
+    data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")
+    data.add_argument("--test_random_crop", action="store_true", help="test on fixed random crops instead of a grid")
+    data.add_argument("--no_color_jitter", action="store_true", help="leave the colours of training patches alone")
+    data.add_argument("--cache_dir", metavar="DIR", help="of the resized images; default: cache/ in the data folder")
+    data.add_argument("--no_cache", action="store_true", help="decode an image for each of its patches (slow)")
+    data.add_argument("--preload_images", action="store_true", help="hold the resized images in GPU or host memory")
+
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument("--epochs", type=number(int, 1), default=10)
+    recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step")
+    recipe.add_argument("--lr", type=number(float, 0), default=1e-4, help="AdamW learning rate, constant")
+    recipe.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="AdamW weight decay")
+    recipe.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42)
+    recipe.add_argument("--select_on", choices=("auto", "val", "test"), default="auto",
+                        help="set whose SRCC chooses the epoch; auto: val where the split has one")
+
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
+    machine.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
+                         help="of the arithmetic before the score path; auto: bf16 where the device has it natively")
+    machine.add_argument("--num_workers", type=number(int, -1), default=-1,
+                         help="processes that cut patches; -1: 0 on a CPU, 4 for a GPU")
+    machine.add_argument("--compile", action="store_true", help="use torch.compile")
+    machine.add_argument("--deterministic", action="store_true", help="the same bits on every CUDA run; slower")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--output_dir", metavar="DIR", help="results; default: logs/<name of the variant>")
+    output.add_argument("--checkpoint_dir", default="checkpoints", metavar="DIR")
+    output.add_argument("--checkpoint_suffix", default="", metavar="TEXT", help="put behind the names of checkpoints")
+    output.add_argument("--save_model", action="store_true", help="keep the weights of the chosen epoch")
+    output.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
+    output.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
+    output.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return parser  # fmt: skip
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The flags, checked as far as no file and no device has to be looked at."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.use_attention and not options.use_multiscale:
+        parser.error("--use_attention weighs the four scales against each other: add --use_multiscale")
+    if options.resume and options.overwrite:
+        parser.error("--resume continues a run and --overwrite replaces it: choose one")
+    if options.no_cache and options.cache_dir:
+        parser.error(f"--cache_dir {options.cache_dir} and --no_cache contradict each other: choose one")
+    return options
+
+
+class Stopped(BaseException):
+    """SIGTERM or Ctrl-C; the last whole epoch is on disk."""
+
+
+def stop_on_signals() -> None:
+    """The first signal ends the run in order, the second at once."""
+
+    def stop(number, _frame):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Stopped(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message; of a loader's worker, the last line of what it carried over."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if lines[0].startswith("Caught "):
+        return lines[-1].partition(": ")[2]
+    if "DataLoader worker" in lines[0] or "shared memory" in str(error):
+        return f"--num_workers: a process that cuts patches died ({lines[0]}); use fewer, or 0, or enlarge /dev/shm"
+    return lines[0]
+
+
+def main() -> int:
+    stop_on_signals()
+    options = parse_options()
+    try:
+        import training  # only now: a flag out of range is refused before torch is loaded
+        training.run(options)
+    except Stopped as stop:
+        number = stop.args[0]
+        print(f"Stopped by {signal.Signals(number).name}. The same command with --resume goes on after the last "
+              "whole epoch, if one was finished.", file=sys.stderr)  # fmt: skip
+        return 128 + number
+    except (OSError, ValueError, MemoryError, RuntimeError) as error:
+        if options.traceback:
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,530 @@
+"""One run: a model, its epochs, their evaluation, and the files that record them.
+
+The flags are described in train_resnet_improved.py, the files in README.md.
+"""
+
+import argparse
+import contextlib
+import csv
+import fcntl
+import io
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL
+import scipy
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor
+from tqdm import tqdm
+
+from atomic_files import write_atomically
+from checkpointing import load_last, remove_leftovers, save_checkpoint
+from data_loader import DATASETS, ImageSource, LabelledImages, PatchLoader, QualityData
+from image_cache import cpu_count
+from models_resnet_improved import ImageQualityResNet, Variant, find_variant
+from patches import EvaluationPlan, TrainingPlan
+from quality_metrics import plcc, srcc
+
+EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
+LOG_EVERY = 10  # seconds between two lines of progress in a log; a terminal's bar is ten times as lively
+# Where and how fast a run computes, not what: a resumed run may change these.
+FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_cache", "preload_images", "num_workers",
+                  "device", "resume", "overwrite", "traceback", "precision", "save_model")  # fmt: skip
+
+
+def say(line: str = "") -> None:
+    """Print a line; a reader that went away (`| head`) does not end a run of hours."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train the variant that the flags describe, and leave a finished run in its output folder."""
+    variant = find_variant(use_multiscale=options.use_multiscale, use_attention=options.use_attention)
+    files = RunFiles.of(options, variant)
+    with files.locked():
+        if files.result.exists() and options.resume:
+            return say(f"{files.output}: this run is finished; see {files.result}")
+        files.check_free(options)
+        device = choose_device(options.device)
+        precision = choose_precision(options.precision, device)
+        data = DATASETS[options.dataset](options.data_path)
+        config = describe(options, variant, data, device, precision)
+        announce(config, data)
+        saved = files.start(config, options)
+        select_on = choose_selection_set(options.select_on, data)
+        state = build_state(options, device, precision, saved)
+        loaders = build_loaders(options, data, device)
+        for epoch in range(len(state.history) + 1, options.epochs + 1):
+            train_and_record(epoch, state, loaders, data, files, options, select_on)
+        finish(state, files, config, select_on)
+
+
+# The files of a run
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run leaves what; the names are a contract (README.md, "What a run leaves")."""
+
+    output: Path
+    checkpoints: Path
+    name: str  # of the checkpoints, without best or last
+
+    @classmethod
+    def of(cls, options: argparse.Namespace, variant: Variant) -> "RunFiles":
+        output = Path(options.output_dir or f"logs/{variant.log_name}")
+        return cls(output, Path(options.checkpoint_dir), f"resnet_improved_{variant.tag}{options.checkpoint_suffix}")
+
+    config = property(lambda self: self.output / "config.json")
+    metrics = property(lambda self: self.output / "metrics.jsonl")
+    result = property(lambda self: self.output / "result.json")
+    best = property(lambda self: self.checkpoints / f"{self.name}_best.pth")
+    last = property(lambda self: self.checkpoints / f"{self.name}_last.pth")
+
+    def predictions(self, name: str) -> Path:
+        return self.output / f"predictions_{name}.csv"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other run writes these files; a lock dies with its process."""
+        with contextlib.ExitStack() as stack:
+            for folder, name in ((self.output, "run"), (self.checkpoints, self.name)):
+                stack.enter_context(hold_lock(folder, folder / f".{name}.lock"))
+                remove_leftovers(folder, "")
+            yield
+
+    def check_free(self, options: argparse.Namespace) -> None:
+        if self.config.exists() and not (options.resume or options.overwrite):
+            raise FileExistsError(f"--output_dir {self.output}: holds a run; add --resume, --overwrite, or name another")
+        if options.resume and not self.config.exists():
+            raise FileNotFoundError(f"--resume: {self.output} holds no run ({self.config.name} is missing)")
+
+    def start(self, config: dict, options: argparse.Namespace) -> dict | None:
+        """Write config.json for a new run; for a resumed one, check it and return its last checkpoint."""
+        if not options.resume:
+            for path in (self.result, self.metrics, self.predictions("val"), self.predictions("test")):
+                path.unlink(missing_ok=True)
+            write_json(self.config, config)
+            return None
+        before = json.loads(self.config.read_text(encoding="utf-8"))
+        refuse_differences(before, config)
+        config.update(before)
+        saved = load_last(self.last, warn=say)
+        if saved.get("run_id") != before["run_id"]:
+            raise ValueError(f"--resume: {self.last} belongs to another run than {self.config}")
+        write_lines(self.metrics, saved["history"])
+        say(f"Resuming after epoch {len(saved['history'])} from {self.last}")
+        return saved
+
+
+@contextlib.contextmanager
+def hold_lock(folder: Path, path: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(path, "a+")
+    except OSError as error:
+        raise OSError(f"{folder}: cannot be written ({error.strerror}); name another folder") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise OSError(f"{folder}: process {lock.read().strip()} is running here; wait, or name another") from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()} on {platform.node()}\n")
+        lock.flush()
+        yield
+
+
+def refuse_differences(before: dict, now: dict) -> None:
+    """A run is resumed with the settings it began with, or not at all."""
+    old, new = ({**c["flags"], "precision": c["precision"], "split": c["split"]["sha256"]} for c in (before, now))
+    keys = [key for key in old if key not in FREE_ON_RESUME or key == "precision"]
+    differing = [f"{key} {old[key]} -> {new.get(key)}" for key in keys if old[key] != new.get(key)]
+    if differing:
+        raise ValueError(f"--resume: the run was started with other settings: {'; '.join(differing)}")
+
+
+def write_json(path: Path, content: dict) -> None:
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    write_atomically(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+# The set-up of a run
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: not a device; choose auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; choose another or cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif hasattr(torch.cpu, "get_capabilities"):
+        native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if native else "fp32"
+
+
+def choose_selection_set(name: str, data: QualityData) -> str:
+    if len(data.sets["validation"]):
+        return "val" if name == "auto" else name
+    if name == "val":
+        raise ValueError(f"--select_on val: the split of {data.root} has no validation images; use --select_on test")
+    say("Warning: the split has no validation images, so the epoch is chosen on test: Selected Test is the peak.")
+    return "test"
+
+
+def describe(options, variant: Variant, data: QualityData, device: torch.device, precision: str) -> dict[str, Any]:
+    """config.json: what is needed to repeat the run."""
+    return {
+        "run_id": uuid.uuid4().hex,
+        "variant": variant.log_name,
+        "tag": variant.tag,
+        "parameters": variant.parameters,
+        "flags": vars(options),
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "commit": current_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{m.__name__: m.__version__ for m in (torch, torchvision, np, scipy)},
+            "pillow": PIL.__version__,
+        },
+        "device": device_name(device),
+        "precision": precision,
+        "split": {**data.sizes(), "sha256": data.sha256},
+        "dataset_note": data.note,
+    }
+
+
+def current_commit() -> str | None:
+    """The commit of this program, "-dirty" where files differ from it, None outside a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def announce(config: dict, data: QualityData) -> None:
+    sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes().items())
+    say(f"{config['variant']}: {config['parameters']:,} parameters, seed {config['flags']['seed']}")
+    say(f"Device: {config['device']}, {config['precision']}, torch {config['versions']['torch']}")
+    say(f"Data: {data.root}: {sizes} images, split SHA-256 {data.sha256[:12]}")
+    for line in [*([data.note] if data.note else []), *(f"Warning: {text}" for text in data.warnings)]:
+        say(line)
+
+
+class Loaders(NamedTuple):
+    training: PatchLoader
+    evaluation: dict[str, tuple[LabelledImages, PatchLoader]]  # "val" (where there is one) and "test"
+
+
+def build_loaders(options: argparse.Namespace, data: QualityData, device: torch.device) -> Loaders:
+    cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
+    source = ImageSource(data, cache_dir, options.preload_images, say)
+    workers = options.num_workers if options.num_workers >= 0 else 4 if device.type == "cuda" else 0
+    opened = {name: source.open(name) for name, images in data.sets.items() if len(images)}
+    shared = {"patch_size": options.patch_size, "device": device, "num_workers": workers,
+              "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip
+    training = TrainingPlan(
+        opened["training"].sizes(), data.sets["training"].mos, patches=options.train_patch_num,
+        patch_size=options.patch_size, batch_size=options.batch_size, seed=options.seed,
+    )  # fmt: skip
+    if not len(training):
+        count = len(data.sets["training"]) * options.train_patch_num
+        raise ValueError(f"--batch_size {options.batch_size}: more than the {count} training patches of an epoch")
+    if training.dropped:
+        say(f"Batches: {len(training)} an epoch; {training.dropped} random patches of each epoch fill no batch")
+    evaluation = {}
+    for short, name in (("val", "validation"), ("test", "test")):
+        if name in opened:
+            images = data.sets[name]
+            plan = EvaluationPlan(
+                opened[name].sizes(), images.mos, images.names, patches=options.test_patch_num,
+                patch_size=options.patch_size, batch_size=EVALUATION_BATCH[device.type], seed=options.seed,
+                random=options.test_random_crop,
+            )  # fmt: skip
+            evaluation[short] = images, PatchLoader(opened[name], plan, color_jitter=False, **shared)
+    return Loaders(PatchLoader(opened["training"], training, color_jitter=not options.no_color_jitter, **shared), evaluation)
+
+
+def fits_on_device(opened: dict, device: torch.device) -> bool:
+    """Whether the pixels take at most half of the GPU's free memory; says where they are held."""
+    needed = sum(images.pixels.nbytes for images in opened.values())
+    fits = device.type == "cuda" and 2 * needed <= torch.cuda.mem_get_info(device)[0]
+    say(f"Preloaded: {needed / 1e9:.2f} GB of pixels in {'GPU' if fits else 'host'} memory")
+    return fits
+
+
+@dataclass
+class TrainingState:
+    """What an epoch changes."""
+
+    model: ImageQualityResNet
+    optimizer: torch.optim.Optimizer
+    autocast: Callable[[], contextlib.AbstractContextManager]
+    score: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    history: list[dict] = field(default_factory=list)  # the lines of metrics.jsonl
+
+
+def build_state(options: argparse.Namespace, device: torch.device, precision: str, saved: dict | None) -> TrainingState:
+    torch.backends.cudnn.benchmark = not options.deterministic
+    if options.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(options.deterministic)
+    torch.manual_seed(mixed_seed(options.seed, 0))
+    model = ImageQualityResNet(
+        use_multiscale=options.use_multiscale, use_attention=options.use_attention, dropout_rate=options.dropout_rate,
+        weights="none" if saved else options.weights,
+    )  # fmt: skip
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
+    if saved:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+    return TrainingState(
+        model, optimizer,
+        autocast=lambda: torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+        score=torch.compile(model.score_with_attention) if options.compile else model.score_with_attention,
+        history=saved["history"] if saved else [],
+    )  # fmt: skip
+
+
+def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """One learning rate and decay for every parameter."""
+    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def mixed_seed(seed: int, epoch: int) -> int:
+    """A seed for dropout and initialisation that is a function of (seed, epoch), wherever a run was resumed."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
+
+
+# The epochs
+
+
+def train_and_record(epoch, state, loaders, data, files, options, select_on) -> None:
+    """One epoch: train, evaluate, print, and leave metrics, predictions and checkpoints on disk."""
+    start = time.monotonic()
+    torch.manual_seed(mixed_seed(options.seed, epoch))
+    loaders.training.plan.epoch = epoch
+    title = f"Epoch {epoch}/{options.epochs}"
+    row = {"epoch": epoch, "train_loss": train_epoch(state, loaders.training, data.sets["training"].names, title)}
+    scored, notes = {}, {}
+    for name, (images, loader) in loaders.evaluation.items():
+        scored[name] = evaluate(state, loader, len(images), f"{title} {name}")
+        row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
+    row["seconds"] = round(time.monotonic() - start, 3)
+    print_summary(title, row, notes)
+    improved = selected(state.history + [row], select_on) is row
+    state.history.append(row)
+    save_epoch(state, loaders, scored, files, save_best=options.save_model, improved=improved)
+
+
+def train_epoch(state: TrainingState, loader: PatchLoader, names: tuple[str, ...], title: str) -> float:
+    """One pass over the plan; returns the mean L1 loss. On a GPU only the reports wait for the device."""
+    state.model.train()
+    meter = LossMeter(loader, names, title)
+    for inputs, batch in watch(loader, title, note=lambda: f"loss {meter.mean():.4f}"):
+        with state.autocast():
+            scores, _ = state.score(inputs)
+        assert scores.shape == batch.mos.shape  # an L1 loss would broadcast silently
+        loss = F.l1_loss(scores, batch.mos)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        meter.add(loss.detach(), state.model.parameters())
+        if loader.device.type == "cpu":
+            meter.check()
+        state.optimizer.step()
+    return meter.mean()
+
+
+class LossMeter:
+    """The epoch's mean loss, and its first step that was not finite, on the device until they are read."""
+
+    def __init__(self, loader: PatchLoader, names: tuple[str, ...], title: str):
+        self.plan, self.names, self.title = loader.plan, names, title
+        self.steps = 0
+        self.total = torch.zeros((), device=loader.device)
+        self.bad = torch.zeros(2, dtype=torch.int64, device=loader.device)  # first bad step of loss and gradients
+
+    def add(self, loss: Tensor, parameters) -> None:
+        self.steps += 1
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        broken = ~torch.stack([loss, norm]).isfinite() & (self.bad == 0)
+        self.bad = torch.where(broken, self.steps, self.bad)
+        self.total += loss
+
+    def check(self) -> None:
+        for what, step in zip(("loss", "gradients"), self.bad.tolist(), strict=True):
+            if step:
+                batch = next(itertools.islice(self.plan, step - 1, None))
+                images = ", ".join(dict.fromkeys(self.names[i] for i in batch.image))
+                raise ValueError(f"{self.title}, step {step}: non-finite {what}; lower --lr, or look at the batch: {images}")
+
+    def mean(self) -> float:
+        self.check()
+        return self.total.item() / self.steps
+
+
+class Scored(NamedTuple):
+    """Per image: the mean of its patches' scores [N], and of their attention [N, 4] where there is any."""
+
+    scores: np.ndarray
+    attention: np.ndarray | None
+
+
+@torch.inference_mode()
+def evaluate(state: TrainingState, loader: PatchLoader, images: int, title: str) -> Scored:
+    """Score every image by the mean over its patches."""
+    state.model.eval()
+    outputs = []
+    for inputs, _ in watch(loader, title):
+        with state.autocast():
+            outputs.append(state.score(inputs))
+    scores, attention = zip(*outputs, strict=True)
+    weights = mean_per_image(torch.cat(attention), images) if attention[0] is not None else None
+    return Scored(mean_per_image(torch.cat(scores), images), weights)
+
+
+def mean_per_image(values: Tensor, images: int) -> np.ndarray:
+    """[N * patches, ...] in the order of the images -> [N, ...]."""
+    return values.double().unflatten(0, (images, -1)).mean(1).cpu().numpy()
+
+
+def correlate(scores: np.ndarray, mos: np.ndarray) -> tuple[float | None, float | None, str]:
+    """SRCC and PLCC, or None twice and the reason."""
+    try:
+        return srcc(scores, mos), plcc(scores, mos), ""
+    except ValueError as error:
+        return None, None, str(error)
+
+
+def selected(history: list[dict], select_on: str) -> dict | None:
+    """The first epoch with the highest SRCC on the selection set, None where no epoch has one."""
+    rows = [row for row in history if row[f"{select_on}_srcc"] is not None]
+    return max(rows, key=lambda row: row[f"{select_on}_srcc"], default=None)
+
+
+def watch(loader: PatchLoader, title: str, note: Callable[[], str] | None = None) -> Iterator:
+    """Iterate with a progress bar on a terminal, or with a plain line now and then in a log."""
+    start = shown = time.monotonic()
+    with tqdm(loader, desc=title, unit="batch", leave=False, disable=not sys.stderr.isatty()) as bar:
+        for step, item in enumerate(bar, 1):
+            yield item
+            now = time.monotonic()
+            if now - shown > (LOG_EVERY if bar.disable else LOG_EVERY / 10):
+                shown, text = now, note() if note else ""
+                bar.set_postfix_str(text)
+                if bar.disable:
+                    left = (now - start) / step * (len(loader) - step)
+                    say(f"  {title}: {step}/{len(loader)} batches, {left:.0f} s left {text}".rstrip())
+
+
+# What a run leaves
+
+
+def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
+    """The lines that people grep; four decimals."""
+    say(f"{title} Summary:")
+    say(f"  Train Loss: {row['train_loss']:.4f}")
+    for name, note in notes.items():
+        for metric in ("srcc", "plcc"):
+            value = row[f"{name}_{metric}"]
+            say(f"  {name.title()} {metric.upper()}: " + (f"undefined ({note})" if value is None else f"{value:.4f}"))
+    say(f"  Time: {row['seconds']:.1f}s")
+    for name, note in notes.items():
+        if note:
+            say(f"Warning: {title} has no {name} SRCC and cannot be chosen: {note}")
+
+
+def save_epoch(state, loaders: Loaders, scored: dict[str, Scored], files: RunFiles, *, save_best, improved) -> None:
+    """Predictions and weights of the best epoch so far, the line of metrics, then all that a resume needs."""
+    model, row = state.model.state_dict(), state.history[-1]
+    config = json.loads(files.config.read_text(encoding="utf-8"))
+    if improved:
+        for name, (images, _) in loaders.evaluation.items():
+            write_atomically(files.predictions(name), predictions_csv(images, scored[name]))
+        if save_best:
+            save_checkpoint(files.best, {"model": model, "epoch": row["epoch"], "config": config})
+    with open(files.metrics, "a", encoding="utf-8") as metrics:
+        metrics.write(json.dumps(row, allow_nan=False) + "\n")
+    save_checkpoint(files.last, {
+        "model": model, "optimizer": state.optimizer.state_dict(), "history": state.history,
+        "run_id": config["run_id"], "config": config,
+    }, keep_previous=True)  # fmt: skip
+
+
+def predictions_csv(images: LabelledImages, scored: Scored) -> str:
+    """image_name, mos, score and the four attention weights where there are any; numbers in full."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    stages = [] if scored.attention is None else [f"attention_stage{i + 1}" for i in range(scored.attention.shape[1])]
+    attention = itertools.repeat(()) if scored.attention is None else scored.attention.tolist()
+    writer.writerow(["image_name", "mos", "score", *stages])
+    rows = zip(images.names, images.mos.tolist(), scored.scores.tolist(), attention, strict=False)
+    writer.writerows([name, mos, score, *weights] for name, mos, score, weights in rows)
+    return text.getvalue()
+
+
+def finish(state: TrainingState, files: RunFiles, config: dict, select_on: str) -> None:
+    """Print the run's numbers and write result.json, last."""
+    chosen = selected(state.history, select_on)
+    if chosen is None:
+        raise ValueError(f"{files.output}: no epoch has a defined {select_on} SRCC; no result. See the warnings above")
+    best = {metric: max(row[metric] for row in state.history if row[metric] is not None)
+            for metric in ("test_srcc", "test_plcc")}  # fmt: skip
+    say()
+    say(f"Best Test SRCC: {best['test_srcc']:.4f}")
+    say(f"Best Test PLCC: {best['test_plcc']:.4f}")
+    say(f"Selected epoch: {chosen['epoch']} (best {select_on.title()} SRCC {chosen[f'{select_on}_srcc']:.4f})")
+    say(f"Selected Test SRCC: {chosen['test_srcc']:.4f}")
+    say(f"Selected Test PLCC: {chosen['test_plcc']:.4f}")
+    write_json(files.result, {
+        **{key: config[key] for key in ("variant", "tag", "parameters")},
+        "seed": config["flags"]["seed"],
+        "epochs": len(state.history),
+        "select_on": select_on,
+        "selected_epoch": chosen["epoch"],
+        **{f"selected_{name}": chosen.get(name) for name in ("val_srcc", "val_plcc", "test_srcc", "test_plcc")},
+        **{f"best_{name}": value for name, value in best.items()},
+        "seconds": round(sum(row["seconds"] for row in state.history), 3),
+    })  # fmt: skip
