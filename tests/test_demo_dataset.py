@@ -1,0 +1,250 @@
+"""The demo data set: KonIQ's layout, images that are a function of (seed, name, MOS), and refusals of one line."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import demo_dataset
+
+PROGRAM = Path(demo_dataset.__file__)
+CSV_NAME = "koniq10k_distributions_sets.csv"
+HEADER = "image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,set"
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(PROGRAM), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with open(folder / CSV_NAME, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def official_row(name: str, mos: float, set_name: str) -> str:
+    return f"{name},0.0,0.1,0.3,0.5,0.1,100,{mos},0.55,{set_name}"
+
+
+def write_metadata(path: Path, *rows: str, header: str = HEADER) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "set"
+    result = run("--output", folder, "--images", 12, "--workers", 2)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_the_folder_is_koniqs(demo):
+    rows = table(demo)
+    assert (demo / CSV_NAME).read_text().splitlines()[0] == HEADER
+    assert {row["set"] for row in rows} == {"training", "validation", "test"}
+    assert sorted(row["image_name"] for row in rows) == sorted(os.listdir(demo / "1024x768"))
+    for row in rows:
+        assert row["image_name"].removesuffix(".jpg").isdigit()
+        with Image.open(demo / "1024x768" / row["image_name"]) as image:
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (1024, 768))
+
+
+def test_the_labels_follow_the_official_conventions(demo):
+    for row in table(demo):
+        raters, fractions = int(row["c_total"]), np.array([float(row[f"c{rating}"]) for rating in range(1, 6)])
+        mean = fractions @ np.arange(1, 6)
+        deviation = np.sqrt(fractions @ (np.arange(1, 6) - mean) ** 2 * raters / (raters - 1))
+        assert fractions.sum() == pytest.approx(1, abs=1e-9)
+        assert float(row["MOS"]) == pytest.approx(25 * (mean - 1), abs=1e-6)
+        assert float(row["SD"]) == pytest.approx(deviation, abs=1e-6)
+
+
+def test_the_marker_says_that_these_are_no_photographs(demo):
+    first_line = (demo / "DEMO_DATASET.txt").read_text().splitlines()[0]
+    assert "not KonIQ-10k's photographs" in first_line
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(demo, tmp_path):
+    assert run("--output", tmp_path / "one", "--images", 12, "--workers", 1).returncode == 0
+    assert contents(tmp_path / "one") == contents(demo)
+
+
+def test_another_seed_gives_other_images():
+    assert demo_dataset.demo_image(1, "1.jpg", 50.0) != demo_dataset.demo_image(2, "1.jpg", 50.0)
+
+
+@pytest.mark.parametrize("images", [6, 10, 60, 300, 10073])
+def test_every_set_has_a_usable_size(images):
+    rows = demo_dataset.invented_rows(images, seed=1)
+    counts = {name: sum(row.set_name == name for row in rows) for name in ("training", "validation", "test")}
+    assert sum(counts.values()) == images == len({row.name for row in rows})
+    assert min(counts.values()) >= min(20, images // 4) and counts["training"] == max(counts.values())
+    if images >= 300:
+        assert counts == {
+            "training": images - round(images * 0.1) - round(images * 0.2),
+            "validation": round(images * 0.1),
+            "test": round(images * 0.2),
+        }
+
+
+@pytest.mark.parametrize("kind", demo_dataset.FAULTS)
+def test_a_stronger_fault_changes_the_scene_more(kind):
+    scene = demo_dataset.draw_scene(demo_dataset.random_generator("a scene"))
+    faulty = [demo_dataset.FAULTS[kind](scene, strength, np.random.default_rng(0)) for strength in (0, 0.2, 0.5, 1)]
+    errors = [np.square(np.asarray(image, float) - np.asarray(scene, float)).mean() for image in faulty]
+    assert errors == sorted(errors) and errors[0] < 1 and errors[1] > 1
+
+
+def test_one_scene_gets_worse_as_its_mos_falls():
+    best, *others = (decoded(demo_dataset.demo_image(1, "1.jpg", mos)) for mos in (90.0, 70.0, 40.0, 10.0))
+    errors = [np.square(other - best).mean() for other in others]
+    assert errors == sorted(errors) and errors[0] > 1
+
+
+def decoded(jpeg: bytes) -> np.ndarray:
+    import io
+
+    return np.asarray(Image.open(io.BytesIO(jpeg)), float)
+
+
+def test_metadata_keeps_names_mos_and_split(tmp_path):
+    lines = [official_row(f"{1000 + n}.jpg", 10 + n, ("training", "validation", "test")[n % 3]) for n in range(6)]
+    metadata = write_metadata(tmp_path / "official.csv", *lines)
+    result = run("--output", tmp_path / "demo", "--metadata", metadata)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "demo" / CSV_NAME).read_text() == metadata.read_text()
+    assert len(os.listdir(tmp_path / "demo" / "1024x768")) == 6
+    first = (tmp_path / "demo" / "1024x768" / "1000.jpg").read_bytes()
+    assert first == demo_dataset.demo_image(42, "1000.jpg", 10.0)
+
+
+def test_a_part_of_the_metadata_keeps_the_sets_in_proportion(tmp_path):
+    sets = ["training"] * 70 + ["validation"] * 10 + ["test"] * 20
+    lines = [official_row(f"{n}.jpg", 50, name) for n, name in enumerate(sets)]
+    header, rows = demo_dataset.chosen_rows(20, str(write_metadata(tmp_path / "official.csv", *lines)), seed=1)
+    assert header == HEADER
+    assert [row.set_name for row in rows] == ["training"] * 14 + ["validation"] * 2 + ["test"] * 4
+    assert [row.name for row in rows[:3]] == ["0.jpg", "5.jpg", "10.jpg"]
+    assert all(row.line in lines for row in rows)
+
+
+def test_the_official_csv_is_read_whole():
+    official = PROGRAM.parent.parent / "shared" / "koniq" / CSV_NAME
+    if not official.is_file():
+        pytest.skip(f"{official} is not there")
+    header, rows = demo_dataset.chosen_rows(None, str(official), seed=1)
+    assert "\n".join([header, *(row.line for row in rows)]) + "\n" == official.read_text()
+    assert demo_dataset.sizes_line(rows) == "7058 training, 1000 validation, 2015 test"
+
+
+def test_an_interrupted_build_is_completed(tmp_path):
+    program = subprocess.Popen(
+        [sys.executable, str(PROGRAM), "--output", str(tmp_path / "demo"), "--images", "5000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    images = tmp_path / "demo" / "1024x768"
+    wait_for(lambda: images.is_dir() and any(images.glob("*.jpg")))
+    program.send_signal(signal.SIGINT)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 130 and len(errors.splitlines()) == 1
+    for path in images.glob("*.jpg"):
+        Image.open(path).load()
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_missing_and_empty_images_are_made_again_and_the_others_left(demo):
+    before = contents(demo)
+    first, second, third = sorted((demo / "1024x768").iterdir())[:3]
+    first.unlink()
+    second.write_bytes(b"")
+    kept = third.stat().st_mtime_ns
+    result = run("--output", demo, "--images", 12)
+    assert result.returncode == 0 and "10 of 12 images are there" in result.stdout
+    assert contents(demo) == before and third.stat().st_mtime_ns == kept
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    assert_refused(run("--output", tmp_path, "--images", 6), "--output", "not empty")
+    assert os.listdir(tmp_path) == ["mine.txt"]
+
+
+@pytest.mark.parametrize("arguments", [("--images", 13), ("--images", 12, "--seed", 1)])
+def test_a_demo_with_other_arguments_is_refused(demo, arguments):
+    before = contents(demo)
+    assert_refused(run("--output", demo, *arguments), "--output", "other arguments")
+    assert contents(demo) == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["../1.jpg,0,0,0,1,0,100,50,0.5,test"], ("line 2", "'../1.jpg'")),
+        (["/1.jpg,0,0,0,1,0,100,50,0.5,test"], ("line 2", "'/1.jpg'")),
+        ([official_row("1.jpg", 50, "test"), official_row("2.jpg", float("nan"), "test")], ("line 3", "'nan'")),
+        ([official_row("1.jpg", 101, "test")], ("line 2", "'101'")),
+        ([official_row("1.jpg", 50, "train")], ("line 2", "'train'")),
+        ([official_row("1.jpg", 50, "test")] * 2, ("'1.jpg'", "twice")),
+        ([], ("no rows",)),
+    ],
+)
+def test_bad_metadata_is_named(tmp_path, rows, words):
+    metadata = write_metadata(tmp_path / "bad.csv", *rows)
+    assert_refused(run("--output", tmp_path / "demo", "--metadata", metadata), "--metadata", "bad.csv", *words)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_metadata_without_a_column_is_named(tmp_path):
+    metadata = write_metadata(tmp_path / "bad.csv", "1.jpg,50", header="image_name,MOS")
+    assert_refused(run("--output", tmp_path / "demo", "--metadata", metadata), "bad.csv", "no column set")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ("--images", "--metadata")),
+        (("--images", 3), ("--images 3", "6 or more")),
+        (("--images", "many"), ("--images", "many")),
+        (("--images", 6, "--workers", 0), ("--workers 0",)),
+        (("--metadata", "nowhere.csv"), ("--metadata nowhere.csv",)),
+    ],
+)
+def test_wrong_arguments_are_named(tmp_path, arguments, words):
+    assert_refused(run("--output", tmp_path / "demo", *arguments), *words)
+
+
+def test_more_images_than_rows_are_refused(tmp_path):
+    metadata = write_metadata(tmp_path / "small.csv", official_row("1.jpg", 50, "test"))
+    assert_refused(run("--output", tmp_path / "demo", "--metadata", metadata, "--images", 7), "--images 7", "1 row")
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert_refused(run("--output", tmp_path / "file", "--images", 6), "--output", "is a file")
+
+
+def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: "), result.stderr
+    for word in words:
+        assert word in result.stderr
