@@ -548,7 +548,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, csv.Error) as error:
         return fail(str(error))
     except OSError as error:
-        return fail(f"--output {arguments.output}: {error}; an image takes about 0.3 MB")
+        return fail(f"--output {arguments.output}: {error}; an image takes about 0.2 MB")
     except BrokenProcessPool:
         return fail(
             f"--workers {arguments.workers}: a worker was killed; the same command with fewer goes on from here"

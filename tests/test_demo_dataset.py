@@ -1,6 +1,7 @@
 """The demo data set: KonIQ's layout, images that are a function of (seed, name, MOS), and refusals of one line."""
 
 import csv
+import io
 import os
 import signal
 import subprocess
@@ -114,8 +115,6 @@ def test_one_scene_gets_worse_as_its_mos_falls():
 
 
 def decoded(jpeg: bytes) -> np.ndarray:
-    import io
-
     return np.asarray(Image.open(io.BytesIO(jpeg)), float)
 
 
