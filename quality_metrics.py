@@ -81,6 +81,8 @@ def logistic_map(scores: ArrayLike, mos: ArrayLike) -> np.ndarray:
     after it are labelled as mapped. A fit that does not converge is a ValueError, never a number.
     """
     scores, mos = checked_pair(scores, mos)
+    if len(mos) < 5:
+        raise ValueError(f"a four-parameter fit needs at least 5 images, got {len(mos)}")
     start = [mos.max(), mos.min(), scores.mean(), scores.std() / 4]
     try:
         with warnings.catch_warnings():
@@ -263,7 +265,8 @@ def steiger(r_jk: float, r_jh: float, r_kh: float, images: int) -> tuple[float, 
     square = ((r_jk + r_jh) / 2) ** 2
     c = (r_kh * (1 - 2 * square) - square * (1 - 2 * square - r_kh**2) / 2) / (1 - square) ** 2
     spread = 2 - 2 * min(c, 1 - 1e-15)  # rounding can lift c to 1 where two models nearly agree
-    z = (math.atanh(r_jk) - math.atanh(r_jh)) * math.sqrt(max(images - 3, 0) / spread)
+    fisher = [math.atanh(min(max(r, -1 + 1e-15), 1 - 1e-15)) for r in (r_jk, r_jh)]
+    z = (fisher[0] - fisher[1]) * math.sqrt(max(images - 3, 0) / spread)
     return z, float(2 * stats.norm.sf(abs(z)))
 
 
