@@ -1,4 +1,4 @@
-"""Run folders on disk -> checked runs: what was trained, what it predicted, and whether runs may be compared."""
+"""Run folders on disk -> checked runs, and whether they may be compared."""
 
 import csv
 import json
@@ -18,11 +18,14 @@ VARIANTS = {
 }
 STAGES = [f"attention_stage{stage}" for stage in (1, 2, 3, 4)]
 
-# Flags that make the variant, name the seed, or say where a run's files lie and how fast it reads them.
+# Flags in which runs may differ: they make the variant, name the seed, say where files lie or how fast to go, or
+# are compared by what they came to (precision and select_on have the value "auto").
 FREE_FLAGS = {
     "use_multiscale", "use_attention", "seed",
-    "data_path", "output_dir", "checkpoint_dir", "save_model", "resume", "overwrite",
-    "device", "num_workers", "preload_images", "cache_dir", "image_cache",
+    "data_path", "output_dir", "checkpoint_dir", "checkpoint_suffix", "cache_dir", "save_model", "resume",
+    "overwrite", "traceback",
+    "device", "num_workers", "preload_images", "no_cache", "compile", "deterministic",
+    "precision", "select_on",
 }
 
 
@@ -57,7 +60,8 @@ def read_runs(log_folder: Path) -> tuple[list[Run], list[str]]:
             f"{log_folder}: no finished run (no {next(iter(VARIANTS))}/result.json or the like); "
             "train the variants first, with run_resnet_ablation.sh or train_resnet_improved.py"
         )
-    runs = sorted((_read_run(*pair) for pair in finished), key=lambda run: (list(VARIANTS).index(run.variant), run.seed))
+    order = list(VARIANTS)
+    runs = sorted((_read_run(*pair) for pair in finished), key=lambda run: (order.index(run.variant), run.seed))
     for first, second in zip(runs, runs[1:], strict=False):
         if (first.variant, first.seed) == (second.variant, second.seed):
             raise ValueError(f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; "
@@ -129,7 +133,7 @@ def _read_predictions(path: Path) -> tuple[list[str], np.ndarray, np.ndarray, np
     try:
         mos, scores = (np.array([float(row[column]) for row in rows]) for column in ("mos", "score"))
         checked_pair(scores, mos)
-        attention = np.array([[float(row[stage]) for stage in STAGES] for row in rows]) if STAGES[0] in columns else None
+        attention = np.array([[float(row[s]) for s in STAGES] for row in rows]) if STAGES[0] in columns else None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     return names, mos, scores, attention
@@ -144,6 +148,7 @@ def mismatches(runs: list[Run]) -> list[str]:
         **{f"--{flag}": [run.config["flags"].get(flag) for run in runs] for flag in _compared_flags(runs)},
         "code (commit)": [run.config.get("commit") for run in runs],
         "precision": [run.config.get("precision") for run in runs],
+        "epoch chosen on": [run.result.get("select_on") for run in runs],
         "split": [_split(run) for run in runs],
         "data set": [run.config.get("dataset_note") or "as given by --dataset" for run in runs],
     }
@@ -187,11 +192,7 @@ def _seed_mismatches(runs: list[Run]) -> list[str]:
 def _image_mismatches(runs: list[Run]) -> list[str]:
     first = runs[0]
     others = [run.name for run in runs if run.names != first.names]
-    found = [f"test images: those of {', '.join(others)} are not those of {first.name}"] if others else []
-    return found + [
-        f"MOS: {run.name} and {first.name} give different values for the same test image" for run in runs
-        if not others and not np.allclose(run.mos, first.mos, rtol=0, atol=1e-6)
-    ]
+    return [f"test images: those of {', '.join(others)} are not those of {first.name}"] if others else []
 
 
 def _result_mismatches(runs: list[Run]) -> list[str]:
@@ -222,12 +223,17 @@ def _plain(value: object) -> str:
 
 
 def on_common_images(runs: list[Run]) -> list[Run]:
-    """The runs, cut down to the test images that all of them scored."""
+    """The runs, cut down to the test images that all of them scored, which must have one MOS each."""
     common = set.intersection(*(set(run.names) for run in runs))
     if len(common) < 2:
         raise ValueError(f"{runs[0].folder.parent}: the runs have {len(common)} test images in common, and 2 is the "
                          "least that can be compared; repeat them with one split")
-    return [run if len(common) == len(run.names) else _cut(run, common) for run in runs]
+    runs = [run if len(common) == len(run.names) else _cut(run, common) for run in runs]
+    for run in runs:
+        if not np.allclose(run.mos, runs[0].mos, rtol=0, atol=1e-6):
+            raise ValueError(f"{run.folder / 'predictions_test.csv'}: its MOS are not those of {runs[0].name} for the "
+                             "same images; repeat the runs with one label file")
+    return runs
 
 
 def _cut(run: Run, common: set[str]) -> Run:

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Turn the finished runs of an ablation into a verdict, tables, figures and LaTeX.
+
+    python3 report_ablation.py logs/resnet_ablation_20250101_120000
+
+writes report.md, report.tex, report.json and figures/ into that folder, and prints the verdict and a short
+table. It trains nothing, needs no GPU and may be run at any time; missing variants are named.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import report_markdown
+import report_words as words
+from atomic_files import write_atomically
+from quality_metrics import DRAWS
+from report_numbers import analyse
+from report_runs import mismatches, on_common_images, read_runs
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("log_folder", type=Path, metavar="LOGDIR", help="folder that holds exp1_baseline/ and so on")
+    parser.add_argument("--allow_mismatch", action="store_true",
+                        help="compare runs whose split, flags, code or seeds differ, and say so in the report")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="bootstrap draws, at least 100 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dict:
+    """Read the runs, write the report beside them, and return its numbers."""
+    from report_figures import write_figures  # matplotlib is slow to load: errors come first
+
+    runs, unfinished = read_runs(log_folder)
+    found = mismatches(runs)
+    if found and not allow_mismatch:
+        raise ValueError(f"{log_folder}: the runs differ in more than their variant, so they are not compared. "
+                         f"{'. '.join(found)}. Repeat the runs that stand out, or pass --allow_mismatch")
+    runs = on_common_images(runs)
+    numbers = analyse(runs, unfinished, found, draws, seed)
+    numbers["figures"] = write_figures(runs, numbers, log_folder / "figures")
+    write_report(log_folder, numbers)
+    return numbers
+
+
+def write_report(log_folder: Path, numbers: dict) -> None:
+    import report_latex
+
+    numbers["verdict"] = words.verdict(numbers)
+    write_atomically(log_folder / "report.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    write_atomically(log_folder / "report.tex", report_latex.page(numbers))
+    write_atomically(log_folder / "report.md", report_markdown.page(numbers))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    flags = parse_arguments(arguments)
+    try:
+        if flags.draws < 100 or flags.seed < 0:
+            raise ValueError(f"--draws {flags.draws} --seed {flags.seed}: at least 100 draws, and a seed of 0 or more")
+        numbers = report(flags.log_folder, flags.allow_mismatch, flags.draws, flags.seed)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(*(f"Note: {warning}" for warning in words.warnings(numbers)), sep="\n", end="\n\n")
+    print(f"Report: {flags.log_folder / 'report.md'} (also report.tex, report.json, figures/)\n")
+    print(" ".join(numbers["verdict"]), end="\n\n")
+    print(report_markdown.short_table(numbers))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
