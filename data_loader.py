@@ -10,7 +10,6 @@ import csv
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import signal
 import sys
@@ -318,11 +317,17 @@ class ImageSource:
     preload: bool
     log: Callable[[str], None] = print
 
-    def open(self, name: str) -> StoredImages | DecodedImages:
-        paths = self.data.sets[name].paths
-        cache = self.cache_dir and ImageCache(self.data.root, self.cache_dir, self.log)
-        images = cache.open(paths) if cache else DecodedImages(paths)
-        return images.in_memory() if self.preload else images
+    def open(self) -> dict[str, StoredImages | DecodedImages]:
+        """The images of every set that has some."""
+        paths = [path for images in self.data.sets.values() for path in images.paths]
+        images = DecodedImages(paths)
+        if self.cache_dir is not None:
+            images = ImageCache(self.data.root, self.cache_dir, self.log).open(paths)
+        if self.preload:
+            images = images.in_memory()
+        ends = np.cumsum([len(images) for images in self.data.sets.values()])
+        parts = zip(self.data.sets, [0, *ends[:-1]], ends, strict=True)
+        return {name: images.part(start, end) for name, start, end in parts if end > start}
 
 
 class PatchLoader:
@@ -336,9 +341,7 @@ class PatchLoader:
         on_device: hold the images (which must be `StoredImages`) in the device's memory.
     """
 
-    def __init__(
-        self, images, plan, *, patch_size: int, color_jitter: bool, device: torch.device, num_workers: int, on_device=False
-    ):
+    def __init__(self, images, plan, *, patch_size: int, color_jitter: bool, device, num_workers: int, on_device=False):
         self.plan, self.device = plan, device
         self.transform = PatchTransform(color_jitter=color_jitter).to(device)
         self.device_images = DeviceImages(images, patch_size, device) if on_device else None
@@ -349,8 +352,9 @@ class PatchLoader:
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else the loader draws from the one that dropout uses
             worker_init_fn=leave_signals_to_parent,
-            multiprocessing_context="fork" if num_workers and "fork" in multiprocessing.get_all_start_methods() else None,
+            multiprocessing_context="fork" if num_workers else None,  # a fresh interpreter would copy the pixels
         )  # fmt: skip
 
     def __len__(self) -> int:

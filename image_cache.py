@@ -27,6 +27,7 @@ SHORT_SIDE = 384  # pixels; KonIQ's 1024x768 photographs become 512x384 (width x
 MAX_PIXELS = 89_478_485  # a larger image is an error: decoding it would take over 256 MiB
 MAX_ASPECT = 16  # long side over short side
 FLUSH_EVERY = 256  # images between two flushes to disk: what a power cut can cost
+LOG_EVERY = 10  # seconds between two lines of progress in a log
 NOMINAL_BYTES = 512 * SHORT_SIDE * 3
 
 
@@ -92,6 +93,9 @@ class DecodedImages(Sequence):
     def __getitem__(self, index: int) -> np.ndarray:
         return decode(self.paths[index])
 
+    def part(self, start: int, end: int) -> "DecodedImages":
+        return DecodedImages(self.paths[start:end])
+
     def sizes(self) -> np.ndarray:
         """[N, 2] height and width of each image after the resize, from the files' headers."""
         with ThreadPoolExecutor(cpu_count()) as pool:
@@ -115,6 +119,9 @@ class StoredImages(Sequence):
     def __getitem__(self, index: int) -> np.ndarray:
         offset, (height, width) = self.offsets[index], self._sizes[index]
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+    def part(self, start: int, end: int) -> "StoredImages":
+        return StoredImages(self.pixels, self.offsets[start:end], self._sizes[start:end])
 
     def sizes(self) -> np.ndarray:
         """[N, 2] height and width of each image."""
@@ -222,17 +229,17 @@ class ImageCache:
                     lines = []
 
     def progress(self, missing: list) -> Iterator[tuple[tuple[str, int, int], np.ndarray]]:
-        """Decode in parallel, in order, with a bar on a terminal or ten plain lines in a log."""
-        start, every = time.monotonic(), max(1, len(missing) // 10)
-        bar = tqdm(total=len(missing), desc="Cache", unit="image", disable=not sys.stderr.isatty())
-        with bar:
+        """Decode in parallel, in order, with a bar on a terminal or a plain line now and then in a log."""
+        start = shown = time.monotonic()
+        self.log(f"Cache: resizing {len(missing)} images, kept in {self.folder}")
+        with tqdm(total=len(missing), desc="Cache", unit="image", disable=not sys.stderr.isatty()) as bar:
             for i, item in enumerate(decode_in_order(missing), 1):
                 yield item
                 bar.update()
-                if bar.disable and (i % every == 0 or i == len(missing)):
-                    rate = i / (time.monotonic() - start)
-                    left = (len(missing) - i) / rate
-                    self.log(f"Cache: {i}/{len(missing)} images, {rate:.0f} images/s, {left:.0f} s left")
+                now = time.monotonic()
+                if i == len(missing) or (bar.disable and now - shown > LOG_EVERY):
+                    shown, rate = now, i / (now - start)
+                    self.log(f"Cache: {i}/{len(missing)} images, {rate:.0f} images/s, {(len(missing) - i) / rate:.0f} s left")
 
 
 def decode_in_order(missing: list) -> Iterator[tuple]:

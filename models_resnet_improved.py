@@ -10,6 +10,7 @@ Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 
 Axes: B patches, C channels, H rows, W columns.
 """
 
+import pickle
 from typing import NamedTuple
 
 import torch
@@ -57,19 +58,23 @@ class ImageQualityResNet(nn.Module):
         use_attention: weigh the four scales per image; needs ``use_multiscale``.
         dropout_rate: dropout in the hyper network, 0 <= rate < 1.
         weights: of the backbone: "imagenet", "none" or the path of a ResNet50 state dict.
+        initial_score: where the scores start, on the MOS scale: the mean MOS of the training set saves the first
+            thousand steps, which would be spent on climbing there.
 
     Raises:
         ValueError: attention without multi-scale, or weights of another shape.
         FileNotFoundError: weights that cannot be had.
     """
 
-    def __init__(self, *, use_multiscale=False, use_attention=False, dropout_rate=0.3, weights="imagenet"):
+    def __init__(
+        self, *, use_multiscale=False, use_attention=False, dropout_rate=0.3, weights="imagenet", initial_score=0.0
+    ):
         super().__init__()
         self.variant = find_variant(use_multiscale=use_multiscale, use_attention=use_attention)
         channels = sum(STAGE_CHANNELS) if use_multiscale else STAGE_CHANNELS[-1]
         self.backbone = Backbone(weights)
         self.fusion = MultiScaleFusion(use_attention=use_attention) if use_multiscale else None
-        self.hyper_net = HyperNet(channels, dropout_rate=dropout_rate)
+        self.hyper_net = HyperNet(channels, dropout_rate=dropout_rate, initial_score=initial_score)
         self.projection = nn.Conv2d(channels, TARGET_WIDTHS[0], 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -162,13 +167,29 @@ class ScaleAttention(nn.Module):
 class HyperNet(nn.Module):
     """Features [B, C, 7, 7] -> the target network's five (weight [B, out, in], bias [B, out]) pairs, fp32."""
 
-    def __init__(self, channels: int, *, dropout_rate: float):
+    def __init__(self, channels: int, *, dropout_rate: float, initial_score: float):
         super().__init__()
         layers = list(zip(TARGET_WIDTHS[:-1], TARGET_WIDTHS[1:], strict=True))
         self.reduce = nn.Sequential(nn.Conv2d(channels, HYPER_CHANNELS, 1), nn.ReLU(), nn.Dropout(dropout_rate))
         self.weights = nn.ModuleList(nn.Conv2d(HYPER_CHANNELS, a * b // GRID**2, 1) for a, b in layers[:-1])
         self.last_weight = nn.Linear(HYPER_CHANNELS, layers[-1][0])
         self.biases = nn.ModuleList(nn.Linear(HYPER_CHANNELS, b) for _, b in layers)
+        self.initialise(initial_score)
+
+    def initialise(self, initial_score: float) -> None:
+        """Scale the layers so that the *generated* weights start with variance 2 / fan-in and the biases at zero.
+
+        Chang, Flokas and Lipson, "Principled Weight Initialization for Hypernetworks", ICLR 2020, for features of unit
+        mean square. PyTorch's defaults would generate weights so large that the first scores reach the hundreds.
+        """
+        nn.init.kaiming_normal_(self.reduce[0].weight)
+        for make, fan_in in zip([*self.weights, self.last_weight], TARGET_WIDTHS[:-1], strict=True):
+            nn.init.normal_(make.weight, std=(2 / (fan_in * HYPER_CHANNELS)) ** 0.5)
+        for make in self.biases:
+            nn.init.zeros_(make.weight)
+        for layer in (self.reduce[0], *self.weights, self.last_weight, *self.biases):
+            nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.biases[-1].bias, initial_score)
 
     def forward(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
         h = self.reduce(features)  # [B, 512, 7, 7]
@@ -200,8 +221,10 @@ def load_backbone_weights(network: nn.Module, weights: str) -> None:
             state = entry.get_state_dict(progress=True, check_hash=True)
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # a missing file, no network, a truncated download, a pickle that is not plain tensors
+    except Exception as error:  # a missing file, no network, a truncated download
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it holds more than tensors and plain values, or is no state dict"
         raise FileNotFoundError(f"--weights {weights}: cannot load {name} ({reason}); {choices}") from error
     if not isinstance(state, dict):
         raise ValueError(f"--weights {weights}: {name} holds a {type(state).__name__}, not a state dict; {choices}")

@@ -122,7 +122,7 @@ def delta_srcc(runs: list[Run], numbers: dict) -> Figure | None:
     panel.axvline(0, color="black", linewidth=0.6, linestyle=":")
     panel.set_yticks(range(len(found)), [COMPARISONS[name][2] for name, _ in found])
     panel.set(ylim=(len(found) - 0.5, -0.5), xlabel="Δ SRCC, 95% interval")
-    panel.xaxis.set_major_locator(MaxNLocator(5))
+    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     return figure
 
 

@@ -37,7 +37,7 @@ def analyse(runs: list[Run], unfinished: list[str], mismatches: list[str], draws
     bootstrap = Bootstrap(runs, draws, seed)
     by_variant = {variant: [run for run in runs if run.variant == variant] for variant in VARIANTS}
     return {
-        "dataset_note": next((run.config["dataset_note"] for run in runs if run.config.get("dataset_note")), None),
+        "dataset_note": next((note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))), None),
         "test_images": len(runs[0].names),
         "seeds": sorted({run.seed for run in runs}),
         "selected_on": sorted({str(run.result.get("select_on")) for run in runs}),

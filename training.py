@@ -33,13 +33,13 @@ from tqdm import tqdm
 from atomic_files import write_atomically
 from checkpointing import load_last, remove_leftovers, save_checkpoint
 from data_loader import DATASETS, ImageSource, LabelledImages, PatchLoader, QualityData
-from image_cache import cpu_count
+from image_cache import LOG_EVERY, cpu_count
 from models_resnet_improved import ImageQualityResNet, Variant, find_variant
 from patches import EvaluationPlan, TrainingPlan
 from quality_metrics import plcc, srcc
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
-LOG_EVERY = 10  # seconds between two lines of progress in a log; a terminal's bar is ten times as lively
+
 # Where and how fast a run computes, not what: a resumed run may change these.
 FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_cache", "preload_images", "num_workers",
                   "device", "resume", "overwrite", "traceback", "precision", "save_model")  # fmt: skip
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         announce(config, data)
         saved = files.start(config, options)
         select_on = choose_selection_set(options.select_on, data)
-        state = build_state(options, device, precision, saved)
+        state = build_state(options, data, device, precision, saved)
         loaders = build_loaders(options, data, device)
         for epoch in range(len(state.history) + 1, options.epochs + 1):
             train_and_record(epoch, state, loaders, data, files, options, select_on)
@@ -111,7 +111,7 @@ class RunFiles:
 
     def check_free(self, options: argparse.Namespace) -> None:
         if self.config.exists() and not (options.resume or options.overwrite):
-            raise FileExistsError(f"--output_dir {self.output}: holds a run; add --resume, --overwrite, or name another")
+            raise FileExistsError(f"--output_dir {self.output}: holds a run; add --resume or --overwrite, or name another")
         if options.resume and not self.config.exists():
             raise FileNotFoundError(f"--resume: {self.output} holds no run ({self.config.name} is missing)")
 
@@ -261,7 +261,7 @@ def build_loaders(options: argparse.Namespace, data: QualityData, device: torch.
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
     source = ImageSource(data, cache_dir, options.preload_images, say)
     workers = options.num_workers if options.num_workers >= 0 else 4 if device.type == "cuda" else 0
-    opened = {name: source.open(name) for name, images in data.sets.items() if len(images)}
+    opened = source.open()
     shared = {"patch_size": options.patch_size, "device": device, "num_workers": workers,
               "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip
     training = TrainingPlan(
@@ -283,7 +283,8 @@ def build_loaders(options: argparse.Namespace, data: QualityData, device: torch.
                 random=options.test_random_crop,
             )  # fmt: skip
             evaluation[short] = images, PatchLoader(opened[name], plan, color_jitter=False, **shared)
-    return Loaders(PatchLoader(opened["training"], training, color_jitter=not options.no_color_jitter, **shared), evaluation)
+    jitter = not options.no_color_jitter
+    return Loaders(PatchLoader(opened["training"], training, color_jitter=jitter, **shared), evaluation)
 
 
 def fits_on_device(opened: dict, device: torch.device) -> bool:
@@ -305,7 +306,9 @@ class TrainingState:
     history: list[dict] = field(default_factory=list)  # the lines of metrics.jsonl
 
 
-def build_state(options: argparse.Namespace, device: torch.device, precision: str, saved: dict | None) -> TrainingState:
+def build_state(
+    options: argparse.Namespace, data: QualityData, device: torch.device, precision: str, saved: dict | None
+) -> TrainingState:
     torch.backends.cudnn.benchmark = not options.deterministic
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -313,7 +316,7 @@ def build_state(options: argparse.Namespace, device: torch.device, precision: st
     torch.manual_seed(mixed_seed(options.seed, 0))
     model = ImageQualityResNet(
         use_multiscale=options.use_multiscale, use_attention=options.use_attention, dropout_rate=options.dropout_rate,
-        weights="none" if saved else options.weights,
+        weights="none" if saved else options.weights, initial_score=float(data.sets["training"].mos.mean()),
     )  # fmt: skip
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
@@ -398,7 +401,7 @@ class LossMeter:
             if step:
                 batch = next(itertools.islice(self.plan, step - 1, None))
                 images = ", ".join(dict.fromkeys(self.names[i] for i in batch.image))
-                raise ValueError(f"{self.title}, step {step}: non-finite {what}; lower --lr, or look at the batch: {images}")
+                raise ValueError(f"{self.title}, step {step}: non-finite {what}; lower --lr, or see its images: {images}")
 
     def mean(self) -> float:
         self.check()
@@ -477,7 +480,7 @@ def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
 
 
 def save_epoch(state, loaders: Loaders, scored: dict[str, Scored], files: RunFiles, *, save_best, improved) -> None:
-    """Predictions and weights of the best epoch so far, the line of metrics, then all that a resume needs."""
+    """Predictions and weights of the best epoch so far, all that a resume needs, then the line of metrics."""
     model, row = state.model.state_dict(), state.history[-1]
     config = json.loads(files.config.read_text(encoding="utf-8"))
     if improved:
@@ -485,12 +488,12 @@ def save_epoch(state, loaders: Loaders, scored: dict[str, Scored], files: RunFil
             write_atomically(files.predictions(name), predictions_csv(images, scored[name]))
         if save_best:
             save_checkpoint(files.best, {"model": model, "epoch": row["epoch"], "config": config})
-    with open(files.metrics, "a", encoding="utf-8") as metrics:
-        metrics.write(json.dumps(row, allow_nan=False) + "\n")
     save_checkpoint(files.last, {
         "model": model, "optimizer": state.optimizer.state_dict(), "history": state.history,
         "run_id": config["run_id"], "config": config,
     }, keep_previous=True)  # fmt: skip
+    with open(files.metrics, "a", encoding="utf-8") as metrics:  # after it: a line here can be resumed from
+        metrics.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 def predictions_csv(images: LabelledImages, scored: Scored) -> str:

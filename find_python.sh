@@ -1,0 +1,30 @@
+# Sourced by the two commands: sets $python to an interpreter that has the packages of a requirements file.
+#
+#     find_python requirements.txt
+#
+# An active virtual environment, or a python3 that has the packages already, is used as it is; else .venv is made here.
+
+has_packages() { "$1" -m pip install --quiet --dry-run --no-index -r "$2" >/dev/null 2>&1; }
+
+find_python() {
+    local requirements=$here/$1 candidate base=""
+    for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.10; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            base=$candidate
+            break
+        fi
+    done
+    if [[ -z $base ]]; then
+        echo "error: no Python 3.10 or newer on the PATH; install one, or name it: PYTHON=/path/to/python3" >&2
+        return 1
+    fi
+    python=$base
+    has_packages "$python" "$requirements" && return
+    if [[ -z ${VIRTUAL_ENV:-} ]]; then
+        python=$here/.venv/bin/python
+        "$python" -c '' 2>/dev/null || "$base" -m venv --clear "$here/.venv" || return
+        has_packages "$python" "$requirements" && return
+    fi
+    echo "Installing $1 with $python (several GB with CUDA builds of torch; once)"
+    "$python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+}

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Train the three variants one after the other, with the same flags and seeds, and report them.
+#
+#   bash run_resnet_ablation.sh                          # KonIQ-10k in ./koniq-10k, the reported recipe
+#   bash run_resnet_ablation.sh --demo                   # no data needed: small procedural images, 10 minutes on 2 cores
+#   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64        # extra flags go to every variant
+#   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
+#   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS     # after an interruption
+#
+# logs/ and checkpoints/ are made in the current folder.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/find_python.sh"
+
+recipe=(--no_color_jitter --test_random_crop --seed 42 --save_model)
+demo=(--data_path demo-data --weights none --patch_size 96 --epochs 4 --lr 1e-3 --train_patch_num 8 --test_patch_num 6)
+variants=(exp1_baseline exp2_multiscale exp3_multiscale_attention)
+variant_flags() {
+    case $1 in
+        exp2_multiscale) echo --use_multiscale ;;
+        exp3_multiscale_attention) echo --use_multiscale --use_attention ;;
+    esac
+}
+
+fail() {
+    echo "error: $1" >&2
+    exit "${2:-2}"
+}
+
+child="" signal=""
+# Long commands run in the background, in a group of their own, so that one signal to the runner reaches them once.
+pass_on() {
+    signal=$1
+    [[ -z $child ]] || kill -s "$1" "$child" 2>/dev/null || true
+}
+trap 'pass_on INT' INT
+trap 'pass_on TERM' TERM
+supervise() {
+    local status=0
+    set -m
+    "$@" &
+    child=$!
+    set +m
+    wait "$child" || status=$?
+    while kill -0 "$child" 2>/dev/null; do
+        status=0
+        wait "$child" || status=$?
+    done
+    child=
+    case $signal in
+        INT) exit 130 ;;
+        TERM) exit 143 ;;
+    esac
+    return "$status"
+}
+
+is_demo="" log_dir="" data_path=./koniq-10k flags=() arguments=("$@")
+while (($#)); do
+    case $1 in
+        --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" && exit ;;
+        --demo) is_demo=yes ;;
+        --resume) log_dir=${2:-} && [[ -n $log_dir ]] || fail "--resume needs the log folder of an ablation" && shift ;;
+        --use_multiscale | --use_attention | --output_dir* | --checkpoint_suffix* | --overwrite)
+            fail "$1 is set by the runner for each variant; for a single run use train_resnet_improved.py" ;;
+        *) flags+=("$1") ;;
+    esac
+    case $1 in
+        --data_path) data_path=${2:-} ;;
+        --data_path=*) data_path=${1#*=} ;;
+    esac
+    shift
+done
+
+if [[ -n $log_dir ]]; then
+    log_dir=${log_dir%/}
+    [[ ${#arguments[@]} == 2 ]] || fail "--resume goes on with the flags of the interrupted ablation: give no others"
+    [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: no ablation was started there (no ablation_flags)"
+    flags=()
+    { read -r is_demo; read -r SEEDS; while IFS= read -r flag; do flags+=("$flag"); done; } <"$log_dir/ablation_flags"
+elif [[ -z $is_demo && ! -d $data_path ]]; then
+    echo "error: no data in $data_path: get KonIQ-10k (images and metadata) from its authors, database.mmsp-kn.de, and" >&2
+    echo "name its folder with --data_path; or try the program without it: bash run_resnet_ablation.sh --demo" >&2
+    exit 2
+fi
+read -ra seeds <<<"${SEEDS:-}"
+
+supervise true
+find_python requirements.txt || fail "the packages of requirements.txt could not be installed" 1
+
+if [[ -z $log_dir ]]; then
+    log_dir=logs/resnet_ablation_$(date +%Y%m%d_%H%M%S)
+    mkdir -p logs && mkdir "$log_dir" || fail "$log_dir cannot be made" 1
+    printf '%s\n' "$is_demo" "${SEEDS:-}" ${flags[@]+"${flags[@]}"} >"$log_dir/ablation_flags"
+fi
+if [[ -n $is_demo ]]; then
+    supervise "$python" "$here/demo_dataset.py" --output demo-data --images 240 || exit
+    recipe+=("${demo[@]}")
+fi
+
+train() { # variant, seed or nothing
+    local name=$1 suffix="" mode=() seed=()
+    if ((${#seeds[@]} > 1)); then suffix=_seed$2; fi
+    if [[ -n $2 ]]; then seed=(--seed "$2"); fi
+    local output=$log_dir/$name$suffix
+    if [[ -s $output/metrics.jsonl ]]; then mode=(--resume); elif [[ -e $output ]]; then mode=(--overwrite); fi
+    if [[ -f $output/result.json ]]; then
+        echo "$name$suffix is finished"
+        return
+    fi
+    echo "== $name$suffix, log in $output.log"
+    exec 3> >(exec tee -ia "$output.log")
+    local tee=$! status=0
+    # shellcheck disable=SC2046 # one word for each flag
+    supervise "$python" -u "$here/train_resnet_improved.py" $(variant_flags "$name") "${recipe[@]}" \
+        ${flags[@]+"${flags[@]}"} ${seed[@]+"${seed[@]}"} --output_dir "$output" --checkpoint_suffix "$suffix" \
+        ${mode[@]+"${mode[@]}"} >&3 2>&1 3>&- || status=$?
+    exec 3>&-
+    wait "$tee" 2>/dev/null || true
+    ((status == 0)) || fail "$name$suffix ended with status $status; read $output.log, then: $0 --resume $log_dir" "$status"
+}
+
+for seed in "${seeds[@]:-}"; do
+    for variant in "${variants[@]}"; do
+        train "$variant" "$seed"
+    done
+done
+supervise "$python" "$here/report_ablation.py" "$log_dir"

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Run the linter and the tests; flags go to pytest:
+#
+#   bash run_tests.sh
+#   bash run_tests.sh -k data_loader
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/find_python.sh"
+
+find_python requirements-dev.txt || { echo "error: the packages of requirements-dev.txt could not be installed" >&2; exit 1; }
+cd "$here"
+"$python" -m ruff check .
+exec "$python" -m pytest -q tests "$@"

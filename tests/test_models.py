@@ -1,0 +1,154 @@
+"""The model of the three variants: exact sizes, shapes, and what must not depend on what."""
+
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import ROOT, run_program
+from torchvision.models import resnet50
+
+from models_resnet_improved import VARIANTS, ImageQualityResNet, ScaleAttention, find_variant, target_net
+from training import build_optimizer
+
+COUNTS = {"exp1_baseline": 25_624_337, "exp2_multiscale": 28_124_177, "exp3_multiscale_attention": 28_649_749}
+
+
+def make_model(variant, **arguments) -> ImageQualityResNet:
+    torch.manual_seed(0)
+    arguments = {"weights": "none", **arguments}
+    return ImageQualityResNet(
+        use_multiscale=variant.use_multiscale, use_attention=variant.use_attention, **arguments
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=VARIANTS, ids=lambda variant: variant.tag)
+def model(request):
+    return make_model(request.param)
+
+
+def test_parameter_counts_are_exact(model):
+    assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[model.variant.log_name]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("size", [64, 224])
+def test_one_score_per_patch(model, batch, size):
+    with torch.inference_mode():
+        scores = model.eval()(torch.randn(batch, 3, size, size))
+    assert scores.shape == (batch,) and scores.dtype == torch.float32 and scores.isfinite().all()
+
+
+def test_a_score_does_not_depend_on_its_batch(model):
+    images = torch.randn(3, 3, 96, 96)
+    with torch.inference_mode():
+        together = model.eval()(images)
+        alone = torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_stay_fp32_under_autocast(model):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert model.eval()(torch.randn(2, 3, 64, 64)).dtype == torch.float32
+
+
+def test_every_parameter_is_optimized_once_and_receives_a_gradient(model):
+    optimizer = build_optimizer(model, lr=1e-4, weight_decay=1e-4)
+    optimized = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(optimized) == sorted(map(id, model.parameters()))
+    F.l1_loss(model.train()(torch.randn(4, 3, 64, 64)), torch.full((4,), 1e6)).backward()
+    silent = [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0]
+    assert silent == []
+    model.zero_grad()
+
+
+def test_attention_sums_to_one_and_is_given_by_the_third_variant_only(model):
+    with torch.inference_mode():
+        _, attention = model.eval().score_with_attention(torch.randn(3, 3, 64, 64))
+    if not model.variant.use_attention:
+        assert attention is None
+        return
+    assert attention.shape == (3, 4) and (attention >= 0).all()
+    torch.testing.assert_close(attention.sum(1), torch.ones(3))
+
+
+def test_attention_starts_near_uniform():
+    torch.manual_seed(0)
+    weights = ScaleAttention().eval()(torch.rand(8, 2048, 7, 7))
+    torch.testing.assert_close(weights, torch.full((8, 4), 0.25), atol=0.05, rtol=0)
+
+
+def test_target_network_equals_grouped_convolution():
+    """The form in which HyperIQA computes it: a convolution with one group per image."""
+    torch.manual_seed(0)
+    batch, widths = 5, (112, 224, 112, 56, 28, 1)
+    layers = [(torch.randn(batch, b, a), torch.randn(batch, b)) for a, b in zip(widths, widths[1:])]
+    inputs = torch.randn(batch, widths[0])
+    x = inputs.reshape(1, -1, 1, 1)
+    for i, (weight, bias) in enumerate(layers):
+        x = F.conv2d(x, weight.flatten(0, 1)[:, :, None, None], bias.flatten(), groups=batch)
+        x = F.relu(x) if i < 4 else x
+    scores = target_net(inputs, layers)
+    torch.testing.assert_close(scores, x.flatten(), rtol=1e-4, atol=1e-2 * scores.abs().max().item())
+    torch.testing.assert_close(scores / scores.abs().max(), x.flatten() / scores.abs().max(), rtol=0, atol=1e-5)
+
+
+def test_attention_without_multiscale_is_an_error():
+    with pytest.raises(ValueError, match="--use_multiscale"):
+        ImageQualityResNet(use_attention=True, weights="none")
+    with pytest.raises(ValueError, match="--use_multiscale"):
+        find_variant(use_multiscale=False, use_attention=True)
+
+
+@pytest.mark.parametrize("classifier", [True, False])
+def test_weights_from_a_file_with_or_without_classifier(tmp_path, classifier):
+    torch.manual_seed(1)
+    state = resnet50(weights=None).state_dict()
+    torch.save({key: value for key, value in state.items() if classifier or not key.startswith("fc.")}, tmp_path / "w.pth")
+    model = make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
+    torch.testing.assert_close(model.backbone.stem[0].weight, state["conv1.weight"])
+    torch.testing.assert_close(model.backbone.stages[3][2].conv3.weight, state["layer4.2.conv3.weight"])
+
+
+def test_weights_that_cannot_be_had_are_an_error_with_the_choices(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no_such\.pth.*imagenet.*path.*none"):
+        make_model(VARIANTS[0], weights=str(tmp_path / "no_such.pth"))
+
+
+def test_imagenet_weights_out_of_reach_are_an_error_that_names_the_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(FileNotFoundError, match=r"resnet50-0676ba61\.pth.*no network.*imagenet.*path.*none"):
+        make_model(VARIANTS[0], weights="imagenet")
+
+
+def test_weights_of_another_shape_name_the_first_offenders(tmp_path):
+    state = resnet50(weights=None).state_dict()
+    state["layer1.0.conv1.weight"] = torch.zeros(3)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight"):
+        make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
+
+
+class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+def test_a_malicious_pickle_offered_as_weights_is_not_executed(tmp_path):
+    torch.save({"conv1.weight": Malicious(str(tmp_path / "executed"))}, tmp_path / "w.pth")
+    with pytest.raises(FileNotFoundError, match="tensors and plain values"):
+        make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_module_prints_counts_shapes_and_attention(tmp_path):
+    process = run_program(sys.executable, ROOT / "models_resnet_improved.py", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    for text in ("25,624,337 parameters (25.62M)", "28,124,177 parameters (28.12M)", "28,649,749 parameters (28.65M)"):
+        assert text in process.stdout
+    assert process.stdout.count("batch of 2: scores [2]") == process.stdout.count("batch of 1: scores [1]") == 3
+    assert process.stdout.count("sum 1.0000") == 3

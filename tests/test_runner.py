@@ -1,0 +1,126 @@
+"""The two commands of the README, as a user types them."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, TINY_FLAGS, run_program
+
+RUNNER = ROOT / "run_resnet_ablation.sh"
+VARIANTS = ("exp1_baseline", "exp2_multiscale", "exp3_multiscale_attention")
+
+
+def run_ablation(*flags, cwd, **environment):
+    return run_program("bash", RUNNER, *flags, cwd=cwd, PYTHON=sys.executable, **environment)
+
+
+@pytest.fixture(scope="module")
+def ablation(tiny_data, tmp_path_factory):
+    """A finished ablation: its working folder and what the runner printed."""
+    cwd = tmp_path_factory.mktemp("a folder with späces")
+    process = run_ablation("--data_path", tiny_data, *TINY_FLAGS, "--epochs", "1", cwd=cwd, LC_ALL="C")
+    assert process.returncode == 0, process.stdout + process.stderr
+    return cwd, process.stdout
+
+
+def test_every_variant_leaves_a_log_a_result_and_weights(ablation):
+    cwd, _ = ablation
+    (logs,) = (cwd / "logs").iterdir()
+    assert re.fullmatch(r"resnet_ablation_\d{8}_\d{6}", logs.name)
+    for variant, tag in zip(VARIANTS, ("ss_noatt", "ms_noatt", "ms_att"), strict=True):
+        assert len(re.findall(r"Best Test SRCC: -?\d\.\d{4}$", (logs / f"{variant}.log").read_text(), re.M)) == 1
+        config = json.loads((logs / variant / "config.json").read_text())
+        flags = config["flags"]
+        assert config["tag"] == tag and flags["use_multiscale"] == ("ms" in tag)
+        assert (flags["no_color_jitter"], flags["test_random_crop"], flags["seed"]) == (True, True, 42)
+        saved = torch.load(cwd / f"checkpoints/resnet_improved_{tag}_best.pth", weights_only=True)
+        assert sum(value.numel() for key, value in saved["model"].items() if "num_batches" not in key) > 25e6
+
+
+def test_the_last_output_is_the_table_with_the_published_rows(ablation):
+    cwd, output = ablation
+    (logs,) = (cwd / "logs").iterdir()
+    rows = [line for line in output.splitlines() if line.startswith("|")]
+    assert any("0.8998" in row and "0.9098" in row for row in rows)
+    assert any("0.9378" in row and "0.9485" in row for row in rows)
+    for variant in VARIANTS:
+        result = json.loads((logs / variant / "result.json").read_text())
+        numbers = (f"{result['selected_test_srcc']:.4f}", f"{result['selected_test_plcc']:.4f}")
+        assert any(all(number in row for number in numbers) for row in rows), (variant, rows)
+
+
+def test_resume_skips_finished_variants_and_trains_the_missing_one(ablation):
+    cwd, _ = ablation
+    (logs,) = (cwd / "logs").iterdir()
+    before = json.loads((logs / VARIANTS[1] / "result.json").read_text())
+    shutil.rmtree(logs / VARIANTS[1])
+    times = {variant: (logs / variant / "result.json").stat().st_mtime_ns for variant in (VARIANTS[0], VARIANTS[2])}
+    process = run_ablation("--resume", logs.relative_to(cwd), cwd=cwd)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert {variant: (logs / variant / "result.json").stat().st_mtime_ns for variant in times} == times
+    after = json.loads((logs / VARIANTS[1] / "result.json").read_text())
+    assert {**after, "seconds": 0} == {**before, "seconds": 0}
+
+
+def test_a_failing_variant_stops_the_runner_with_its_status_and_names_the_log(tmp_path, tiny_data):
+    process = run_ablation("--data_path", tiny_data, *TINY_FLAGS, "--weights", "no_such.pth", cwd=tmp_path)
+    (logs,) = (tmp_path / "logs").iterdir()
+    assert process.returncode == 1
+    assert f"{logs.relative_to(tmp_path)}/exp1_baseline.log" in process.stderr and "status 1" in process.stderr
+    assert "no_such.pth" in (logs / "exp1_baseline.log").read_text()
+    assert not (logs / "exp2_multiscale").exists() and not list(logs.glob("report*"))
+    assert "|" not in process.stdout and "finished" not in process.stdout.lower()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, number, status):
+    command = ["bash", RUNNER, "--data_path", tiny_data, *TINY_FLAGS, "--epochs", "1000"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    runner = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        for line in runner.stdout:
+            if "Summary" in line:
+                break
+        runner.send_signal(number)
+        output, _ = runner.communicate(timeout=60)
+    finally:
+        runner.kill()
+    assert runner.returncode == status
+    (logs,) = (tmp_path / "logs").iterdir()
+    assert f"Stopped by {number.name}" in output
+    assert sorted(path.name for path in logs.iterdir()) == ["ablation_flags", "exp1_baseline", "exp1_baseline.log"]
+    time.sleep(0.5)
+    assert subprocess.run(["pgrep", "-s", str(runner.pid)], capture_output=True).stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], ["./koniq-10k", "KonIQ-10k", "--demo"]),
+        (["--data_path", "nowhere"], ["nowhere", "--demo"]),
+        (["--resume"], ["--resume"]),
+        (["--resume", "nowhere"], ["--resume nowhere"]),
+        (["--use_attention"], ["--use_attention", "train_resnet_improved.py"]),
+        (["--output_dir", "x"], ["--output_dir"]),
+    ],
+)
+def test_a_mistake_is_said_in_two_lines_at_most_before_anything_starts(tmp_path, flags, words):
+    process = run_ablation(*flags, cwd=tmp_path)
+    assert process.returncode != 0 and process.stdout == "" and list(tmp_path.iterdir()) == []
+    assert len(process.stderr.strip().splitlines()) <= 2
+    for word in words:
+        assert word in process.stderr
+
+
+def test_an_old_python_is_an_error(tmp_path):
+    process = run_program("bash", RUNNER, "--demo", cwd=tmp_path, PATH="/usr/bin:/bin", PYTHON="/bin/false")
+    if "error: no Python 3.10" not in process.stderr:
+        pytest.skip("another Python 3.10 or newer is on the PATH")
+    assert process.returncode != 0 and "PYTHON=" in process.stderr
