@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+import report_latex
 import report_markdown
 import report_words as words
 from atomic_files import write_atomically
@@ -49,9 +50,7 @@ def report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dic
 
 
 def write_report(log_folder: Path, numbers: dict) -> None:
-    import report_latex
-
-    numbers["verdict"] = words.verdict(numbers)
+    numbers |= {"verdict": words.verdict(numbers), "published": words.published(numbers)}
     write_atomically(log_folder / "report.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
     write_atomically(log_folder / "report.tex", report_latex.page(numbers))
     write_atomically(log_folder / "report.md", report_markdown.page(numbers))

@@ -57,21 +57,13 @@ def page(numbers: dict) -> str:
                     "variants of a HyperIQA-style model on a ResNet50 with the same settings (Table~"
                     r"\ref{tab:cnn-backbones}).",
         "verdict": escaped(" ".join(words.verdict(numbers))),
-        "published": escaped(" ".join(_published(numbers))),
+        "published": escaped(" ".join(numbers["published"]["sentences"])),
         "limits": escaped(_limits(numbers)),
         "caption": escaped(_caption(numbers)),
         "rows": "\n".join(rows(numbers)),
         "figure": escaped(f"Differences in SRCC with 95% intervals, {words.sample_words(numbers)}."
                           + (f" Not results on KonIQ-10k: {demo}." if demo else "")),
     }
-
-
-def _published(numbers: dict) -> list[str]:
-    both = numbers["comparisons"]["both"]
-    if numbers["dataset_note"] or not both:
-        return []
-    return [f"{words.against_published(both, gain, what)}: {source}."
-            for gain, what, source in words.PUBLISHED_GAINS.values()]
 
 
 def _limits(numbers: dict) -> str:

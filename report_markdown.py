@@ -142,19 +142,14 @@ def _contribution_row(name: str, found: dict | None) -> list[str]:
 
 
 def _published_sentences(numbers: dict) -> list[str]:
-    both, whole = numbers["comparisons"]["both"], numbers["variants"]["exp3_multiscale_attention"]
     if numbers["dataset_note"]:
         return ["Not compared with published figures: these are not KonIQ-10k's photographs."]
-    lines = []
-    if whole:
-        published = words.PUBLISHED["smart_iqa"]["srcc"]
-        lines.append(f"* Distance that remains to the published Swin-Base figure: {published:.4f} - "
-                     f"{whole['srcc']['estimate']:.4f} = {words.signed(published - whole['srcc']['estimate'])} SRCC. "
-                     "This compares across protocols: other split, crops and choice of epoch.")
-    if both:
-        lines += [f"* {words.against_published(both, gain, what)}: {source}."
-                  for gain, what, source in words.PUBLISHED_GAINS.values()]
-    return ["\n".join(lines)]
+    distance = numbers["published"]["distance_to_swin_base"]
+    remains = [] if distance is None else [
+        f"Distance that remains to the published Swin-Base figure ({words.PUBLISHED['smart_iqa']['srcc']:.4f}): "
+        f"{words.signed(distance)} SRCC. This compares across protocols: other split, crops and choice of epoch."
+    ]
+    return ["\n".join(f"* {sentence}" for sentence in remains + numbers["published"]["sentences"])]
 
 
 def resolution(numbers: dict) -> str:

@@ -80,6 +80,20 @@ def against_published(comparison: dict, gain: float, what: str) -> str:
         if interval["high"] >= gain else f"It is undecided how any gain compares with {named}"
 
 
+def published(numbers: dict) -> dict:
+    """The published rows, and how the measured numbers stand to them; nothing of the kind for a demo's numbers."""
+    both, whole = numbers["comparisons"]["both"], numbers["variants"]["exp3_multiscale_attention"]
+    comparable = not numbers["dataset_note"]
+    return {
+        "rows": PUBLISHED,
+        "distance_to_swin_base":
+            PUBLISHED["smart_iqa"]["srcc"] - whole["srcc"]["estimate"] if whole and comparable else None,
+        "sentences": [
+            f"{against_published(both, gain, what)}: {source}." for gain, what, source in PUBLISHED_GAINS.values()
+        ] if both and comparable else [],
+    }
+
+
 # ---- sentences -----------------------------------------------------------------------------------------------
 
 
