@@ -318,17 +318,24 @@ def build_state(
         use_multiscale=options.use_multiscale, use_attention=options.use_attention, dropout_rate=options.dropout_rate,
         weights="none" if saved else options.weights, initial_score=float(data.sets["training"].mos.mean()),
     )  # fmt: skip
-    model = model.to(device, memory_format=torch.channels_last)
-    optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
+    state = make_state(model, lr=options.lr, weight_decay=options.weight_decay, device=device, precision=precision,
+                       compiled=options.compile)  # fmt: skip
     if saved:
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.history = saved["history"]
+    return state
+
+
+def make_state(model: ImageQualityResNet, *, lr, weight_decay, device, precision: str, compiled: bool) -> TrainingState:
+    """The model on its device in the layout that is fast there, with its optimizer."""
+    model = model.to(device, memory_format=torch.channels_last)
     return TrainingState(
-        model, optimizer,
+        model,
+        build_optimizer(model, lr=lr, weight_decay=weight_decay),
         autocast=lambda: torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-        score=torch.compile(model.score_with_attention) if options.compile else model.score_with_attention,
-        history=saved["history"] if saved else [],
-    )  # fmt: skip
+        score=torch.compile(model.score_with_attention) if compiled else model.score_with_attention,
+    )
 
 
 def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:

@@ -82,7 +82,7 @@ def test_target_network_equals_grouped_convolution():
     """The form in which HyperIQA computes it: a convolution with one group per image."""
     torch.manual_seed(0)
     batch, widths = 5, (112, 224, 112, 56, 28, 1)
-    layers = [(torch.randn(batch, b, a), torch.randn(batch, b)) for a, b in zip(widths, widths[1:])]
+    layers = [(torch.randn(batch, b, a), torch.randn(batch, b)) for a, b in zip(widths, widths[1:], strict=False)]
     inputs = torch.randn(batch, widths[0])
     x = inputs.reshape(1, -1, 1, 1)
     for i, (weight, bias) in enumerate(layers):

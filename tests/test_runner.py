@@ -120,7 +120,13 @@ def test_a_mistake_is_said_in_two_lines_at_most_before_anything_starts(tmp_path,
 
 
 def test_an_old_python_is_an_error(tmp_path):
-    process = run_program("bash", RUNNER, "--demo", cwd=tmp_path, PATH="/usr/bin:/bin", PYTHON="/bin/false")
-    if "error: no Python 3.10" not in process.stderr:
-        pytest.skip("another Python 3.10 or newer is on the PATH")
-    assert process.returncode != 0 and "PYTHON=" in process.stderr
+    """A PATH that holds the shell's tools and one python3, which says that it is too old."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname", "date", "mkdir"):
+        (tools / name).symlink_to(shutil.which(name))
+    (tools / "python3").write_text("#!/bin/bash\nexit 1\n")
+    (tools / "python3").chmod(0o755)
+    process = run_program("bash", RUNNER, "--demo", cwd=tmp_path, PATH=str(tools), PYTHON="python3")
+    assert process.returncode == 1 and list(tmp_path.iterdir()) == [tools]
+    assert "error: no Python 3.10 or newer on the PATH" in process.stderr and "PYTHON=" in process.stderr

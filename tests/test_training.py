@@ -104,7 +104,7 @@ def test_a_few_images_can_be_overfitted(tmp_path):
     """Five brightness levels, the same images to train and to test on: scores must follow, and land on the MOS scale."""
     data = make_data(tmp_path / "koniq", sizes={"training": 6, "test": 6})
     rows = make_rows({"training": 6, "test": 6})
-    for (source, mos, _), (copy, _, _) in zip(rows[:6], rows[6:], strict=True):
+    for (source, _mos, _), (copy, _, _) in zip(rows[:6], rows[6:], strict=True):
         (data / "1024x768" / copy).write_bytes((data / "1024x768" / source).read_bytes())
     write_official_csv(data, [*rows[:6], *((copy, rows[i][1], "test") for i, (copy, _, _) in enumerate(rows[6:]))])
     process = train("--data_path", data, "--epochs", "6", "--train_patch_num", "40", "--batch_size", "12", "--lr", "1e-3",
