@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,8 +41,14 @@ def decode(path: Path) -> np.ndarray:
         ValueError: names the file, where it is missing, truncated, not an image, or too large.
     """
     with readable(path) as image:
-        image = to_rgb(ImageOps.exif_transpose(image))
-        return np.asarray(image.resize(resized(*image.size), Image.Resampling.BILINEAR))
+        return resized_pixels(image)
+
+
+def resized_pixels(image: Image.Image) -> np.ndarray:
+    """What `decode` does to an opened image: uint8 [H, W, 3]; ValueError for one outside the limits of size."""
+    check_size(*image.size)
+    image = to_rgb(ImageOps.exif_transpose(image))
+    return np.asarray(image.resize(resized(*image.size), Image.Resampling.BILINEAR))
 
 
 def resized(width: int, height: int) -> tuple[int, int]:
@@ -64,12 +70,15 @@ def readable(path: Path) -> Iterator[Image.Image]:
     """The opened image, within the limits of size; every way to fail is a ValueError that names the file."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
-                raise ValueError(f"{width}x{height} pixels, over {MAX_PIXELS:,} or longer than {MAX_ASPECT}:1")
+            check_size(*image.size)
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: unreadable image ({error}); replace the file or remove its row") from error
+
+
+def check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS or not max(width, height) <= MAX_ASPECT * min(width, height) > 0:
+        raise ValueError(f"{width}x{height} pixels, over {MAX_PIXELS:,} or longer than {MAX_ASPECT}:1")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -243,16 +252,23 @@ class ImageCache:
 
 
 def decode_in_order(missing: list) -> Iterator[tuple]:
-    """Threads, since Pillow decodes and resizes outside the interpreter lock; a few images in flight at a time."""
+    return map_ahead(lambda item: (item[0], decode(item[1])), missing)
+
+
+def map_ahead(function: Callable, items: Iterable, *, threads: int | None = None) -> Iterator:
+    """`map` by threads, since Pillow decodes and resizes outside the interpreter lock; eight items a thread ahead."""
+    threads = threads or cpu_count()
     waiting = collections.deque()
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        for fingerprint, path in missing:
-            waiting.append((fingerprint, pool.submit(decode, path)))
-            if len(waiting) > 8 * cpu_count():
-                done, image = waiting.popleft()
-                yield done, image.result()
-        for done, image in waiting:
-            yield done, image.result()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 8 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def end_unfinished_line(file) -> None:
