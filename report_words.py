@@ -162,6 +162,8 @@ def warnings(numbers: dict) -> list[str]:
     if len(numbers["seeds"]) == 1:
         found.append(f"One seed ({numbers['seeds'][0]}): the intervals are over images, and how much another seed "
                      "would change is not known.")
+    if len(numbers["seeds"]) == 2:
+        found.append("Two seeds are few: where seeds vary much, the intervals cover the truth in 88% rather than 95%.")
     if numbers["test_images"] < 100:
         found.append(f"{numbers['test_images']} test images are few: the intervals are rough.")
     undefined = max(v["srcc"]["undefined_draws"] for v in numbers["variants"].values() if v)
