@@ -6,73 +6,45 @@ A data folder holds labels and images; README.md shows the layouts. Whatever is 
 the file, the row and the value.
 """
 
-import csv
-import hashlib
 import json
-import math
 import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-import scipy.io
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from image_cache import DecodedImages, ImageCache, StoredImages
+from labels import (
+    SETS,
+    Label,
+    QualityData,
+    check_name,
+    check_names,
+    locate_images,
+    quality_data,
+    read_mat,
+    read_mos,
+    read_table,
+    require_sets,
+)
 from patches import DeviceImages, PatchBatch, PatchCutter, PatchTransform, as_tensors
 
-SETS = ("training", "validation", "test")
 OFFICIAL_SIZES = {"training": 7058, "validation": 1000, "test": 2015}
 OFFICIAL_CSV = "koniq10k_distributions_sets.csv"
 SCORES_CSV = "koniq10k_scores_and_distributions.csv"
 SPLIT_MAT = "koniq10k_distributions_sets.mat"
 SPLIT_JSONS = {"training": "koniq_train.json", "validation": "koniq_val.json", "test": "koniq_test.json"}
 SPLIT_SELECTIONS = {"training": "train_sel", "validation": "val_sel", "test": "test_sel"}
+MOS_RANGE = (0, 100)
 IMAGE_LAYOUTS = (("1024x768",), ("512x384",), ("train", "test", "val"), ("images",), (".",))
-FOLDER_OF_SET = {"training": "train", "validation": "val", "test": "test"}
 DEMO_NOTE = "DEMO_DATASET.txt"  # its first line says what the images are, where they are not photographs
-
-
-class Label(NamedTuple):
-    """One row: the image's name, its MOS (0-100), its set and where that stands, for errors."""
-
-    name: str
-    mos: float
-    set: str
-    where: str
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """One set of the split: names, MOS [N] (0-100) and paths, in the order of the label file."""
-
-    names: tuple[str, ...]
-    mos: np.ndarray
-    paths: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True)
-class QualityData:
-    """A checked data folder: its sets, and what the log must say of it."""
-
-    root: Path
-    sets: dict[str, LabelledImages]
-    sha256: str  # of the sorted (set, name, MOS) rows
-    note: str | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    def sizes(self) -> dict[str, int]:
-        return {name: len(images) for name, images in self.sets.items()}
 
 
 def load_koniq(root: str | os.PathLike) -> QualityData:
@@ -86,26 +58,18 @@ def load_koniq(root: str | os.PathLike) -> QualityData:
     if not root.is_dir():
         raise FileNotFoundError(f"--data_path {root}: no such folder; see README.md, 'The data', for where to get it")
     labels, warnings = read_labels(root)
-    check_labels(labels, root)
-    paths = locate_images(root, labels)
-    rows = "".join(f"{label.set},{label.name},{label.mos!r}\n" for label in sorted(labels))
+    check_names(labels)
+    check_scale(labels)
     note = root / DEMO_NOTE
-    return QualityData(
-        root=root,
-        sets={name: select_set(labels, paths, name) for name in SETS},
-        sha256=hashlib.sha256(rows.encode()).hexdigest(),
-        note=note.read_text(encoding="utf-8").splitlines()[0] if note.exists() else None,
-        warnings=warnings,
-    )
+    data = quality_data(
+        root, labels, locate_images(root, labels, IMAGE_LAYOUTS), mos_range=MOS_RANGE, split="KonIQ-10k's own",
+        note=note.read_text(encoding="utf-8").splitlines()[0] if note.exists() else None, warnings=warnings,
+    )  # fmt: skip
+    require_sets(data)
+    return data
 
 
 DATASETS: dict[str, Callable[[str], QualityData]] = {"koniq-10k": load_koniq}
-
-
-def select_set(labels: list[Label], paths: dict[str, Path], name: str) -> LabelledImages:
-    chosen = [label for label in labels if label.set == name]
-    mos = np.array([label.mos for label in chosen])
-    return LabelledImages(tuple(x.name for x in chosen), mos, tuple(paths[x.name] for x in chosen))
 
 
 # Labels and split
@@ -115,14 +79,14 @@ def read_labels(root: Path) -> tuple[list[Label], list[str]]:
     """The rows of the first label layout that is there, and warnings about it."""
     if (root / OFFICIAL_CSV).exists():
         labels = [
-            Label(row["image_name"], read_mos(row["MOS"], where, "MOS"), read_set(row["set"], where), where)
+            Label(row["image_name"], read_mos(row["MOS"], where, "MOS", *MOS_RANGE), read_set(row["set"], where), where)
             for where, row in read_table(root / OFFICIAL_CSV, ("image_name", "MOS", "set"))
         ]
         return labels, warn_of_sizes(labels)
     if not (root / SCORES_CSV).exists():
         raise FileNotFoundError(f"--data_path {root}: holds neither {OFFICIAL_CSV} nor {SCORES_CSV}")
     rows = [
-        (where, row["image_name"], read_mos(row["MOS_zscore"], where, "MOS_zscore"))
+        (where, row["image_name"], read_mos(row["MOS_zscore"], where, "MOS_zscore", *MOS_RANGE))
         for where, row in read_table(root / SCORES_CSV, ("image_name", "MOS_zscore"))
     ]
     if (root / SPLIT_JSONS["training"]).exists():
@@ -137,34 +101,6 @@ def read_labels(root: Path) -> tuple[list[Label], list[str]]:
     labels = [Label(rows[row][1], rows[row][2], set_name, where) for row, set_name, where in members]
     unused = len(rows) - len({row for row, _, _ in members})
     return labels, [f"{SCORES_CSV}: {unused} of {len(rows)} images are in no set and not used"] if unused else []
-
-
-def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """("file: row N", row) of a csv with a header; a byte-order mark and CRLF are fine."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise ValueError(f"{path}: no column {', '.join(missing)}; it has {reader.fieldnames}")
-            for row in reader:
-                where = f"{path}: row {reader.line_num}"
-                short = [column for column in columns if row[column] is None]
-                if short:
-                    raise ValueError(f"{where}: no value for {', '.join(short)}")
-                yield where, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a csv file in UTF-8 ({error})") from error
-
-
-def read_mos(text: str, where: str, column: str) -> float:
-    try:
-        mos = float(text)
-    except ValueError:
-        mos = math.nan
-    if not 0 <= mos <= 100:
-        raise ValueError(f"{where}: {column} is {text!r}, not a number in 0-100")
-    return mos
 
 
 def read_set(text: str, where: str) -> str:
@@ -217,10 +153,7 @@ def read_json_list(path: Path) -> list:
 
 def read_mat_split(path: Path, rows: int) -> Members:
     """MATLAB 5 vectors of 1-based row numbers; val_sel may be absent."""
-    try:
-        selections = scipy.io.loadmat(path)
-    except Exception as error:  # scipy raises many kinds for a file that is not MATLAB 5
-        raise ValueError(f"{path}: not a MATLAB 5 file ({error})") from error
+    selections = read_mat(path)
     for set_name, key in SPLIT_SELECTIONS.items():
         if key not in selections:
             if set_name == "validation":
@@ -233,71 +166,10 @@ def read_mat_split(path: Path, rows: int) -> Members:
             yield int(number) - 1, set_name, where
 
 
-def check_labels(labels: list[Label], root: Path) -> None:
-    """Names that stay in the folder and occur once, a 0-100 scale, images to train and to test on."""
-    seen: dict[str, Label] = {}
-    for label in labels:
-        check_name(label.name, label.where)
-        if label.name in seen:
-            first = seen[label.name]
-            clash = "twice" if first.set == label.set else f"in two sets, {first.set} and {label.set}"
-            raise ValueError(f"{label.where}: {label.name} is named {clash}; first at {first.where}")
-        seen[label.name] = label
-    for name in ("training", "test"):
-        if not any(label.set == name for label in labels):
-            raise ValueError(f"--data_path {root}: the split has no {name} images")
+def check_scale(labels: list[Label]) -> None:
     highest = max(labels, key=lambda label: label.mos)
     if highest.mos <= 5:
         raise ValueError(f"{highest.where}: the highest MOS is {highest.mos:g}: a 1-5 scale, where 0-100 is needed")
-
-
-def check_name(name: str, where: str) -> None:
-    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
-    if not name.strip() or "\0" in name or absolute or ".." in PureWindowsPath(name).parts:
-        raise ValueError(f"{where}: image name {name!r} is empty, absolute or leaves its folder through '..'")
-
-
-# Images
-
-
-def locate_images(root: Path, labels: list[Label]) -> dict[str, Path]:
-    """Name -> path, in the first layout that holds every image."""
-    found = {layout: find_in_layout(root, layout, labels) for layout in IMAGE_LAYOUTS}
-    layout = max(IMAGE_LAYOUTS, key=lambda layout: len(found[layout]))  # the first, where several hold as many
-    paths = found[layout]
-    missing = [label.name for label in labels if label.name not in paths]
-    if missing:
-        looked = ", ".join("/ + ".join(names) + "/" for names in IMAGE_LAYOUTS)
-        raise FileNotFoundError(
-            f"--data_path {root}: {len(missing)} of {len(labels)} labelled images are missing, first "
-            f"{', '.join(missing[:5])}; looked in {looked}" + f"; {'/ + '.join(layout)}/ holds the most" * bool(paths)
-        )
-    for label in labels:
-        check_stays_inside(paths[label.name], root, layout, label)
-    return paths
-
-
-def find_in_layout(root: Path, layout: tuple[str, ...], labels: list[Label]) -> dict[str, Path]:
-    """An image is looked for in the folder of its own set first, where the layout has one."""
-    folders = [name for name in layout if (root / name).is_dir()]
-    found = {}
-    for label in labels:
-        own = FOLDER_OF_SET[label.set]
-        for folder in sorted(folders, key=lambda name, own=own: name != own):
-            path = root / folder / label.name
-            if path.is_file():
-                found[label.name] = path
-                break
-    return found
-
-
-def check_stays_inside(path: Path, root: Path, layout: tuple[str, ...], label: Label) -> None:
-    """A link to a whole image folder is the user's own; an image that a link takes elsewhere is refused."""
-    if path.is_symlink() or len(PurePosixPath(label.name).parts) > 1:
-        allowed = [root.resolve(), *((root / folder).resolve() for folder in layout)]
-        real = path.resolve()
-        if not any(real.is_relative_to(folder) for folder in allowed):
-            raise ValueError(f"{label.where}: {label.name} is a link out of the data folder, to {real}")
 
 
 # Batches

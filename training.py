@@ -32,8 +32,9 @@ from tqdm import tqdm
 
 from atomic_files import write_atomically
 from checkpointing import load_last, remove_leftovers, save_checkpoint
-from data_loader import DATASETS, ImageSource, LabelledImages, PatchLoader, QualityData
+from data_loader import DATASETS, ImageSource, PatchLoader, QualityData
 from image_cache import LOG_EVERY, cpu_count
+from labels import LabelledImages
 from models_resnet_improved import ImageQualityResNet, Variant, find_variant
 from patches import EvaluationPlan, TrainingPlan
 from quality_metrics import plcc, srcc
