@@ -1,6 +1,6 @@
 """How often the 95% intervals of a difference in SRCC cover the true one, on simulated data.
 
-    python3 tests/simulate_coverage.py                           # 1,000 simulations a case: about 10 minutes
+    python3 tests/simulate_coverage.py                           # 1,000 simulations a case: half an hour on one core
     python3 tests/simulate_coverage.py --simulations 100 --draws 500 --images 500
 
 MOS and scores are jointly normal, so that the true SRCC of a correlation rho is known: (6 / pi) asin(rho / 2)
