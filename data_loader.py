@@ -69,9 +69,6 @@ def load_koniq(root: str | os.PathLike) -> QualityData:
     return data
 
 
-DATASETS: dict[str, Callable[[str], QualityData]] = {"koniq-10k": load_koniq}
-
-
 # Labels and split
 
 

@@ -21,12 +21,16 @@ FOLDER_OF_SET = {name: short for short, name in SHORT_NAMES.items()}
 
 
 class Label(NamedTuple):
-    """One row: the image's name, its MOS, its set ("" where it has none) and where that stands, for errors."""
+    """One row: the image's name, its MOS, its set ("" where it has none) and where that stands, for errors.
+
+    Images of one scene stay together where a split is drawn; "" is a scene of its own.
+    """
 
     name: str
     mos: float
     set: str
     where: str
+    scene: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class QualityData:
     split: str  # where it comes from, in words
     drawn: bool = False  # the split is not the data set's own, and has to be kept with the run
     note: str | None = None
+    facts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def sizes(self) -> dict[str, int]:

@@ -23,7 +23,7 @@ STAGES = [f"attention_stage{stage}" for stage in (1, 2, 3, 4)]
 FREE_FLAGS = {
     "use_multiscale", "use_attention", "seed",
     "data_path", "output_dir", "checkpoint_dir", "checkpoint_suffix", "cache_dir", "save_model", "resume",
-    "overwrite", "traceback",
+    "overwrite", "traceback", "tensorboard",
     "device", "num_workers", "preload_images", "no_cache", "compile", "deterministic",
     "precision", "select_on",
 }

@@ -9,6 +9,11 @@
     python3 train_resnet_improved.py --data_path demo-data --weights none --epochs 1 --patch_size 64 \
         --train_patch_num 4 --test_patch_num 2
 
+    # your own images: labels.csv with the columns image,mos[,split]; then the same model on another data set
+    python3 train_resnet_improved.py --dataset csv --data_path my-photos --save_model
+    python3 train_resnet_improved.py --evaluate checkpoints/resnet_improved_ss_noatt_best.pth --dataset livec \
+        --data_path ChallengeDB_release
+
 This file holds the flags and what happens to errors and signals; training.py holds the run.
 """
 
@@ -18,8 +23,16 @@ import signal
 import sys
 from collections.abc import Callable
 
+from live_view import INSTALL, is_installed
+from other_datasets import OTHER_DATASETS
+
 IMAGE_SHORT_SIDE = 384  # pixels, after the resize: the largest patch
 STRIDE = 32  # of ResNet50's last stage: the smallest patch
+
+# With --evaluate, what is not in these comes from the checkpoint; its own data are meant where DATA_FLAGS are left out.
+DATA_FLAGS = ("dataset", "data_path", "mos_range", "split_seed", "split_file")
+EVALUATION_FLAGS = (*DATA_FLAGS, "evaluate", "evaluate_set", "cache_dir", "no_cache", "preload_images", "device",
+                    "precision", "num_workers", "output_dir", "overwrite", "traceback")  # fmt: skip
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -38,7 +51,7 @@ def number(kind: type, low: float, high: float = math.inf, *, below: bool = Fals
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and low <= value <= high and not (below and value == high)):
-            bounds = f"at least {low}" if high == math.inf else f"{low} to {'below ' * below}{high}"
+            bounds = "finite" if low == -math.inf else f"at least {low}" if high == math.inf else f"{low} to {'below ' * below}{high}"
             raise argparse.ArgumentTypeError(f"{text!r} is not {'an integer' if kind is int else 'a number'}, {bounds}")
         return value
 
@@ -57,8 +70,14 @@ def build_parser() -> argparse.ArgumentParser:
                        help="of the backbone: torchvision's ImageNet-1k V1, a ResNet50 state dict, or a random start")
 
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=("koniq-10k",), default="koniq-10k", help="layout of the data folder")
+    data.add_argument("--dataset", choices=("koniq-10k", *OTHER_DATASETS), default="koniq-10k",
+                      help="layout of the data folder; csv: any folder with a labels.csv of image,mos[,split]")
     data.add_argument("--data_path", default="./koniq-10k", metavar="DIR", help="labels and images")
+    data.add_argument("--mos_range", nargs=2, type=number(float, -math.inf), metavar=("LOW", "HIGH"),
+                      help="of the MOS scale of --dataset csv; default: the lowest and highest of its file")
+    data.add_argument("--split_seed", type=number(int, 0), default=0,
+                      help="of the split that is drawn where the data have none; --seed does not change it")
+    data.add_argument("--split_file", metavar="CSV", help="image,split columns, such as the split.csv of a run")
     data.add_argument("--patch_size", type=number(int, STRIDE, IMAGE_SHORT_SIDE), default=224, help="pixels")
     data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
     data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")
@@ -77,6 +96,11 @@ def build_parser() -> argparse.ArgumentParser:
     recipe.add_argument("--select_on", choices=("auto", "val", "test"), default="auto",
                         help="set whose SRCC chooses the epoch; auto: val where the split has one")
 
+    scoring = parser.add_argument_group("evaluation of a checkpoint, instead of training")
+    scoring.add_argument("--evaluate", metavar="CHECKPOINT", help="score the data by a _best.pth or _last.pth")
+    scoring.add_argument("--evaluate_set", choices=("auto", "val", "test", "all"), default="auto",
+                         help="auto: test of the split that the checkpoint was trained with, all images of other data")
+
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
     machine.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
@@ -87,12 +111,14 @@ def build_parser() -> argparse.ArgumentParser:
     machine.add_argument("--deterministic", action="store_true", help="the same bits on every CUDA run; slower")
 
     output = parser.add_argument_group("output")
-    output.add_argument("--output_dir", metavar="DIR", help="results; default: logs/<name of the variant>")
+    output.add_argument("--output_dir", metavar="DIR", help="results; default: logs/<name of the variant>, or logs/evaluation_<name of the checkpoint>")
     output.add_argument("--checkpoint_dir", default="checkpoints", metavar="DIR")
     output.add_argument("--checkpoint_suffix", default="", metavar="TEXT", help="put behind the names of checkpoints")
     output.add_argument("--save_model", action="store_true", help="keep the weights of the chosen epoch")
     output.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
     output.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
+    output.add_argument("--tensorboard", action="store_true",
+                        help=f"write curves into the output folder; needs the package tensorboard: {INSTALL}")
     output.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser  # fmt: skip
 
@@ -101,13 +127,56 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The flags, checked as far as no file and no device has to be looked at."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.use_attention and not options.use_multiscale:
-        parser.error("--use_attention weighs the four scales against each other: add --use_multiscale")
-    if options.resume and options.overwrite:
-        parser.error("--resume continues a run and --overwrite replaces it: choose one")
-    if options.no_cache and options.cache_dir:
-        parser.error(f"--cache_dir {options.cache_dir} and --no_cache contradict each other: choose one")
+    given = given_flags(parser, arguments, options)
+    if options.evaluate is not None:
+        restrict_to_evaluation(parser, options, given)
+    mistake = contradiction(options, given)
+    if mistake:
+        parser.error(mistake)
     return options
+
+
+def given_flags(parser: argparse.ArgumentParser, arguments: list[str] | None, options: argparse.Namespace) -> set[str]:
+    """The flags that the command line names, whatever their values."""
+    unset = object()
+    blank = argparse.Namespace(**dict.fromkeys(vars(options), unset))
+    return {name for name, value in vars(parser.parse_args(arguments, blank)).items() if value is not unset}
+
+
+def restrict_to_evaluation(parser: argparse.ArgumentParser, options: argparse.Namespace, given: set[str]) -> None:
+    """Refuse the flags that a checkpoint decides, and mark the data flags that are left to it with None."""
+    foreign = [f"--{name}" for name in vars(options) if name in given and name not in EVALUATION_FLAGS]
+    if foreign:
+        parser.error(f"--evaluate takes the model, crops and recipe from the checkpoint: leave out {', '.join(foreign)}")
+    for name in DATA_FLAGS:
+        if name not in given:
+            setattr(options, name, None)
+
+
+def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
+    """What is wrong with the flags together."""
+    other, evaluate = options.dataset in OTHER_DATASETS, options.evaluate is not None
+    foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given and not other]
+    if options.use_attention and not options.use_multiscale:
+        return "--use_attention weighs the four scales against each other: add --use_multiscale"
+    if options.resume and options.overwrite:
+        return "--resume continues a run and --overwrite replaces it: choose one"
+    if options.no_cache and options.cache_dir:
+        return f"--cache_dir {options.cache_dir} and --no_cache contradict each other: choose one"
+    if "evaluate_set" in given and not evaluate:
+        return f"--evaluate_set {options.evaluate_set} says what --evaluate scores: add --evaluate CHECKPOINT"
+    if other and "data_path" not in given:
+        return f"--dataset {options.dataset} needs --data_path: the folder of its labels and images"
+    if foreign:
+        return f"{foreign[0]} is for {', '.join(OTHER_DATASETS)}, which have to be named with --dataset"
+    if options.mos_range and options.dataset != "csv":
+        return "--mos_range is for --dataset csv: the scale of the others is known"
+    if options.mos_range and options.mos_range[0] >= options.mos_range[1]:
+        low, high = options.mos_range
+        return f"--mos_range {low:g} {high:g}: LOW must be below HIGH"
+    if options.tensorboard and not is_installed():
+        return f"--tensorboard needs the package tensorboard: {INSTALL}"
+    return None
 
 
 class Stopped(BaseException):
@@ -140,12 +209,15 @@ def main() -> int:
     stop_on_signals()
     options = parse_options()
     try:
-        import training  # only now: a flag out of range is refused before torch is loaded
-        training.run(options)
+        if options.evaluate is not None:
+            import evaluation as work  # only now: a flag out of range is refused before torch is loaded
+        else:
+            import training as work
+        work.run(options)
     except Stopped as stop:
         number = stop.args[0]
-        print(f"Stopped by {signal.Signals(number).name}. The same command with --resume goes on after the last "
-              "whole epoch, if one was finished.", file=sys.stderr)  # fmt: skip
+        again = "The same command with --resume goes on after the last whole epoch, if one was finished."
+        print(f"Stopped by {signal.Signals(number).name}. {again * (options.evaluate is None)}", file=sys.stderr)
         return 128 + number
     except (OSError, ValueError, MemoryError, RuntimeError) as error:
         if options.traceback:

@@ -32,10 +32,12 @@ from tqdm import tqdm
 
 from atomic_files import write_atomically
 from checkpointing import load_last, remove_leftovers, save_checkpoint
-from data_loader import DATASETS, ImageSource, PatchLoader, QualityData
+from data_loader import ImageSource, PatchLoader, QualityData, load_koniq
 from image_cache import LOG_EVERY, cpu_count
-from labels import LabelledImages
+from labels import LabelledImages, require_sets
+from live_view import live_view
 from models_resnet_improved import ImageQualityResNet, Variant, find_variant
+from other_datasets import load_other, split_csv
 from patches import EvaluationPlan, TrainingPlan
 from quality_metrics import plcc, srcc
 
@@ -43,7 +45,7 @@ EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
 
 # Where and how fast a run computes, not what: a resumed run may change these.
 FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_cache", "preload_images", "num_workers",
-                  "device", "resume", "overwrite", "traceback", "precision", "save_model")  # fmt: skip
+                  "device", "resume", "overwrite", "traceback", "precision", "save_model", "tensorboard")  # fmt: skip
 
 
 def say(line: str = "") -> None:
@@ -64,15 +66,18 @@ def run(options: argparse.Namespace) -> None:
         files.check_free(options)
         device = choose_device(options.device)
         precision = choose_precision(options.precision, device)
-        data = DATASETS[options.dataset](options.data_path)
+        data = load_data(options, files.split if options.resume and files.split.exists() else None)
+        require_sets(data)
         config = describe(options, variant, data, device, precision)
         announce(config, data)
-        saved = files.start(config, options)
+        saved = files.start(config, data, options)
         select_on = choose_selection_set(options.select_on, data)
         state = build_state(options, data, device, precision, saved)
         loaders = build_loaders(options, data, device)
-        for epoch in range(len(state.history) + 1, options.epochs + 1):
-            train_and_record(epoch, state, loaders, data, files, options, select_on)
+        with live_view(files.output / "tensorboard" if options.tensorboard else None, state.history, options.lr) as show:
+            for epoch in range(len(state.history) + 1, options.epochs + 1):
+                train_and_record(epoch, state, loaders, data, files, options, select_on)
+                show(state.history[-1])
         finish(state, files, config, select_on)
 
 
@@ -95,6 +100,7 @@ class RunFiles:
     config = property(lambda self: self.output / "config.json")
     metrics = property(lambda self: self.output / "metrics.jsonl")
     result = property(lambda self: self.output / "result.json")
+    split = property(lambda self: self.output / "split.csv")
     best = property(lambda self: self.checkpoints / f"{self.name}_best.pth")
     last = property(lambda self: self.checkpoints / f"{self.name}_last.pth")
 
@@ -116,11 +122,13 @@ class RunFiles:
         if options.resume and not self.config.exists():
             raise FileNotFoundError(f"--resume: {self.output} holds no run ({self.config.name} is missing)")
 
-    def start(self, config: dict, options: argparse.Namespace) -> dict | None:
+    def start(self, config: dict, data: QualityData, options: argparse.Namespace) -> dict | None:
         """Write config.json for a new run; for a resumed one, check it and return its last checkpoint."""
         if not options.resume:
-            for path in (self.result, self.metrics, self.predictions("val"), self.predictions("test")):
+            for path in (self.result, self.metrics, self.split, self.predictions("val"), self.predictions("test")):
                 path.unlink(missing_ok=True)
+            if data.drawn:
+                write_atomically(self.split, split_csv(data))
             write_json(self.config, config)
             return None
         before = json.loads(self.config.read_text(encoding="utf-8"))
@@ -171,6 +179,14 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 
 
 # The set-up of a run
+
+
+def load_data(options: argparse.Namespace, split_file: Path | None = None) -> QualityData:
+    """The data set that the flags name; `split_file` counts over the flag."""
+    if options.dataset == "koniq-10k":
+        return load_koniq(options.data_path)
+    return load_other(options.dataset, options.data_path, mos_range=options.mos_range, split_seed=options.split_seed,
+                      split_file=split_file or options.split_file)  # fmt: skip
 
 
 def choose_device(name: str) -> torch.device:
@@ -224,6 +240,7 @@ def describe(options, variant: Variant, data: QualityData, device: torch.device,
         "device": device_name(device),
         "precision": precision,
         "split": {**data.sizes(), "sha256": data.sha256},
+        "mos_range": list(data.mos_range),
         "dataset_note": data.note,
     }
 
@@ -249,7 +266,7 @@ def announce(config: dict, data: QualityData) -> None:
     say(f"{config['variant']}: {config['parameters']:,} parameters, seed {config['flags']['seed']}")
     say(f"Device: {config['device']}, {config['precision']}, torch {config['versions']['torch']}")
     say(f"Data: {data.root}: {sizes} images, split SHA-256 {data.sha256[:12]}")
-    for line in [*([data.note] if data.note else []), *(f"Warning: {text}" for text in data.warnings)]:
+    for line in [*([data.note] if data.note else []), *data.facts, *(f"Warning: {text}" for text in data.warnings)]:
         say(line)
 
 
@@ -259,12 +276,7 @@ class Loaders(NamedTuple):
 
 
 def build_loaders(options: argparse.Namespace, data: QualityData, device: torch.device) -> Loaders:
-    cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
-    source = ImageSource(data, cache_dir, options.preload_images, say)
-    workers = options.num_workers if options.num_workers >= 0 else 4 if device.type == "cuda" else 0
-    opened = source.open()
-    shared = {"patch_size": options.patch_size, "device": device, "num_workers": workers,
-              "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip
+    opened, shared = open_images(options, data, device)
     training = TrainingPlan(
         opened["training"].sizes(), data.sets["training"].mos, patches=options.train_patch_num,
         patch_size=options.patch_size, batch_size=options.batch_size, seed=options.seed,
@@ -274,18 +286,31 @@ def build_loaders(options: argparse.Namespace, data: QualityData, device: torch.
         raise ValueError(f"--batch_size {options.batch_size}: more than the {count} training patches of an epoch")
     if training.dropped:
         say(f"Batches: {len(training)} an epoch; {training.dropped} random patches of each epoch fill no batch")
-    evaluation = {}
-    for short, name in (("val", "validation"), ("test", "test")):
-        if name in opened:
-            images = data.sets[name]
-            plan = EvaluationPlan(
-                opened[name].sizes(), images.mos, images.names, patches=options.test_patch_num,
-                patch_size=options.patch_size, batch_size=EVALUATION_BATCH[device.type], seed=options.seed,
-                random=options.test_random_crop,
-            )  # fmt: skip
-            evaluation[short] = images, PatchLoader(opened[name], plan, color_jitter=False, **shared)
+    evaluation = {
+        short: (data.sets[name], evaluation_loader(options, data.sets[name], opened[name], shared))
+        for short, name in (("val", "validation"), ("test", "test"))
+        if name in opened
+    }
     jitter = not options.no_color_jitter
     return Loaders(PatchLoader(opened["training"], training, color_jitter=jitter, **shared), evaluation)
+
+
+def open_images(options: argparse.Namespace, data: QualityData, device: torch.device) -> tuple[dict, dict]:
+    """The images of every set that has some, and the arguments that their loaders share."""
+    cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
+    opened = ImageSource(data, cache_dir, options.preload_images, say).open()
+    workers = options.num_workers if options.num_workers >= 0 else 4 if device.type == "cuda" else 0
+    return opened, {"patch_size": options.patch_size, "device": device, "num_workers": workers,
+                    "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip
+
+
+def evaluation_loader(options: argparse.Namespace, images: LabelledImages, stored, shared: dict) -> PatchLoader:
+    """The same patches of `images` each time; `stored` holds their pixels."""
+    plan = EvaluationPlan(
+        stored.sizes(), images.mos, images.names, patches=options.test_patch_num, patch_size=options.patch_size,
+        batch_size=EVALUATION_BATCH[shared["device"].type], seed=options.seed, random=options.test_random_crop,
+    )  # fmt: skip
+    return PatchLoader(stored, plan, color_jitter=False, **shared)
 
 
 def fits_on_device(opened: dict, device: torch.device) -> bool:
