@@ -74,7 +74,10 @@ class ImageQualityResNet(nn.Module):
         channels = sum(STAGE_CHANNELS) if use_multiscale else STAGE_CHANNELS[-1]
         self.backbone = Backbone(weights)
         self.fusion = MultiScaleFusion(use_attention=use_attention) if use_multiscale else None
-        self.hyper_net = HyperNet(channels, dropout_rate=dropout_rate, initial_score=initial_score)
+        feature_scale = 1 / len(STAGE_CHANNELS) if use_attention else 1.0  # the attention starts near uniform
+        self.hyper_net = HyperNet(
+            channels, dropout_rate=dropout_rate, feature_scale=feature_scale, initial_score=initial_score
+        )
         self.projection = nn.Conv2d(channels, TARGET_WIDTHS[0], 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -167,24 +170,27 @@ class ScaleAttention(nn.Module):
 class HyperNet(nn.Module):
     """Features [B, C, 7, 7] -> the target network's five (weight [B, out, in], bias [B, out]) pairs, fp32."""
 
-    def __init__(self, channels: int, *, dropout_rate: float, initial_score: float):
+    def __init__(self, channels: int, *, dropout_rate: float, feature_scale: float, initial_score: float):
         super().__init__()
         layers = list(zip(TARGET_WIDTHS[:-1], TARGET_WIDTHS[1:], strict=True))
         self.reduce = nn.Sequential(nn.Conv2d(channels, HYPER_CHANNELS, 1), nn.ReLU(), nn.Dropout(dropout_rate))
         self.weights = nn.ModuleList(nn.Conv2d(HYPER_CHANNELS, a * b // GRID**2, 1) for a, b in layers[:-1])
         self.last_weight = nn.Linear(HYPER_CHANNELS, layers[-1][0])
         self.biases = nn.ModuleList(nn.Linear(HYPER_CHANNELS, b) for _, b in layers)
-        self.initialise(initial_score)
+        self.initialise(feature_scale, initial_score)
 
-    def initialise(self, initial_score: float) -> None:
-        """Scale the layers so that the *generated* weights start with variance 2 / fan-in and the biases at zero.
+    def initialise(self, feature_scale: float, initial_score: float) -> None:
+        """Choose the start of the *generated* layers: weights of variance 2 / fan-in / 7, biases of zero.
 
-        Chang, Flokas and Lipson, "Principled Weight Initialization for Hypernetworks", ICLR 2020, for features of unit
-        mean square. PyTorch's defaults would generate weights so large that the first scores reach the hundreds.
+        Chang, Flokas and Lipson, "Principled Weight Initialization for Hypernetworks", ICLR 2020. The 49 weights that
+        come from one map are correlated and add up, hence the division by the grid's width. With PyTorch's defaults
+        the first scores reach the hundreds.
         """
         nn.init.kaiming_normal_(self.reduce[0].weight)
+        with torch.no_grad():
+            self.reduce[0].weight /= feature_scale
         for make, fan_in in zip([*self.weights, self.last_weight], TARGET_WIDTHS[:-1], strict=True):
-            nn.init.normal_(make.weight, std=(2 / (fan_in * HYPER_CHANNELS)) ** 0.5)
+            nn.init.normal_(make.weight, std=(2 / (fan_in * HYPER_CHANNELS)) ** 0.5 / GRID**0.5)
         for make in self.biases:
             nn.init.zeros_(make.weight)
         for layer in (self.reduce[0], *self.weights, self.last_weight, *self.biases):

@@ -13,7 +13,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/find_python.sh"
 
 recipe=(--no_color_jitter --test_random_crop --seed 42 --save_model)
-demo=(--data_path demo-data --weights none --patch_size 96 --epochs 4 --lr 1e-3 --train_patch_num 8 --test_patch_num 6)
+# From random weights in few steps: a higher rate, and the two brakes that it needs at the start.
+demo=(--data_path demo-data --weights none --patch_size 96 --epochs 5 --train_patch_num 8 --test_patch_num 6
+      --lr 5e-4 --warmup_steps 20 --max_grad_norm 1)
 variants=(exp1_baseline exp2_multiscale exp3_multiscale_attention)
 variant_flags() {
     case $1 in
@@ -93,7 +95,7 @@ if [[ -z $log_dir ]]; then
     printf '%s\n' "$is_demo" "${SEEDS:-}" ${flags[@]+"${flags[@]}"} >"$log_dir/ablation_flags"
 fi
 if [[ -n $is_demo ]]; then
-    supervise "$python" "$here/demo_dataset.py" --output demo-data --images 240 || exit
+    supervise "$python" "$here/demo_dataset.py" --output demo-data --images 300 || exit
     recipe+=("${demo[@]}")
 fi
 

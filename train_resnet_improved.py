@@ -91,6 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
     recipe.add_argument("--epochs", type=number(int, 1), default=10)
     recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step")
     recipe.add_argument("--lr", type=number(float, 0), default=1e-4, help="AdamW learning rate, constant")
+    recipe.add_argument("--warmup_steps", type=number(int, 0), default=0, help="over which the learning rate rises to --lr")
+    recipe.add_argument("--max_grad_norm", type=number(float, 0), default=0.0, help="clip longer gradients; 0: never")
     recipe.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="AdamW weight decay")
     recipe.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42)
     recipe.add_argument("--select_on", choices=("auto", "val", "test"), default="auto",

@@ -330,6 +330,17 @@ class TrainingState:
     autocast: Callable[[], contextlib.AbstractContextManager]
     score: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     history: list[dict] = field(default_factory=list)  # the lines of metrics.jsonl
+    lr: float = 0.0
+    warmup_steps: int = 0
+    max_grad_norm: float = 0.0
+
+    def update(self, norm: Tensor, step: int) -> None:
+        """Take the optimizer's step, number `step` of the run, for gradients of this norm."""
+        if self.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_grad_norm, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * min(1.0, step / max(1, self.warmup_steps))
+        self.optimizer.step()
 
 
 def build_state(
@@ -346,6 +357,7 @@ def build_state(
     )  # fmt: skip
     state = make_state(model, lr=options.lr, weight_decay=options.weight_decay, device=device, precision=precision,
                        compiled=options.compile)  # fmt: skip
+    state.warmup_steps, state.max_grad_norm = options.warmup_steps, options.max_grad_norm
     if saved:
         model.load_state_dict(saved["model"])
         state.optimizer.load_state_dict(saved["optimizer"])
@@ -361,6 +373,7 @@ def make_state(model: ImageQualityResNet, *, lr, weight_decay, device, precision
         build_optimizer(model, lr=lr, weight_decay=weight_decay),
         autocast=lambda: torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
         score=torch.compile(model.score_with_attention) if compiled else model.score_with_attention,
+        lr=lr,
     )
 
 
@@ -406,10 +419,10 @@ def train_epoch(state: TrainingState, loader: PatchLoader, names: tuple[str, ...
         loss = F.l1_loss(scores, batch.mos)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        meter.add(loss.detach(), state.model.parameters())
+        norm = meter.add(loss.detach(), state.model.parameters())
         if loader.device.type == "cpu":
             meter.check()
-        state.optimizer.step()
+        state.update(norm, step=len(state.history) * len(loader) + meter.steps)
     return meter.mean()
 
 
@@ -422,12 +435,14 @@ class LossMeter:
         self.total = torch.zeros((), device=loader.device)
         self.bad = torch.zeros(2, dtype=torch.int64, device=loader.device)  # first bad step of loss and gradients
 
-    def add(self, loss: Tensor, parameters) -> None:
+    def add(self, loss: Tensor, parameters) -> Tensor:
+        """Take note of a step; returns the norm of its gradients."""
         self.steps += 1
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
         broken = ~torch.stack([loss, norm]).isfinite() & (self.bad == 0)
         self.bad = torch.where(broken, self.steps, self.bad)
         self.total += loss
+        return norm
 
     def check(self) -> None:
         for what, step in zip(("loss", "gradients"), self.bad.tolist(), strict=True):
