@@ -2,6 +2,7 @@
 
 import csv
 import html
+import io
 import itertools
 import json
 import os
@@ -21,6 +22,7 @@ from checkpointing import save_checkpoint
 from image_cache import cpu_count
 from models_resnet_improved import ImageQualityResNet
 from score_images import build_parser, load_scorer, run
+from score_images import score as score_rows
 
 BEST = "checkpoints/resnet_improved_ms_att_best.pth"
 ODD_NAMES = ("line\nbreak.png", "<b onclick=alert(1)>'\"&.png", "ümlaut 木.png")
@@ -332,6 +334,15 @@ def test_a_mistake_is_one_line_before_torch_is_loaded(tmp_path, arguments, words
         (tmp_path / folder).mkdir()
     (tmp_path / "empty/notes.txt").touch()
     assert_one_line_error(score("--checkpoint", "x.pth", *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path)), *words)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_gets_a_progress_bar_and_a_log_does_not(scorer, photos, monkeypatch, is_terminal):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    options = build_parser().parse_args(["--checkpoint", "x.pth", "x.jpg"])
+    assert len(list(score_rows(list(map(str, photos)), scorer, options))) == len(photos)
+    assert ("Scoring" in sys.stderr.getvalue() and "/5" in sys.stderr.getvalue()) == is_terminal
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_file(checkpoint, tmp_path):
