@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: written beside their place, flushed to disk, renamed into it."""
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     The rename is atomic only within one file system, so the temporary file lies in the same folder. The data
     are on disk before the rename, and the folder's entry after it: a power cut leaves the old file or the new
     one. A body that fails leaves the old file, and no temporary one.
+
+    Raises:
+        OSError: a full disk or the like; names `path` and the way out.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -20,10 +24,24 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         _flush_to_disk(temporary, os.O_RDWR)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise OSError(
+            f"{path}: cannot be written ({error.strerror or error}); make room or name another folder; "
+            "a file that was there is as it was"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     _flush_to_disk(path.parent, os.O_RDONLY)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what a process that was killed in the middle of writing `path` left beside it.
+
+    The caller makes sure that nobody writes `path` now.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:

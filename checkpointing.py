@@ -1,6 +1,5 @@
 """Save and load checkpoints: whole or not at all, tensors and plain values only."""
 
-import contextlib
 import os
 import pickle
 import zipfile
@@ -18,10 +17,21 @@ def save_checkpoint(path: Path, state: dict[str, Any], *, keep_previous: bool = 
     At every moment `path` is absent, the old checkpoint or the new one.
     """
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        write(state, temporary)
         if keep_previous and path.exists():
             previous_path(path).unlink(missing_ok=True)
             os.link(path, previous_path(path))
+
+
+def write(state: dict[str, Any], path: Path) -> None:
+    """torch.save, which turns a failed write into a RuntimeError about positions in the archive."""
+    try:
+        with open(path, "wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -34,18 +44,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load itself does not verify the CRC-32 of its records
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+        verify_checksums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: holds more than tensors and plain values; it was not loaded") from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # zipfile and torch raise a dozen kinds, a function of which bit is wrong
         raise ValueError(f"{path}: damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path}: holds a {type(state).__name__}, not a checkpoint of this program")
     return state
+
+
+def verify_checksums(path: Path) -> None:
+    """Check the CRC-32 of each record, which torch.load itself does not."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
 
 
 def load_last(path: Path, warn) -> dict[str, Any]:
@@ -63,13 +78,6 @@ def load_last(path: Path, warn) -> dict[str, Any]:
 
 def previous_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}_previous{path.suffix}")
-
-
-def remove_leftovers(folder: Path, stem: str) -> None:
-    """Delete the temporary files of a process that was killed while it wrote `stem`*."""
-    for leftover in folder.glob(f".{stem}*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            leftover.unlink()
 
 
 def first_line(error: BaseException) -> str:

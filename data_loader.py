@@ -230,13 +230,22 @@ class PatchLoader:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[tuple[Tensor, PatchBatch]]:
-        for batch in self.cut:
+        for batch in self.cut_batches():
             if self.device_images:
                 batch = self.to_device(as_tensors(batch))
                 batch = batch._replace(pixels=self.device_images.cut(batch))
             else:
                 batch = self.to_device(batch)
             yield self.transform(batch), batch
+
+    def cut_batches(self) -> Iterator[PatchBatch]:
+        try:
+            yield from self.cut
+        except OSError as error:  # of the queues between the workers and this process, or of the start of one
+            raise OSError(
+                f"--num_workers: the processes that cut patches cannot be started ({error.strerror}); use fewer, or 0, "
+                "or enlarge /dev/shm"
+            ) from error
 
     def to_device(self, batch: PatchBatch) -> PatchBatch:
         return PatchBatch(*(x if x is None else x.to(self.device, non_blocking=True) for x in batch))

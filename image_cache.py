@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,8 @@ MAX_ASPECT = 16  # long side over short side
 FLUSH_EVERY = 256  # images between two flushes to disk: what a power cut can cost
 LOG_EVERY = 10  # seconds between two lines of progress in a log
 NOMINAL_BYTES = 512 * SHORT_SIDE * 3
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # an error here: see MAX_PIXELS
 
 
 def decode(path: Path) -> np.ndarray:
@@ -72,7 +75,9 @@ def readable(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             check_size(*image.size)
             yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises a dozen kinds, a function of which byte is wrong
         raise ValueError(f"{path}: unreadable image ({error}); replace the file or remove its row") from error
 
 

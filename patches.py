@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 JITTER = (0.1, 0.1, 0.1, 0.05)  # half widths: brightness, contrast and saturation as factors, hue in turns
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -132,7 +132,17 @@ class PatchCutter(Dataset):
         places = zip(batch.image.tolist(), batch.top.tolist(), batch.left.tolist(), strict=True)
         for patch, (image, top, left) in zip(pixels, places, strict=True):
             patch[:] = self.images[image][top : top + size, left : left + size]
-        return as_tensors(batch._replace(pixels=pixels))
+        cut = as_tensors(batch._replace(pixels=pixels))
+        return in_shared_memory(cut) if get_worker_info() else cut
+
+
+def in_shared_memory(batch: PatchBatch) -> PatchBatch:
+    """The batch as a worker hands it over.
+
+    Left to the queue, this is done by a thread of the worker: where there is too little shared memory, its error is
+    printed and the batch is lost, and the loader waits for it for ever.
+    """
+    return PatchBatch(*(field.share_memory_() for field in batch))
 
 
 class DeviceImages:

@@ -16,6 +16,7 @@ import report_latex
 import report_markdown
 import report_words as words
 from atomic_files import write_atomically
+from console import say
 from quality_metrics import DRAWS
 from report_numbers import analyse
 from report_runs import mismatches, on_common_images, read_runs
@@ -65,10 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(*(f"Note: {warning}" for warning in words.warnings(numbers)), sep="\n", end="\n\n")
-    print(f"Report: {flags.log_folder / 'report.md'} (also report.tex, report.json, figures/)\n")
-    print(" ".join(numbers["verdict"]), end="\n\n")
-    print(report_markdown.short_table(numbers))
+    for warning in words.warnings(numbers):
+        say(f"Note: {warning}")
+    say(f"\nReport: {flags.log_folder / 'report.md'} (also report.tex, report.json, figures/)\n")
+    say(" ".join(numbers["verdict"]) + "\n")
+    say(report_markdown.short_table(numbers))
     return 0
 
 

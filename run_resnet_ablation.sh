@@ -29,6 +29,8 @@ fail() {
     exit "${2:-2}"
 }
 
+say() { echo "$1" 2>/dev/null || true; }
+
 child="" signal=""
 # Long commands run in the background, in a group of their own, so that one signal to the runner reaches them once.
 pass_on() {
@@ -37,6 +39,7 @@ pass_on() {
 }
 trap 'pass_on INT' INT
 trap 'pass_on TERM' TERM
+trap '' PIPE # a reader that goes away (| head) ends neither the runner nor what it starts
 supervise() {
     local status=0
     set -m
@@ -106,10 +109,10 @@ train() { # variant, seed or nothing
     local output=$log_dir/$name$suffix
     if [[ -s $output/metrics.jsonl ]]; then mode=(--resume); elif [[ -e $output ]]; then mode=(--overwrite); fi
     if [[ -f $output/result.json ]]; then
-        echo "$name$suffix is finished"
+        say "$name$suffix is finished"
         return
     fi
-    echo "== $name$suffix, log in $output.log"
+    say "== $name$suffix, log in $output.log"
     exec 3> >(exec tee -ia "$output.log")
     local tee=$! status=0
     # shellcheck disable=SC2046 # one word for each flag

@@ -18,6 +18,7 @@ This file holds the flags and what happens to errors and signals; training.py ho
 """
 
 import argparse
+import contextlib
 import math
 import signal
 import sys
@@ -27,6 +28,8 @@ from live_view import INSTALL, is_installed
 from other_datasets import OTHER_DATASETS
 
 IMAGE_SHORT_SIDE = 384  # pixels, after the resize: the largest patch
+FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
+OUT_OF_MEMORY = ("out of memory", "llocate memory", "bad_alloc")  # of CUDA, of the host, of C++
 STRIDE = 32  # of ResNet50's last stage: the smallest patch
 
 # With --evaluate, what is not in these comes from the checkpoint; its own data are meant where DATA_FLAGS are left out.
@@ -48,9 +51,10 @@ def number(kind: type, low: float, high: float = math.inf, *, below: bool = Fals
     def parse(text):
         try:
             value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and low <= value <= high and not (below and value == high)):
+            in_range = math.isfinite(value) and low <= value <= high and not (below and value == high)
+        except (ValueError, OverflowError):
+            in_range = False
+        if not in_range:
             bounds = "finite" if low == -math.inf else f"at least {low}" if high == math.inf else f"{low} to {'below ' * below}{high}"
             raise argparse.ArgumentTypeError(f"{text!r} is not {'an integer' if kind is int else 'a number'}, {bounds}")
         return value
@@ -185,30 +189,45 @@ class Stopped(BaseException):
     """SIGTERM or Ctrl-C; the last whole epoch is on disk."""
 
 
-def stop_on_signals() -> None:
-    """The first signal ends the run in order, the second at once."""
+def stop_on_signals() -> list[int]:
+    """The first signal ends the run in order, the second at once; returns the list that the first is put in."""
+    received = []
 
     def stop(number, _frame):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Stopped(number)
+        received.append(number)
+        raise Stopped
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    return received
 
 
-def one_line(error: BaseException) -> str:
-    """The error's message; of a loader's worker, the last line of what it carried over."""
+def one_line(error: BaseException, options: argparse.Namespace) -> str:
+    """The error's message, with the way out where another program wrote it."""
+    line = first_line(error)
+    if "DataLoader worker" in line or "shared memory" in line:
+        return f"--num_workers: a process that cuts patches died ({line}); use fewer, or 0, or enlarge /dev/shm"
+    if isinstance(error, MemoryError) or any(sign in line for sign in OUT_OF_MEMORY):
+        way_out = f"--batch_size {options.batch_size}: choose a smaller one" if options.evaluate is None else "try --device cpu"
+        return f"not enough memory ({line}); {way_out}"
+    return line
+
+
+def first_line(error: BaseException) -> str:
+    """Of its message; of an error in a loader's worker, the last of what it carried over."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    if lines[0].startswith("Caught "):
-        return lines[-1].partition(": ")[2]
-    if "DataLoader worker" in lines[0] or "shared memory" in str(error):
-        return f"--num_workers: a process that cuts patches died ({lines[0]}); use fewer, or 0, or enlarge /dev/shm"
-    return lines[0]
+    return (lines[-1].partition(": ")[2] or lines[-1]) if lines[0].startswith("Caught ") else lines[0]
+
+
+def report(line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    stop_on_signals()
+    received = stop_on_signals()
     options = parse_options()
     try:
         if options.evaluate is not None:
@@ -216,15 +235,15 @@ def main() -> int:
         else:
             import training as work
         work.run(options)
-    except Stopped as stop:
-        number = stop.args[0]
-        again = "The same command with --resume goes on after the last whole epoch, if one was finished."
-        print(f"Stopped by {signal.Signals(number).name}. {again * (options.evaluate is None)}", file=sys.stderr)
-        return 128 + number
-    except (OSError, ValueError, MemoryError, RuntimeError) as error:
-        if options.traceback:
+    except BaseException as error:
+        if not received and (options.traceback or not isinstance(error, FAULTS)):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.unraisablehook = lambda _: None  # what breaks while the run is taken down is not the fault
+        if received:  # workers that got the signal too may have ended the run by an error of theirs
+            again = "The same command with --resume goes on after the last whole epoch, if one was finished."
+            report(f"Stopped by {signal.Signals(received[0]).name}. {again * (options.evaluate is None)}")
+            return 128 + received[0]
+        report(f"error: {one_line(error, options)}")
         return 1
     return 0
 

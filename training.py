@@ -6,10 +6,8 @@ The flags are described in train_resnet_improved.py, the files in README.md.
 import argparse
 import contextlib
 import csv
-import fcntl
 import io
 import itertools
-import json
 import os
 import platform
 import subprocess
@@ -31,7 +29,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from atomic_files import write_atomically
-from checkpointing import load_last, remove_leftovers, save_checkpoint
+from checkpointing import save_checkpoint
+from console import say
 from data_loader import ImageSource, PatchLoader, QualityData, load_koniq
 from image_cache import LOG_EVERY, cpu_count
 from labels import LabelledImages, require_sets
@@ -40,142 +39,41 @@ from models_resnet_improved import ImageQualityResNet, Variant, find_variant
 from other_datasets import load_other, split_csv
 from patches import EvaluationPlan, TrainingPlan
 from quality_metrics import plcc, srcc
+from run_files import RunFiles, write_json, write_lines
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
-
-# Where and how fast a run computes, not what: a resumed run may change these.
-FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_cache", "preload_images", "num_workers",
-                  "device", "resume", "overwrite", "traceback", "precision", "save_model", "tensorboard")  # fmt: skip
-
-
-def say(line: str = "") -> None:
-    """Print a line; a reader that went away (`| head`) does not end a run of hours."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")
 
 
 def run(options: argparse.Namespace) -> None:
     """Train the variant that the flags describe, and leave a finished run in its output folder."""
     variant = find_variant(use_multiscale=options.use_multiscale, use_attention=options.use_attention)
     files = RunFiles.of(options, variant)
+    if files.is_finished(options):
+        return say(f"{files.output}: this run is finished; see {files.result}")
     with files.locked():
-        if files.result.exists() and options.resume:
-            return say(f"{files.output}: this run is finished; see {files.result}")
         files.check_free(options)
+        before = files.read_config() if options.resume else None
         device = choose_device(options.device)
-        precision = choose_precision(options.precision, device)
-        data = load_data(options, files.split if options.resume and files.split.exists() else None)
+        precision = choose_precision(options.precision, device, before)
+        data = load_data(options, files.split if before and files.split.exists() else None)
         require_sets(data)
         config = describe(options, variant, data, device, precision)
         announce(config, data)
-        saved = files.start(config, data, options)
         select_on = choose_selection_set(options.select_on, data)
+        saved = files.load_last(before, config, warn=say) if before else None
         state = build_state(options, data, device, precision, saved)
         loaders = build_loaders(options, data, device)
+        if before:
+            config = before
+            say(f"Resuming after epoch {len(state.history)}")
+            publish(state, files, options.save_model, select_on)
+        else:  # only now: a fault before it leaves the run that --overwrite replaces
+            files.start(config, split_csv(data) if data.drawn else None)
         with live_view(files.output / "tensorboard" if options.tensorboard else None, state.history, options.lr) as show:
             for epoch in range(len(state.history) + 1, options.epochs + 1):
                 train_and_record(epoch, state, loaders, data, files, options, select_on)
                 show(state.history[-1])
         finish(state, files, config, select_on)
-
-
-# The files of a run
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """Where a run leaves what; the names are a contract (README.md, "What a run leaves")."""
-
-    output: Path
-    checkpoints: Path
-    name: str  # of the checkpoints, without best or last
-
-    @classmethod
-    def of(cls, options: argparse.Namespace, variant: Variant) -> "RunFiles":
-        output = Path(options.output_dir or f"logs/{variant.log_name}")
-        return cls(output, Path(options.checkpoint_dir), f"resnet_improved_{variant.tag}{options.checkpoint_suffix}")
-
-    config = property(lambda self: self.output / "config.json")
-    metrics = property(lambda self: self.output / "metrics.jsonl")
-    result = property(lambda self: self.output / "result.json")
-    split = property(lambda self: self.output / "split.csv")
-    best = property(lambda self: self.checkpoints / f"{self.name}_best.pth")
-    last = property(lambda self: self.checkpoints / f"{self.name}_last.pth")
-
-    def predictions(self, name: str) -> Path:
-        return self.output / f"predictions_{name}.csv"
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """No other run writes these files; a lock dies with its process."""
-        with contextlib.ExitStack() as stack:
-            for folder, name in ((self.output, "run"), (self.checkpoints, self.name)):
-                stack.enter_context(hold_lock(folder, folder / f".{name}.lock"))
-                remove_leftovers(folder, "")
-            yield
-
-    def check_free(self, options: argparse.Namespace) -> None:
-        if self.config.exists() and not (options.resume or options.overwrite):
-            raise FileExistsError(f"--output_dir {self.output}: holds a run; add --resume or --overwrite, or name another")
-        if options.resume and not self.config.exists():
-            raise FileNotFoundError(f"--resume: {self.output} holds no run ({self.config.name} is missing)")
-
-    def start(self, config: dict, data: QualityData, options: argparse.Namespace) -> dict | None:
-        """Write config.json for a new run; for a resumed one, check it and return its last checkpoint."""
-        if not options.resume:
-            for path in (self.result, self.metrics, self.split, self.predictions("val"), self.predictions("test")):
-                path.unlink(missing_ok=True)
-            if data.drawn:
-                write_atomically(self.split, split_csv(data))
-            write_json(self.config, config)
-            return None
-        before = json.loads(self.config.read_text(encoding="utf-8"))
-        refuse_differences(before, config)
-        config.update(before)
-        saved = load_last(self.last, warn=say)
-        if saved.get("run_id") != before["run_id"]:
-            raise ValueError(f"--resume: {self.last} belongs to another run than {self.config}")
-        write_lines(self.metrics, saved["history"])
-        say(f"Resuming after epoch {len(saved['history'])} from {self.last}")
-        return saved
-
-
-@contextlib.contextmanager
-def hold_lock(folder: Path, path: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(path, "a+")
-    except OSError as error:
-        raise OSError(f"{folder}: cannot be written ({error.strerror}); name another folder") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise OSError(f"{folder}: process {lock.read().strip()} is running here; wait, or name another") from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()} on {platform.node()}\n")
-        lock.flush()
-        yield
-
-
-def refuse_differences(before: dict, now: dict) -> None:
-    """A run is resumed with the settings it began with, or not at all."""
-    old, new = ({**c["flags"], "precision": c["precision"], "split": c["split"]["sha256"]} for c in (before, now))
-    keys = [key for key in old if key not in FREE_ON_RESUME or key == "precision"]
-    differing = [f"{key} {old[key]} -> {new.get(key)}" for key in keys if old[key] != new.get(key)]
-    if differing:
-        raise ValueError(f"--resume: the run was started with other settings: {'; '.join(differing)}")
-
-
-def write_json(path: Path, content: dict) -> None:
-    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_lines(path: Path, rows: list[dict]) -> None:
-    write_atomically(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
 
 # The set-up of a run
@@ -201,9 +99,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> str:
+def choose_precision(name: str, device: torch.device, before: dict[str, Any] | None) -> str:
+    """"auto" stands for what the resumed run began with, `before`, or for what is native to the device."""
     if name != "auto":
         return name
+    if before:
+        return before["precision"]
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif hasattr(torch.cpu, "get_capabilities"):
@@ -330,6 +231,7 @@ class TrainingState:
     autocast: Callable[[], contextlib.AbstractContextManager]
     score: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     history: list[dict] = field(default_factory=list)  # the lines of metrics.jsonl
+    predictions: dict[str, str] = field(default_factory=dict)  # of the best epoch: set -> text of its csv file
     lr: float = 0.0
     warmup_steps: int = 0
     max_grad_norm: float = 0.0
@@ -361,7 +263,7 @@ def build_state(
     if saved:
         model.load_state_dict(saved["model"])
         state.optimizer.load_state_dict(saved["optimizer"])
-        state.history = saved["history"]
+        state.history, state.predictions = saved["history"], saved["predictions"]
     return state
 
 
@@ -403,9 +305,13 @@ def train_and_record(epoch, state, loaders, data, files, options, select_on) -> 
         row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
     row["seconds"] = round(time.monotonic() - start, 3)
     print_summary(title, row, notes)
-    improved = selected(state.history + [row], select_on) is row
     state.history.append(row)
-    save_epoch(state, loaders, scored, files, save_best=options.save_model, improved=improved)
+    if selected(state.history, select_on) is row:
+        state.predictions = {
+            name: predictions_csv(images, scored[name]) for name, (images, _) in loaders.evaluation.items()
+        }
+    save_last(state, files)
+    publish(state, files, options.save_model, select_on)
 
 
 def train_epoch(state: TrainingState, loader: PatchLoader, names: tuple[str, ...], title: str) -> float:
@@ -527,21 +433,27 @@ def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
             say(f"Warning: {title} has no {name} SRCC and cannot be chosen: {note}")
 
 
-def save_epoch(state, loaders: Loaders, scored: dict[str, Scored], files: RunFiles, *, save_best, improved) -> None:
-    """Predictions and weights of the best epoch so far, all that a resume needs, then the line of metrics."""
-    model, row = state.model.state_dict(), state.history[-1]
-    config = json.loads(files.config.read_text(encoding="utf-8"))
-    if improved:
-        for name, (images, _) in loaders.evaluation.items():
-            write_atomically(files.predictions(name), predictions_csv(images, scored[name]))
-        if save_best:
-            save_checkpoint(files.best, {"model": model, "epoch": row["epoch"], "config": config})
+def save_last(state: TrainingState, files: RunFiles) -> None:
+    """All that a resume needs, before anything that tells of this epoch."""
+    config = files.read_config()
     save_checkpoint(files.last, {
-        "model": model, "optimizer": state.optimizer.state_dict(), "history": state.history,
-        "run_id": config["run_id"], "config": config,
+        "model": state.model.state_dict(), "optimizer": state.optimizer.state_dict(), "history": state.history,
+        "predictions": state.predictions, "run_id": config["run_id"], "config": config,
     }, keep_previous=True)  # fmt: skip
-    with open(files.metrics, "a", encoding="utf-8") as metrics:  # after it: a line here can be resumed from
-        metrics.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def publish(state: TrainingState, files: RunFiles, save_model: bool, select_on: str) -> None:
+    """Metrics, and predictions and weights of the best epoch, as the last checkpoint has them.
+
+    After a resume too: the run may have been killed between the checkpoint and these.
+    """
+    write_lines(files.metrics, state.history)
+    for name, text in state.predictions.items():
+        write_atomically(files.predictions(name), text)
+    best = selected(state.history, select_on)
+    if save_model and best is state.history[-1]:
+        weights = {"model": state.model.state_dict(), "epoch": best["epoch"], "config": files.read_config()}
+        save_checkpoint(files.best, weights)
 
 
 def predictions_csv(images: LabelledImages, scored: Scored) -> str:
@@ -559,8 +471,9 @@ def predictions_csv(images: LabelledImages, scored: Scored) -> str:
 def finish(state: TrainingState, files: RunFiles, config: dict, select_on: str) -> None:
     """Print the run's numbers and write result.json, last."""
     chosen = selected(state.history, select_on)
-    if chosen is None:
-        raise ValueError(f"{files.output}: no epoch has a defined {select_on} SRCC; no result. See the warnings above")
+    if chosen is None or chosen["test_srcc"] is None:
+        name = "test" if chosen else select_on
+        raise ValueError(f"{files.output}: no epoch has a defined {name} SRCC; no result. See the warnings above")
     best = {metric: max(row[metric] for row in state.history if row[metric] is not None)
             for metric in ("test_srcc", "test_plcc")}  # fmt: skip
     say()

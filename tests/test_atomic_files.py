@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from atomic_files import atomic_path, write_atomically  # noqa: E402
+from atomic_files import atomic_path, remove_leftovers, write_atomically  # noqa: E402
 
 
 @pytest.mark.parametrize("data", ["text, é\r\nunchanged\n", b"\x00\xff"])
@@ -31,6 +31,15 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
 
 
 def test_a_body_that_writes_nothing_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "empty"):
+    with pytest.raises(OSError, match="empty: cannot be written"), atomic_path(tmp_path / "empty"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_temporary_files_of_one_path_are_removed(tmp_path):
+    """Runs of other variants and seeds keep their checkpoints, and write them, in the same folder."""
+    others = ["[a]_best.pth", ".[a]_last.pth.1.tmp", ".[a]_seed43_best.pth.1.tmp", ".a_best.pth.1.tmp"]
+    for name in (*others, ".[a]_best.pth.123.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "[a]_best.pth")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

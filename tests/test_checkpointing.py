@@ -1,9 +1,11 @@
 """Checkpoints are whole or not at all, and damage is noticed."""
 
+import random
+
 import pytest
 import torch
 
-from checkpointing import load_checkpoint, load_last, previous_path, remove_leftovers, save_checkpoint
+from checkpointing import load_checkpoint, load_last, previous_path, save_checkpoint
 
 
 def state(value: float) -> dict:
@@ -63,11 +65,26 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_temporary_file(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
 
-def test_leftover_temporary_files_are_removed_and_nothing_else(tmp_path):
-    for name in (".a_best.pth.123.tmp", "a_best.pth", ".other.pth.1.tmp"):
-        (tmp_path / name).touch()
-    remove_leftovers(tmp_path, "a_")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.pth.1.tmp", "a_best.pth"]
+def test_no_flipped_bit_changes_what_is_loaded(tmp_path):
+    """Anywhere in the file: it is noticed, or it lies where nothing is read from (padding, time stamps)."""
+    path = tmp_path / "a.pth"
+    save_checkpoint(path, state(1))
+    whole = path.read_bytes()
+    generator = random.Random(0)
+    structure = [i for i in range(len(whole)) if whole[max(0, i - 60) : i + 60].count(b"PK")]
+    noticed = 0
+    for position in generator.sample(structure, 300) + generator.choices(range(len(whole)), k=100):
+        content = bytearray(whole)
+        content[position] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+        try:
+            loaded = load_checkpoint(path)
+        except ValueError:
+            noticed += 1
+        else:
+            assert torch.equal(loaded.pop("model")["weight"], torch.full((1000,), 1.0)), position
+            assert loaded == {"epoch": 1, "history": [{"srcc": 0.5, "note": None}]}, position
+    assert noticed > 150
 
 
 class Malicious:
