@@ -6,6 +6,7 @@ A data folder holds labels and images; README.md shows the layouts. Whatever is 
 the file, the row and the value.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -44,6 +45,7 @@ SPLIT_JSONS = {"training": "koniq_train.json", "validation": "koniq_val.json", "
 SPLIT_SELECTIONS = {"training": "train_sel", "validation": "val_sel", "test": "test_sel"}
 MOS_RANGE = (0, 100)
 IMAGE_LAYOUTS = (("1024x768",), ("512x384",), ("train", "test", "val"), ("images",), (".",))
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 DEMO_NOTE = "DEMO_DATASET.txt"  # its first line says what the images are, where they are not photographs
 
 
@@ -252,9 +254,11 @@ class PatchLoader:
 
 
 def leave_signals_to_parent(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the parent ends its workers itself."""
+    """Ctrl-C reaches every process of a terminal: the parent ends its workers itself. Killed, it takes them along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # torch's own check may take 5 seconds
 
 
 if __name__ == "__main__":

@@ -56,17 +56,26 @@ def test_the_last_output_is_the_table_with_the_published_rows(ablation):
         assert any(all(number in row for number in numbers) for row in rows), (variant, rows)
 
 
-def test_resume_skips_finished_variants_and_trains_the_missing_one(ablation):
+def test_resume_skips_the_finished_resumes_the_interrupted_and_trains_the_rest(ablation):
+    """Into a pipe whose reader goes away after the first line, which changes nothing."""
     cwd, _ = ablation
     (logs,) = (cwd / "logs").iterdir()
-    before = json.loads((logs / VARIANTS[1] / "result.json").read_text())
-    shutil.rmtree(logs / VARIANTS[1])
-    times = {variant: (logs / variant / "result.json").stat().st_mtime_ns for variant in (VARIANTS[0], VARIANTS[2])}
-    process = run_ablation("--resume", logs.relative_to(cwd), cwd=cwd)
-    assert process.returncode == 0, process.stdout + process.stderr
-    assert {variant: (logs / variant / "result.json").stat().st_mtime_ns for variant in times} == times
-    after = json.loads((logs / VARIANTS[1] / "result.json").read_text())
-    assert {**after, "seconds": 0} == {**before, "seconds": 0}
+    before = {variant: json.loads((logs / variant / "result.json").read_text()) for variant in VARIANTS}
+    finished, interrupted, missing = VARIANTS
+    time_before = (logs / finished / "result.json").stat().st_mtime_ns
+    (logs / interrupted / "result.json").unlink()
+    shutil.rmtree(logs / missing)
+    (logs / "report.md").unlink()
+    command = ["bash", "-c", 'set -o pipefail; "$@" | head -n 1', "bash", "bash", RUNNER, "--resume", logs.relative_to(cwd)]
+    process = run_program(*command, cwd=cwd, PYTHON=sys.executable)
+    assert process.returncode == 0 and process.stdout == f"{finished} is finished\n", process.stdout + process.stderr
+    assert (logs / finished / "result.json").stat().st_mtime_ns == time_before
+    assert "Resuming after epoch 1" in (logs / f"{interrupted}.log").read_text()
+    assert (logs / f"{missing}.log").read_text().count("Best Test SRCC") == 2
+    for variant in VARIANTS:
+        after = json.loads((logs / variant / "result.json").read_text())
+        assert {**after, "seconds": 0} == {**before[variant], "seconds": 0}
+    assert (logs / "report.md").exists()
 
 
 def test_a_failing_variant_stops_the_runner_with_its_status_and_names_the_log(tmp_path, tiny_data):

@@ -1,0 +1,111 @@
+"""What the tests of faults share: injected code, copies of a run, and what two runs must have in common."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+NAME = "resnet_improved_ms_att"  # of the checkpoints of the fixture finished_run
+FLAGS = ("--use_multiscale", "--use_attention", "--save_model", "--epochs", "2", "--lr", "1e-3", "--precision", "fp32",
+         "--output_dir", "run")  # fmt: skip
+
+
+def inject(code: str) -> dict[str, str]:
+    """The environment of a command that runs `code` before its own."""
+    return {"INJECT": code, "PYTHONPATH": f"{ROOT / 'tests' / 'inject'}{os.pathsep}{ROOT}"}
+
+
+def at_call(function: str, number: int, action: str) -> dict[str, str]:
+    """Run `action` at the given call of a function, module.name or module.Class.name."""
+    owner, name = function.rsplit(".", 1)
+    return inject(f"""
+import importlib, os, signal, time
+def find(path):
+    try:
+        return importlib.import_module(path)
+    except ImportError:
+        return getattr(find(path.rpartition(".")[0]), path.rpartition(".")[2])
+owner = find({owner!r})
+original, calls = getattr(owner, {name!r}), []
+def counted(*arguments, **keywords):
+    calls.append(1)
+    if len(calls) == {number}:
+        {action}
+    return original(*arguments, **keywords)
+setattr(owner, {name!r}, counted)
+""")
+
+
+def copy_run(finished: Path, target: Path, *, epochs: int = 2) -> Path:
+    """A copy of the finished run as it was after so many epochs, without result.json; weights are hard links."""
+    shutil.copytree(finished / "run", target / "run")
+    (target / "run/result.json").unlink()
+    (target / "checkpoints").mkdir()
+    source = "last" if epochs == 2 else "last_previous"
+    os.link(finished / f"checkpoints/{NAME}_{source}.pth", target / f"checkpoints/{NAME}_last.pth")
+    return target
+
+
+def files_below(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Every file with what changes when it is written."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {key: without_times(item) for key, item in value.items() if key != "seconds"}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def same_bits(one, other) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_bits(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same_bits, one, other))
+    return one == other
+
+
+def assert_same_run(one: Path, other: Path, name: str = NAME) -> None:
+    """Two working folders hold the same finished run, to the bit, apart from times; and nothing half-written."""
+    folders = [one, other]
+    for file in ("result.json", "metrics.jsonl", "predictions_val.csv", "predictions_test.csv"):
+        texts = [(folder / "run" / file).read_text() for folder in folders]
+        if file.startswith("predictions"):
+            assert texts[0] == texts[1], file
+        else:
+            lines = [text.splitlines() if "jsonl" in file else [text] for text in texts]
+            assert [[without_times(json.loads(line)) for line in part] for part in lines][0] == [
+                without_times(json.loads(line)) for line in lines[1]
+            ], file
+    for kind, keys in (("best", ("model", "epoch")), ("last", ("model", "optimizer", "predictions"))):
+        saved = [torch.load(folder / f"checkpoints/{name}_{kind}.pth", weights_only=True) for folder in folders]
+        for key in keys:
+            assert same_bits(saved[0][key], saved[1][key]), f"{kind}: {key}"
+    assert not list(one.rglob("*.tmp")) and not list(other.rglob("*.tmp"))
+
+
+def is_running(session: int) -> bool:
+    """Whether a process of the session that `session` leads is left."""
+    return subprocess.run(["pgrep", "-s", str(session)], capture_output=True).returncode == 0
+
+
+@functools.cache
+def can_mount() -> bool:
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+def mounted(mount: str, command: list) -> list[str]:
+    """The command that runs `command` with a mount of its own."""
+    if not can_mount():
+        pytest.skip("mounting needs root: unshare -m mount failed")
+    return ["unshare", "-m", "bash", "-c", f'{mount} && exec "$@"', "bash", *map(str, command)]

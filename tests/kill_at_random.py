@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Kill a run at random moments, resume it, and compare it with the uninterrupted run, to the bit.
+
+    python3 tests/kill_at_random.py                 # 20 kills, about 6 minutes on 2 cores
+    python3 tests/kill_at_random.py --kills 2       # what the test suite runs
+
+Every other kill waits for a checkpoint that is being written, and strikes inside it.
+"""
+
+import argparse
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from conftest import ROOT, TINY_FLAGS, make_data  # noqa: E402
+from faults import assert_same_run  # noqa: E402
+
+NAME = "resnet_improved_ss_noatt"
+
+
+def start(data: Path, cwd: Path, *flags: str) -> subprocess.Popen:
+    cwd.mkdir(exist_ok=True)
+    command = [sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--data_path", data, "--epochs", "2",
+               "--precision", "fp32", "--save_model", "--output_dir", "run", *flags]  # fmt: skip
+    return subprocess.Popen(list(map(str, command)), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def kill(process: subprocess.Popen, cwd: Path, delay: float, inside_a_write: bool) -> str:
+    """SIGKILL after `delay` seconds of the run's own work, or of its first checkpoint; returns what the moment was."""
+    process.stdout.readline()  # printed once torch is loaded
+    while inside_a_write and not list((cwd / "checkpoints").glob("*.tmp")) and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(delay)
+    writing = [path.name for path in (cwd / "checkpoints").glob(".*.tmp")]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return f"writing {', '.join(writing)}" if writing else "not writing a checkpoint"
+
+
+def check_one(data: Path, whole: Path, cwd: Path, delay: float, inside_a_write: bool) -> str:
+    """One killed run, its resume and the comparison; what happened, in words."""
+    moment = kill(start(data, cwd), cwd, delay, inside_a_write)
+    if (cwd / "run/result.json").exists():
+        return f"{moment}; the run was finished"
+    resumable = (cwd / "run/config.json").exists() and list((cwd / "checkpoints").glob(f"{NAME}_last*.pth"))
+    output = finish(start(data, cwd, "--resume" if resumable else "--overwrite"))
+    assert bool(resumable) == ("Resuming after epoch" in output), output
+    assert_same_run(whole, cwd, NAME)
+    return f"{moment}; {'resumed' if resumable else 'no epoch was finished: started again'}; equal"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    generator = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        data, whole, cwd = (Path(folder) / name for name in ("koniq", "whole", "killed"))
+        make_data(data)
+        process = start(data, whole)
+        process.stdout.readline()
+        begin = time.monotonic()
+        finish(process)
+        seconds = time.monotonic() - begin
+        for number in range(1, options.kills + 1):
+            inside = number % 2 == 0
+            delay = generator.uniform(0, 0.3 if inside else seconds)
+            print(f"kill {number}, {delay:.2f} s: {check_one(data, whole, cwd, delay, inside)}", flush=True)
+            shutil.rmtree(cwd)
+    print(f"{options.kills} kills, each survived")
+
+
+if __name__ == "__main__":
+    main()
