@@ -99,7 +99,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device, before: dict[str, Any] | None) -> str:
+def choose_precision(name: str, device: torch.device, before: dict[str, Any] | None = None) -> str:
     """"auto" stands for what the resumed run began with, `before`, or for what is native to the device."""
     if name != "auto":
         return name
