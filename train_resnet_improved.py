@@ -197,21 +197,20 @@ def stop_on_signals() -> list[int]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         received.append(number)
-        raise Stopped
+        raise Stopped(number)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     return received
 
 
-def one_line(error: BaseException, options: argparse.Namespace) -> str:
+def one_line(error: BaseException, more_memory: str = "try --device cpu") -> str:
     """The error's message, with the way out where another program wrote it."""
     line = first_line(error)
     if "DataLoader worker" in line or "shared memory" in line:
         return f"--num_workers: a process that cuts patches died ({line}); use fewer, or 0, or enlarge /dev/shm"
     if isinstance(error, MemoryError) or any(sign in line for sign in OUT_OF_MEMORY):
-        way_out = f"--batch_size {options.batch_size}: choose a smaller one" if options.evaluate is None else "try --device cpu"
-        return f"not enough memory ({line}); {way_out}"
+        return f"not enough memory ({line}); {more_memory}"
     return line
 
 
@@ -243,7 +242,8 @@ def main() -> int:
             again = "The same command with --resume goes on after the last whole epoch, if one was finished."
             report(f"Stopped by {signal.Signals(received[0]).name}. {again * (options.evaluate is None)}")
             return 128 + received[0]
-        report(f"error: {one_line(error, options)}")
+        smaller = () if options.evaluate else (f"choose a --batch_size smaller than {options.batch_size}",)
+        report(f"error: {one_line(error, *smaller)}")
         return 1
     return 0
 

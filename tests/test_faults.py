@@ -231,14 +231,14 @@ torch.optim.AdamW.step = step
 def test_out_of_memory_names_the_batch_size(finished_run, tiny_data, tmp_path):
     error = "raise __import__('torch').OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB.\\nSee the docs')"
     process = train_copy(finished_run, tiny_data, tmp_path / "copy", **at_call("torch.nn.functional.l1_loss", 2, error))
-    assert_one_line_error(process, "--batch_size 8", "CUDA out of memory", "smaller")
+    assert_one_line_error(process, "--batch_size smaller than 8", "CUDA out of memory")
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a CUDA device")
 def test_out_of_gpu_memory_names_the_batch_size(tmp_path, tiny_data):
     process = train("--data_path", tiny_data, "--device", "cuda", "--train_patch_num", "20000", "--batch_size", "160000",
                     "--patch_size", "384", "--output_dir", "run", cwd=tmp_path)  # fmt: skip
-    assert_one_line_error(process, "--batch_size 160000", "out of memory")
+    assert_one_line_error(process, "--batch_size smaller than 160000", "out of memory")
 
 
 def test_a_full_disk_while_saving_names_the_file_and_spares_the_last_checkpoint(finished_run, tiny_data, tmp_path):
