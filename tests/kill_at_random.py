@@ -4,7 +4,7 @@
     python3 tests/kill_at_random.py                 # 20 kills, about 6 minutes on 2 cores
     python3 tests/kill_at_random.py --kills 2       # what the test suite runs
 
-Every other kill waits for a checkpoint that is being written, and strikes inside it.
+A third of the kills strike at any moment, a third inside the second epoch's checkpoint, a third inside the first's.
 """
 
 import argparse
@@ -38,28 +38,31 @@ def finish(process: subprocess.Popen) -> str:
     return output
 
 
-def kill(process: subprocess.Popen, cwd: Path, delay: float, inside_a_write: bool) -> str:
-    """SIGKILL after `delay` seconds of the run's own work, or of its first checkpoint; returns what the moment was."""
+def kill(process: subprocess.Popen, cwd: Path, delay: float, inside_write_of: int) -> str:
+    """SIGKILL `delay` seconds after the start of the run's own work, or of that epoch's checkpoint; says what it met."""
     process.stdout.readline()  # printed once torch is loaded
-    while inside_a_write and not list((cwd / "checkpoints").glob("*.tmp")) and process.poll() is None:
-        time.sleep(0.001)
+    checkpoints = cwd / "checkpoints"
+    for found in ("*_last.pth",) * (inside_write_of == 2) + (".*_last.pth.*.tmp",) * (inside_write_of > 0):
+        while not list(checkpoints.glob(found)) and process.poll() is None:
+            time.sleep(0.001)
     time.sleep(delay)
-    writing = [path.name for path in (cwd / "checkpoints").glob(".*.tmp")]
+    writing = ", ".join(path.name for path in checkpoints.glob(".*.tmp"))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    return f"writing {', '.join(writing)}" if writing else "not writing a checkpoint"
+    return f"writing {writing}" if writing else "writing no checkpoint"
 
 
-def check_one(data: Path, whole: Path, cwd: Path, delay: float, inside_a_write: bool) -> str:
+def check_one(data: Path, whole: Path, cwd: Path, delay: float, inside_write_of: int) -> str:
     """One killed run, its resume and the comparison; what happened, in words."""
-    moment = kill(start(data, cwd), cwd, delay, inside_a_write)
+    moment = kill(start(data, cwd), cwd, delay, inside_write_of)
     if (cwd / "run/result.json").exists():
-        return f"{moment}; the run was finished"
+        shutil.rmtree(cwd)
+        return check_one(data, whole, cwd, delay / 2, inside_write_of)
     resumable = (cwd / "run/config.json").exists() and list((cwd / "checkpoints").glob(f"{NAME}_last*.pth"))
     output = finish(start(data, cwd, "--resume" if resumable else "--overwrite"))
     assert bool(resumable) == ("Resuming after epoch" in output), output
     assert_same_run(whole, cwd, NAME)
-    return f"{moment}; {'resumed' if resumable else 'no epoch was finished: started again'}; equal"
+    return f"{delay:.2f} s, {moment}; {'resumed' if resumable else 'started again: no epoch was whole'}; equal"
 
 
 def main() -> None:
@@ -77,9 +80,9 @@ def main() -> None:
         finish(process)
         seconds = time.monotonic() - begin
         for number in range(1, options.kills + 1):
-            inside = number % 2 == 0
-            delay = generator.uniform(0, 0.3 if inside else seconds)
-            print(f"kill {number}, {delay:.2f} s: {check_one(data, whole, cwd, delay, inside)}", flush=True)
+            inside_write_of = (0, 2, 1)[(number - 1) % 3]
+            delay = generator.uniform(0, 0.2 if inside_write_of else seconds)
+            print(f"kill {number}: {check_one(data, whole, cwd, delay, inside_write_of)}", flush=True)
             shutil.rmtree(cwd)
     print(f"{options.kills} kills, each survived")
 
