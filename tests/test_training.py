@@ -186,7 +186,7 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--epochs", "1.5"], ["--epochs", "'1.5'", "integer"]),
         (["--train_patch_num", "0"], ["--train_patch_num", "'0'"]),
         (["--lr", "nan"], ["--lr", "'nan'"]),
-        (["--lr", "-1e-4"], ["--lr", "'-1e-4'"]),
+        (["--lr=-1e-4"], ["--lr", "'-1e-4'"]),
         (["--weight_decay", "inf"], ["--weight_decay", "'inf'"]),
         (["--dropout_rate", "1"], ["--dropout_rate", "'1'"]),
         (["--patch_size", "385"], ["--patch_size", "'385'", "384"]),
