@@ -194,11 +194,10 @@ class ImageSource:
         images = DecodedImages(paths)
         if self.cache_dir is not None:
             images = ImageCache(self.data.root, self.cache_dir, self.log).open(paths)
-        if self.preload:
-            images = images.in_memory()
         ends = np.cumsum([len(images) for images in self.data.sets.values()])
         parts = zip(self.data.sets, [0, *ends[:-1]], ends, strict=True)
-        return {name: images.part(start, end) for name, start, end in parts if end > start}
+        opened = {name: images.part(start, end) for name, start, end in parts if end > start}
+        return {name: part.in_memory() for name, part in opened.items()} if self.preload else opened
 
 
 class PatchLoader:
