@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from atomic_files import write_atomically
+from console import say
 from labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
+from run_files import write_json
 from scoring import Scorer, load_scorer
 from training import (
     Scored,
@@ -24,8 +26,6 @@ from training import (
     load_data,
     open_images,
     predictions_csv,
-    say,
-    write_json,
 )
 
 CROPS = {"patch_size": None, "test_patch_num": None, "test_random_crop": False, "seed": 42}  # None: must be there

@@ -69,7 +69,8 @@ def run(options: argparse.Namespace) -> None:
             publish(state, files, options.save_model, select_on)
         else:  # only now: a fault before it leaves the run that --overwrite replaces
             files.start(config, split_csv(data) if data.drawn else None)
-        with live_view(files.output / "tensorboard" if options.tensorboard else None, state.history, options.lr) as show:
+        board = files.output / "tensorboard" if options.tensorboard else None
+        with live_view(board, state.history, lambda epoch: state.learning_rate(epoch * len(loaders.training))) as show:
             for epoch in range(len(state.history) + 1, options.epochs + 1):
                 train_and_record(epoch, state, loaders, data, files, options, select_on)
                 show(state.history[-1])
@@ -241,14 +242,18 @@ class TrainingState:
         if self.max_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_grad_norm, norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * min(1.0, step / max(1, self.warmup_steps))
+            group["lr"] = self.learning_rate(step)
         self.optimizer.step()
+
+    def learning_rate(self, step: int) -> float:
+        return self.lr * min(1.0, step / max(1, self.warmup_steps))
 
 
 def build_state(
     options: argparse.Namespace, data: QualityData, device: torch.device, precision: str, saved: dict | None
 ) -> TrainingState:
     torch.backends.cudnn.benchmark = not options.deterministic
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(options.deterministic)
