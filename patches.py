@@ -169,15 +169,15 @@ class PatchTransform(nn.Module):
     def __init__(self, *, color_jitter: bool):
         super().__init__()
         self.color_jitter = color_jitter
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None])
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD)[:, None, None])
 
     def forward(self, batch: PatchBatch) -> Tensor:
         pixels = torch.where(batch.flip[:, None, None, None], batch.pixels.flip(2), batch.pixels)
-        images = pixels.permute(0, 3, 1, 2).float() / 255  # [B, 3, P, P]
+        images = pixels.permute(0, 3, 1, 2).float()  # [B, 3, P, P] in 0-255
         if self.color_jitter:
-            images = jitter_colors(images, batch.jitter)
-        return (images - self.mean) / self.std
+            images = 255 * jitter_colors(images / 255, batch.jitter)
+        return images.sub_(self.mean).div_(self.std)  # in place: on a CPU new memory costs more than the arithmetic
 
 
 def jitter_colors(images: Tensor, jitter: Tensor) -> Tensor:

@@ -123,6 +123,7 @@ def load_scorer(
         FileNotFoundError: no such checkpoint.
         ValueError: damaged, not of this program, or a device that is not there.
     """
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     where = choose_device(device)
     saved = load_checkpoint(Path(checkpoint))
     config = check_config(saved, checkpoint)
