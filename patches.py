@@ -177,7 +177,8 @@ class PatchTransform(nn.Module):
         images = pixels.permute(0, 3, 1, 2).float()  # [B, 3, P, P] in 0-255
         if self.color_jitter:
             images = 255 * jitter_colors(images / 255, batch.jitter)
-        return images.sub_(self.mean).div_(self.std)  # in place: on a CPU new memory costs more than the arithmetic
+        images.sub_(self.mean).div_(self.std)  # in place: on a CPU new memory costs more than the arithmetic
+        return images.contiguous(memory_format=torch.channels_last)
 
 
 def jitter_colors(images: Tensor, jitter: Tensor) -> Tensor:
