@@ -42,6 +42,7 @@ trap 'pass_on TERM' TERM
 trap '' PIPE # a reader that goes away (| head) ends neither the runner nor what it starts
 supervise() {
     local status=0
+    [[ -z $signal ]] || set -- true # it came between two commands
     set -m
     "$@" &
     child=$!
@@ -53,8 +54,8 @@ supervise() {
     done
     child=
     case $signal in
-        INT) exit 130 ;;
-        TERM) exit 143 ;;
+        INT) status=130 ;;
+        TERM) status=143 ;;
     esac
     return "$status"
 }
@@ -121,6 +122,7 @@ train() { # variant, seed or nothing
         ${mode[@]+"${mode[@]}"} >&3 2>&1 3>&- || status=$?
     exec 3>&-
     wait "$tee" 2>/dev/null || true
+    [[ -z $signal ]] || exit "$status"
     ((status == 0)) || fail "$name$suffix ended with status $status; read $output.log, then: $0 --resume $log_dir" "$status"
 }
 
