@@ -4,9 +4,10 @@
     python3 benchmark_training.py --quick                      # 2 minutes on 2 CPU cores
     python3 benchmark_training.py --data_path ./koniq-10k      # the device at hand, with real JPEGs
 
-Three rates of the third variant, in training and in evaluation, in patches per second:
+Four rates of the third variant, in training and in evaluation, in patches per second:
 
-    INPUT     the pipeline alone: planned, cut, moved to the device, normalised
+    CUT       the host's part of the input alone: planned and cut from the cache
+    INPUT     the whole input alone: planned, cut, moved to the device, mirrored and normalised there
     COMPUTE   the steps alone: the same code on one batch that lies on the device
     FULL      the real thing: the functions that train and evaluate a run, with their input
 
@@ -149,15 +150,16 @@ class Benchmark:
         return self.rates(lambda steps: self.loader(plan(steps)), run, batch, self.habit(training=False))
 
     def rates(self, make_loader: Callable, run: Callable, batch: int, habit: Callable) -> dict:
-        """Patches/s of INPUT, COMPUTE, FULL and the habit; their trials take turns, so that a drift meets all."""
+        """Patches/s of CUT, INPUT, COMPUTE, FULL and the habit; their trials take turns, so that a drift meets all."""
         first = make_loader(2)
         warm_up = timed(lambda: self.wait(run, Repeated(first)))
         once = timed(lambda: self.wait(run, Repeated(first))) / 2
         steps = max(1, round(self.options.seconds / once))
         loader, repeated = make_loader(steps), Repeated(first, steps)
         self.wait(lambda x: [None for _ in x], loader)  # starts the workers, touches the pages
-        trials = {"INPUT": [], "COMPUTE": [], "FULL": [], "habit": []}
+        trials = {"CUT": [], "INPUT": [], "COMPUTE": [], "FULL": [], "habit": []}
         for _ in range(self.options.trials):
+            trials["CUT"].append(steps * batch / timed(lambda: [None for _ in loader.cut]))
             trials["INPUT"].append(steps * batch / timed(lambda: self.wait(lambda x: [None for _ in x], loader)))
             trials["COMPUTE"].append(steps * batch / timed(lambda: self.wait(run, repeated)))
             trials["FULL"].append(steps * batch / timed(lambda: self.wait(run, loader)))
@@ -309,7 +311,7 @@ def print_report(report: dict) -> None:
     print(f"{facts['device']} ({facts['processor']}), {facts['precision']}, patch {facts['patch_size']}, "
           f"torch {facts['torch']}, torchvision {facts['torchvision']}, Python {facts['python']}\n")  # fmt: skip
     print("| patches/s | training | evaluation |\n|---|---|---|")
-    for name in ("INPUT", "COMPUTE", "FULL", "habit", "FULL / COMPUTE", "FULL / habit"):
+    for name in ("CUT", "INPUT", "COMPUTE", "FULL", "habit", "FULL / COMPUTE", "FULL / habit"):
         digits = 3 if name == "FULL / COMPUTE" else 1
         cells = [report[kind][name] for kind in ("training", "evaluation")]
         print(f"| {name} | " + " | ".join(f"{c['mean']:,.{digits}f} ± {c['sd'] or 0:.{digits}f}" for c in cells) + " |")

@@ -28,13 +28,14 @@ from training import (
     predictions_csv,
 )
 
-CROPS = {"patch_size": None, "test_patch_num": None, "test_random_crop": False, "seed": 42}  # None: must be there
+CROPS = {"patch_size": int, "test_patch_num": int, "test_random_crop": bool, "seed": int}
 DATA = {"dataset": "koniq-10k", "data_path": "./koniq-10k", "mos_range": None, "split_seed": 0, "split_file": None}
 
 
 def run(options: argparse.Namespace) -> None:
     """Score the images that the flags name, print SRCC and PLCC, and leave predictions and a summary."""
     scorer = load_scorer(options.evaluate, device=options.device, precision=options.precision)
+    check_config(options.evaluate, scorer.config)
     options = with_settings(options, scorer.config["flags"])
     data = load_data(options)
     name, images, warnings = choose_images(options, data, scorer.config)
@@ -53,15 +54,24 @@ def run(options: argparse.Namespace) -> None:
     say(f"Predictions: {predictions}")
 
 
+def check_config(checkpoint: str, config: dict[str, Any]) -> None:
+    """ValueError where a config lacks what an evaluation needs; `load_scorer` has checked what a score needs."""
+    flags, split = config["flags"], config.get("split")
+    wrong = [name for name, kind in {**CROPS, "dataset": str}.items() if not isinstance(flags.get(name), kind)]
+    if wrong or not isinstance(split, dict):
+        what = f"the flags {', '.join(wrong)}" if wrong else "the split"
+        raise ValueError(f"{checkpoint}: its config lacks {what}; name a checkpoint of train_resnet_improved.py")
+
+
 def with_settings(options: argparse.Namespace, flags: dict[str, Any]) -> argparse.Namespace:
     """The flags of the command line, with those of the checkpoint's run where they are its business.
 
     Without --dataset the checkpoint's own data are meant. With the same one, its split is drawn in the same way.
     """
     merged = argparse.Namespace(**vars(options))
-    for key, default in CROPS.items():
-        setattr(merged, key, flags.get(key, default))
-    own = {"split_seed"} if options.dataset == flags.get("dataset") else set() if options.dataset else set(DATA)
+    for key in CROPS:
+        setattr(merged, key, flags[key])
+    own = {"split_seed"} if options.dataset == flags["dataset"] else set() if options.dataset else set(DATA)
     for key, default in DATA.items():
         if getattr(merged, key) is None:
             setattr(merged, key, flags.get(key, default) if key in own else default)
@@ -72,11 +82,11 @@ def choose_images(
     options: argparse.Namespace, data: QualityData, config: dict
 ) -> tuple[str, LabelledImages, list[str]]:
     """The name of the set (val, test or all), its images, and what has to be said of it."""
-    known = config.get("split", {}).get("sha256") == data.sha256
+    known = config["split"].get("sha256") == data.sha256
     name = options.evaluate_set
     if name == "auto":
         name = "test" if known else "all"
-    related = options.dataset == config["flags"].get("dataset")
+    related = options.dataset == config["flags"]["dataset"]
     warnings = []
     if known and name == "all":
         warnings.append("images that the checkpoint was trained on are among these")
@@ -97,7 +107,7 @@ def together(data: QualityData) -> LabelledImages:
 
 
 def announce(options, scorer: Scorer, data: QualityData, name: str, images: LabelledImages, warnings) -> None:
-    trained = scorer.config["flags"].get("dataset")
+    trained = scorer.config["flags"]["dataset"]
     say(f"Checkpoint: {options.evaluate}: {scorer.variant.log_name}, epoch {scorer.epoch}, trained on {trained}")
     say(f"Device: {device_name(scorer.device)}, {scorer.precision}, torch {torch.__version__}")
     which = "every image" if name == "all" else f"the {SHORT_NAMES[name]} set"
@@ -134,7 +144,7 @@ def describe(options, scorer: Scorer, data: QualityData, name: str, images: Labe
         "checkpoint": str(options.evaluate),
         "variant": scorer.variant.log_name,
         "epoch": scorer.epoch,
-        "trained_on": {"dataset": scorer.config["flags"].get("dataset"), "split": scorer.config.get("split")},
+        "trained_on": {"dataset": scorer.config["flags"]["dataset"], "split": scorer.config["split"]},
         "dataset": options.dataset,
         "data_path": str(data.root),
         "split": {**data.sizes(), "sha256": data.sha256, "from": data.split},

@@ -36,7 +36,7 @@ from image_cache import LOG_EVERY, cpu_count
 from labels import LabelledImages, require_sets
 from live_view import live_view
 from models_resnet_improved import ImageQualityResNet, Variant, find_variant
-from other_datasets import load_other, split_csv
+from other_datasets import OTHER_DATASETS, load_other, split_csv
 from patches import EvaluationPlan, TrainingPlan
 from quality_metrics import plcc, srcc
 from run_files import RunFiles, write_json, write_lines
@@ -84,6 +84,8 @@ def load_data(options: argparse.Namespace, split_file: Path | None = None) -> Qu
     """The data set that the flags name; `split_file` counts over the flag."""
     if options.dataset == "koniq-10k":
         return load_koniq(options.data_path)
+    if options.dataset not in OTHER_DATASETS:  # of a checkpoint, which may know more than this program
+        raise ValueError(f"--dataset {options.dataset}: not one of koniq-10k, {', '.join(OTHER_DATASETS)}; name another")
     return load_other(options.dataset, options.data_path, mos_range=options.mos_range, split_seed=options.split_seed,
                       split_file=split_file or options.split_file)  # fmt: skip
 

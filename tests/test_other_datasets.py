@@ -315,6 +315,12 @@ def test_a_file_that_is_no_checkpoint_or_a_part_of_one_is_an_error_that_names_it
     (tmp_path / "part.pth").write_bytes((photos_run / BEST).read_bytes()[:100_000])
     with pytest.raises(ValueError, match="part.pth: damaged or not a checkpoint"):
         evaluate("--evaluate", tmp_path / "part.pth")
+    saved = torch.load(photos_run / BEST, weights_only=True)
+    for key, value, words in (("dataset", "gone", "--dataset gone: not one of koniq-10k, csv"), ("seed", "1", "flags seed")):
+        config = {**saved["config"], "flags": {**saved["config"]["flags"], key: value}}
+        torch.save({**saved, "config": config}, tmp_path / "changed.pth")
+        with pytest.raises(ValueError, match=words):
+            evaluate("--evaluate", tmp_path / "changed.pth")
     torch.save({"model": {}}, tmp_path / "other.pth")
     command = (sys.executable, ROOT / "train_resnet_improved.py", "--evaluate", "other.pth")
     assert_one_line_error(run_program(*command, cwd=tmp_path), "other.pth", "config")
