@@ -24,14 +24,15 @@ def save_checkpoint(path: Path, state: dict[str, Any], *, keep_previous: bool = 
 
 
 def write(state: dict[str, Any], path: Path) -> None:
-    """torch.save, which turns a failed write into a RuntimeError about positions in the archive."""
+    """torch.save, with the error that broke a write (a full disk, a lost worker) in place of torch's about positions."""
     try:
         with open(path, "wb") as file:
             torch.save(state, file)
     except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+        cause = error
+        while cause.__context__:
+            cause = cause.__context__
+        raise cause from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
