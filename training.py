@@ -240,7 +240,11 @@ class TrainingState:
     max_grad_norm: float = 0.0
 
     def update(self, norm: Tensor, step: int) -> None:
-        """Take the optimizer's step, number `step` of the run, for gradients of this norm."""
+        """Take the optimizer's step, number `step` of the run, for gradients of this norm; none where it is not finite.
+
+        A fused optimizer looks at `found_inf` on the device, as it does for torch's GradScaler, and waits for nothing.
+        """
+        self.optimizer.found_inf = (~norm.isfinite()).float()
         if self.max_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_grad_norm, norm)
         for group in self.optimizer.param_groups:

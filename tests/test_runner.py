@@ -139,3 +139,22 @@ def test_an_old_python_is_an_error(tmp_path):
     process = run_program("bash", RUNNER, "--demo", cwd=tmp_path, PATH=str(tools), PYTHON="python3")
     assert process.returncode == 1 and list(tmp_path.iterdir()) == [tools]
     assert "error: no Python 3.10 or newer on the PATH" in process.stderr and "PYTHON=" in process.stderr
+
+
+@pytest.mark.parametrize(("seeds", "suffixes"), [("42 43", ("_seed42", "_seed43")), ("7", ("",))])
+def test_every_seed_trains_every_variant_under_its_own_name(tmp_path, seeds, suffixes):
+    """The commands that the runner gives, taken down by an interpreter that does nothing else."""
+    interpreter = tmp_path / "python3"
+    interpreter.write_text(f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n')
+    interpreter.chmod(0o755)
+    (tmp_path / "data").mkdir()
+    process = run_program("bash", RUNNER, "--data_path", "data", cwd=tmp_path, PYTHON=str(interpreter), SEEDS=seeds)
+    assert process.returncode == 0, process.stderr
+    commands = [line.split() for line in (tmp_path / "commands").read_text().splitlines()]
+    expected = [(seed, variant, suffix) for seed, suffix in zip(seeds.split(), suffixes, strict=True) for variant in VARIANTS]
+    assert len(commands) == len(expected)
+    for command, (seed, variant, suffix) in zip(commands, expected, strict=True):
+        last = {flag: value for flag, value in zip(command, command[1:] + [""], strict=True) if flag.startswith("--")}
+        assert last["--seed"] == seed and last["--output_dir"].endswith(f"/{variant}{suffix}")
+        assert f"--checkpoint_suffix {suffix}".strip() in " ".join(command)
+        assert ("--use_attention" in command) == (variant == VARIANTS[2])

@@ -14,7 +14,7 @@ from data_loader import PatchLoader, load_koniq
 from image_cache import DecodedImages
 from models_resnet_improved import ImageQualityResNet
 from patches import EvaluationPlan
-from training import TrainingState, correlate, evaluate, selected
+from training import TrainingState, build_optimizer, correlate, evaluate, selected
 
 
 def read_predictions(path) -> list[dict]:
@@ -141,6 +141,16 @@ def test_the_score_of_an_image_is_the_mean_over_its_patches(tiny_data):
     assert (known_srcc, note) == (pytest.approx(spearmanr(expected, images.mos)[0]), "")
     assert correlate(images.mos, images.mos)[:2] == (pytest.approx(1), pytest.approx(1))
     assert correlate(-images.mos, images.mos)[:2] == (pytest.approx(-1), pytest.approx(-1))
+
+
+@pytest.mark.parametrize("norm", [float("nan"), float("inf"), 1.0])
+def test_a_step_with_non_finite_gradients_changes_nothing(norm):
+    layer = torch.nn.Linear(3, 1)
+    before = layer.weight.detach().clone()
+    layer(torch.ones(2, 3)).sum().backward()
+    state = TrainingState(layer, build_optimizer(layer, lr=0.1, weight_decay=0.1), None, None, lr=0.1)
+    state.update(torch.tensor(norm), step=1)
+    assert torch.equal(layer.weight, before) == (norm != 1.0)
 
 
 @pytest.mark.parametrize("scores", [[1.0, 1.0, 1.0], [1.0, float("nan"), 2.0]])
