@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 TINY_FLAGS = ("--weights", "none", "--patch_size", "32", "--train_patch_num", "2", "--test_patch_num", "2",
               "--batch_size", "8", "--device", "cpu")  # fmt: skip
+# Where the tests run in the background Ctrl-C is ignored, and every program that they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 SIZES = {"training": 8, "validation": 4, "test": 4}
 
 

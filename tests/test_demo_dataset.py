@@ -156,9 +156,12 @@ def test_an_interrupted_build_is_completed(tmp_path):
         text=True,
     )
     images = tmp_path / "demo" / "1024x768"
-    wait_for(lambda: images.is_dir() and any(images.glob("*.jpg")))
-    program.send_signal(signal.SIGINT)
-    _, errors = program.communicate(timeout=60)
+    try:
+        wait_for(lambda: images.is_dir() and any(images.glob("*.jpg")))
+        program.send_signal(signal.SIGINT)
+        _, errors = program.communicate(timeout=60)
+    finally:
+        program.kill()
     assert program.returncode == 130 and len(errors.splitlines()) == 1
     for path in images.glob("*.jpg"):
         Image.open(path).load()
