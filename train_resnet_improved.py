@@ -235,6 +235,7 @@ def main() -> int:
             import training as work
         work.run(options)
     except BaseException as error:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises for every worker that ends, here too
         if not received and (options.traceback or not isinstance(error, FAULTS)):
             raise
         sys.unraisablehook = lambda _: None  # what breaks while the run is taken down is not the fault

@@ -38,7 +38,7 @@ def write_official_csv(root: Path, rows: list[tuple[str, object, str]]) -> Path:
 
 def make_rows(sizes=SIZES) -> list[tuple[str, float, str]]:
     names = [name for name, count in sizes.items() for _ in range(count)]
-    return [(f"{i:05d}.jpg", round(10 + 80 * i * 7 % 80 + i / 10, 3), name) for i, name in enumerate(names)]
+    return [(f"{i:05d}.jpg", round(10 + 37 * i % 80 + i / 10, 3), name) for i, name in enumerate(names)]
 
 
 def make_data(root: Path, folder: str = "1024x768", sizes=SIZES) -> Path:
