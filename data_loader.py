@@ -29,6 +29,7 @@ from labels import (
     check_name,
     check_names,
     locate_images,
+    print_check,
     quality_data,
     read_mat,
     read_mos,
@@ -261,5 +262,4 @@ def leave_signals_to_parent(_worker: int) -> None:
 
 
 if __name__ == "__main__":
-    data = load_koniq(sys.argv[1] if len(sys.argv) > 1 else "./koniq-10k")
-    print("\n".join([*data.warnings, f"{data.root}: {data.sizes()}, split SHA-256 {data.sha256}"]))
+    sys.exit(print_check(lambda: load_koniq(sys.argv[1] if len(sys.argv) > 1 else "./koniq-10k")))

@@ -8,7 +8,8 @@ flags can be checked before it is loaded.
 import csv
 import hashlib
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
@@ -186,3 +187,14 @@ def check_stays_inside(path: Path, root: Path, layout: Layout, label: Label) -> 
         real = path.resolve()
         if not any(real.is_relative_to(folder) for folder in allowed):
             raise ValueError(f"{label.where}: {label.name} is a link out of the data folder, to {real}")
+
+
+def print_check(load: Callable[[], QualityData]) -> int:
+    """What a data folder holds, or the one line that says what is wrong with it; returns the exit status."""
+    try:
+        data = load()
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join([*data.warnings, *data.facts, f"{data.root}: {data.sizes()}, split SHA-256 {data.sha256}"]))
+    return 0

@@ -25,6 +25,7 @@ from labels import (
     QualityData,
     check_names,
     locate_images,
+    print_check,
     quality_data,
     read_mat,
     read_mos,
@@ -235,5 +236,4 @@ def split_csv(data: QualityData) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in OTHER_DATASETS:
         sys.exit(f"usage: python3 other_datasets.py {'|'.join(OTHER_DATASETS)} FOLDER")
-    data = load_other(*sys.argv[1:])
-    print("\n".join([*data.warnings, *data.facts, f"{data.root}: {data.sizes()}, split SHA-256 {data.sha256}"]))
+    sys.exit(print_check(lambda: load_other(*sys.argv[1:])))

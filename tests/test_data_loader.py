@@ -3,12 +3,22 @@
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
-from conftest import SIZES, make_data, make_rows, write_image, write_official_csv
+from conftest import (
+    ROOT,
+    SIZES,
+    assert_one_line_error,
+    make_data,
+    make_rows,
+    run_program,
+    write_image,
+    write_official_csv,
+)
 
 from data_loader import load_koniq
 
@@ -276,3 +286,14 @@ def test_an_image_that_a_link_takes_out_of_the_folder_is_refused_and_a_linked_fo
     (root / "1024x768").rename(tmp_path / "images_elsewhere")
     (root / "1024x768").symlink_to(tmp_path / "images_elsewhere")
     assert load_koniq(root).sizes() == SIZES
+
+
+@pytest.mark.parametrize("command", [("data_loader.py",), ("other_datasets.py", "csv")])
+def test_the_check_of_a_folder_is_a_summary_or_one_line(root, command):
+    program, *arguments = command
+    (root / "labels.csv").write_text("image,mos\n" + "".join(f"1024x768/{name},{mos}\n" for name, mos, _ in make_rows()))
+    check = [sys.executable, ROOT / program, *arguments]
+    checked = run_program(*check, root, cwd=root)
+    assert checked.returncode == 0 and "split SHA-256" in checked.stdout, checked.stderr
+    (root / "1024x768" / "00003.jpg").unlink()
+    assert_one_line_error(run_program(*check, root, cwd=root), "00003.jpg")
