@@ -38,19 +38,11 @@ import torchvision
 
 from atomic_files import write_atomically
 from data_loader import PatchLoader, load_koniq
+from devices import EVALUATION_BATCH, choose_precision, device_name, open_device
 from image_cache import DecodedImages, ImageCache, cpu_count
 from models_resnet_improved import VARIANTS, ImageQualityResNet
 from patches import EvaluationPlan, PatchCutter, PatchTransform, TrainingPlan
-from training import (
-    EVALUATION_BATCH,
-    build_optimizer,
-    choose_device,
-    choose_precision,
-    device_name,
-    evaluate,
-    make_state,
-    train_epoch,
-)
+from training import build_optimizer, evaluate, make_state, train_epoch
 
 TRAINING_PATCHES = 3 * 10 * 7058 * 25  # of the whole ablation: variants x epochs x images x patches
 EVALUATION_PATCHES = 3 * 10 * (1000 + 2015) * 25
@@ -84,7 +76,7 @@ def parse_options() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_options()
-    device = choose_device(options.device)
+    device = open_device(options.device)
     precision = choose_precision(options.precision, device)
     with tempfile.TemporaryDirectory() as scratch:
         data = load_koniq(options.data_path or make_demo(Path(scratch) / "demo", options.images))
@@ -145,7 +137,7 @@ class Benchmark:
             ), steps)  # fmt: skip
 
         def run(loader):
-            evaluate(self.state, loader, len(loader) * batch, "benchmark")
+            evaluate(self.state.score(), loader, len(loader) * batch, "benchmark")
 
         return self.rates(lambda steps: self.loader(plan(steps)), run, batch, self.habit(training=False))
 

@@ -13,14 +13,13 @@ import torch
 
 from atomic_files import write_atomically
 from console import say
+from devices import device_name
 from labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
 from run_files import write_json
 from scoring import Scorer, load_scorer
 from training import (
     Scored,
-    TrainingState,
     correlate,
-    device_name,
     evaluate,
     evaluation_loader,
     load_data,
@@ -126,13 +125,7 @@ def crops(options: argparse.Namespace) -> str:
 def score(options: argparse.Namespace, scorer: Scorer, data: QualityData, images: LabelledImages) -> Scored:
     opened, shared = open_images(options, dataclasses.replace(data, sets={"chosen": images}), scorer.device)
     loader = evaluation_loader(options, images, opened["chosen"], shared)
-    state = TrainingState(
-        scorer.model,
-        optimizer=None,
-        autocast=lambda: torch.autocast(scorer.device.type, torch.bfloat16, enabled=scorer.precision == "bf16"),
-        score=scorer.model.score_with_attention,
-    )
-    return evaluate(state, loader, len(images), "Scoring")
+    return evaluate(scorer.score_patches, loader, len(images), "Scoring")
 
 
 def describe(options, scorer: Scorer, data: QualityData, name: str, images: LabelledImages, scored: Scored) -> dict:

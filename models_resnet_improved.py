@@ -10,6 +10,8 @@ Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 
 Axes: B patches, C channels, H rows, W columns.
 """
 
+import copy
+import itertools
 import pickle
 from typing import NamedTuple
 
@@ -214,6 +216,17 @@ def target_net(inputs: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
         x = F.relu(torch.baddbmm(bias[:, :, None], weight, x))
     weight, bias = layers[-1]
     return torch.baddbmm(bias[:, :, None], weight, x).flatten()
+
+
+def fold_batch_norms(model: ImageQualityResNet) -> ImageQualityResNet:
+    """A copy for evaluation, each batch norm folded into the convolution before it: equal scores but for rounding."""
+    folded = copy.deepcopy(model).eval()
+    for parent in list(folded.modules()):
+        for (name, layer), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, nn.utils.fuse_conv_bn_eval(layer, norm))
+                setattr(parent, norm_name, nn.Identity())
+    return folded
 
 
 def load_backbone_weights(network: nn.Module, weights: str) -> None:

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from checkpointing import load_checkpoint
 from data_loader import PatchLoader
+from devices import EVALUATION_BATCH, autocast, choose_precision, open_device
 from image_cache import SHORT_SIDE, cpu_count, decode, map_ahead, resized_pixels
-from models_resnet_improved import ImageQualityResNet
+from models_resnet_improved import ImageQualityResNet, fold_batch_norms
 from patches import EvaluationPlan
-from training import EVALUATION_BATCH, choose_device, choose_precision, mean_per_image
+from training import mean_per_image
 
 DECODERS = 8  # threads at most: an image of 89 million pixels takes half a gigabyte while it is decoded
 FLAGS = {"use_multiscale": bool, "use_attention": bool, "patch_size": int, "test_patch_num": int}  # that a score needs
@@ -49,7 +50,7 @@ class Scorer:
     """
 
     def __init__(self, model: ImageQualityResNet, config: dict, *, epoch: int, device, precision: str, batch_size: int):
-        self.model, self.config, self.epoch = model, config, epoch
+        self.folded, self.config, self.epoch = fold_batch_norms(model), config, epoch
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.patch_size, self.patches = config["flags"]["patch_size"], config["flags"]["test_patch_num"]
         self.variant = model.variant
@@ -98,6 +99,11 @@ class Scorer:
         weights = map(tuple, attention.tolist()) if attention is not None else itertools.repeat(None)
         return map(ScoredImage, scores.tolist(), weights)
 
+    def score_patches(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """[B, 3, P, P] normalised patches on the device -> scores [B], attention [B, 4] (None without attention)."""
+        with autocast(self.device, self.precision):
+            return self.folded.score_with_attention(inputs)
+
     @torch.inference_mode()
     def mean_scores(self, images: list[Pixels]) -> tuple[np.ndarray, np.ndarray | None]:
         """Scores [N] and attention [N, 4], each the mean over the image's patches."""
@@ -108,8 +114,7 @@ class Scorer:
         loader = PatchLoader(
             images, plan, patch_size=self.patch_size, color_jitter=False, device=self.device, num_workers=0
         )
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            scores, attention = zip(*(self.model.score_with_attention(inputs) for inputs, _ in loader), strict=True)
+        scores, attention = zip(*(self.score_patches(inputs) for inputs, _ in loader), strict=True)
         mean = mean_per_image(torch.cat(scores), len(images))
         return mean, mean_per_image(torch.cat(attention), len(images)) if self.variant.use_attention else None
 
@@ -123,8 +128,7 @@ def load_scorer(
         FileNotFoundError: no such checkpoint.
         ValueError: damaged, not of this program, or a device that is not there.
     """
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    where = choose_device(device)
+    where = open_device(device)
     saved = load_checkpoint(Path(checkpoint))
     config = check_config(saved, checkpoint)
     flags = config["flags"]
@@ -138,7 +142,7 @@ def load_scorer(
     if precision == "auto" and config.get("precision") == "fp32":
         precision = "fp32"
     return Scorer(
-        model.eval().to(where, memory_format=torch.channels_last), config, device=where,
+        model.to(where, memory_format=torch.channels_last), config, device=where,
         precision=choose_precision(precision, where), batch_size=batch_size or EVALUATION_BATCH.get(where.type, 64),
         epoch=saved.get("epoch") or len(saved.get("history", ())),
     )  # fmt: skip

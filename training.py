@@ -4,11 +4,9 @@ The flags are described in train_resnet_improved.py, the files in README.md.
 """
 
 import argparse
-import contextlib
 import csv
 import io
 import itertools
-import os
 import platform
 import subprocess
 import sys
@@ -32,16 +30,15 @@ from atomic_files import write_atomically
 from checkpointing import save_checkpoint
 from console import say
 from data_loader import ImageSource, PatchLoader, QualityData, load_koniq
-from image_cache import LOG_EVERY, cpu_count
+from devices import EVALUATION_BATCH, autocast, choose_precision, device_name, open_device
+from image_cache import LOG_EVERY
 from labels import LabelledImages, require_sets
 from live_view import live_view
-from models_resnet_improved import ImageQualityResNet, Variant, find_variant
+from models_resnet_improved import ImageQualityResNet, Variant, find_variant, fold_batch_norms
 from other_datasets import OTHER_DATASETS, load_other, split_csv
 from patches import EvaluationPlan, TrainingPlan
 from quality_metrics import plcc, srcc
 from run_files import RunFiles, write_json, write_lines
-
-EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
 
 
 def run(options: argparse.Namespace) -> None:
@@ -53,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     with files.locked():
         files.check_free(options)
         before = files.read_config() if options.resume else None
-        device = choose_device(options.device)
+        device = open_device(options.device, deterministic=options.deterministic)
         precision = choose_precision(options.precision, device, before)
         data = load_data(options, files.split if before and files.split.exists() else None)
         require_sets(data)
@@ -88,33 +85,6 @@ def load_data(options: argparse.Namespace, split_file: Path | None = None) -> Qu
         raise ValueError(f"--dataset {options.dataset}: not one of koniq-10k, {', '.join(OTHER_DATASETS)}; name another")
     return load_other(options.dataset, options.data_path, mos_range=options.mos_range, split_seed=options.split_seed,
                       split_file=split_file or options.split_file)  # fmt: skip
-
-
-def choose_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"--device {name}: not a device; choose auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; choose another or cpu")
-    return device
-
-
-def choose_precision(name: str, device: torch.device, before: dict[str, Any] | None = None) -> str:
-    """"auto" stands for what the resumed run began with, `before`, or for what is native to the device."""
-    if name != "auto":
-        return name
-    if before:
-        return before["precision"]
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif hasattr(torch.cpu, "get_capabilities"):
-        native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "fp32"
 
 
 def choose_selection_set(name: str, data: QualityData) -> str:
@@ -159,12 +129,6 @@ def current_commit() -> str | None:
         return None
 
 
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"cpu: {cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-
-
 def announce(config: dict, data: QualityData) -> None:
     sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes().items())
     say(f"{config['variant']}: {config['parameters']:,} parameters, seed {config['flags']['seed']}")
@@ -172,6 +136,9 @@ def announce(config: dict, data: QualityData) -> None:
     say(f"Data: {data.root}: {sizes} images, split SHA-256 {data.sha256[:12]}")
     for line in [*([data.note] if data.note else []), *data.facts, *(f"Warning: {text}" for text in data.warnings)]:
         say(line)
+
+
+Scores = tuple[Tensor, Tensor | None]  # [B], and the attention [B, 4] where the model has it
 
 
 class Loaders(NamedTuple):
@@ -231,8 +198,9 @@ class TrainingState:
 
     model: ImageQualityResNet
     optimizer: torch.optim.Optimizer
-    autocast: Callable[[], contextlib.AbstractContextManager]
-    score: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    forward: Callable[[Tensor], Tensor]  # the model as it is trained: inputs [B, 3, P, P] -> scores [B]
+    folded: ImageQualityResNet  # a copy for evaluation, without batch norms
+    folded_forward: Callable[[Tensor], Scores]
     history: list[dict] = field(default_factory=list)  # the lines of metrics.jsonl
     predictions: dict[str, str] = field(default_factory=dict)  # of the best epoch: set -> text of its csv file
     lr: float = 0.0
@@ -254,15 +222,15 @@ class TrainingState:
     def learning_rate(self, step: int) -> float:
         return self.lr * min(1.0, step / max(1, self.warmup_steps))
 
+    def score(self) -> Callable[[Tensor], Scores]:
+        """Scores by the weights of this moment: inputs [B, 3, P, P] -> scores [B], attention [B, 4] or None."""
+        self.folded.load_state_dict(fold_batch_norms(self.model).state_dict())
+        return self.folded_forward
+
 
 def build_state(
     options: argparse.Namespace, data: QualityData, device: torch.device, precision: str, saved: dict | None
 ) -> TrainingState:
-    torch.backends.cudnn.benchmark = not options.deterministic
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    if options.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(options.deterministic)
     torch.manual_seed(mixed_seed(options.seed, 0))
     model = ImageQualityResNet(
         use_multiscale=options.use_multiscale, use_attention=options.use_attention, dropout_rate=options.dropout_rate,
@@ -281,13 +249,19 @@ def build_state(
 def make_state(model: ImageQualityResNet, *, lr, weight_decay, device, precision: str, compiled: bool) -> TrainingState:
     """The model on its device in the layout that is fast there, with its optimizer."""
     model = model.to(device, memory_format=torch.channels_last)
-    return TrainingState(
-        model,
-        build_optimizer(model, lr=lr, weight_decay=weight_decay),
-        autocast=lambda: torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-        score=torch.compile(model.score_with_attention) if compiled else model.score_with_attention,
-        lr=lr,
-    )
+    folded = fold_batch_norms(model)
+
+    def forward(inputs):
+        with autocast(device, precision):
+            return model(inputs)
+
+    def folded_forward(inputs):
+        with autocast(device, precision):
+            return folded.score_with_attention(inputs)
+
+    compiled = torch.compile if compiled else lambda function: function
+    optimizer = build_optimizer(model, lr=lr, weight_decay=weight_decay)
+    return TrainingState(model, optimizer, compiled(forward), folded, compiled(folded_forward), lr=lr)
 
 
 def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
@@ -310,9 +284,9 @@ def train_and_record(epoch, state, loaders, data, files, options, select_on) -> 
     loaders.training.plan.epoch = epoch
     title = f"Epoch {epoch}/{options.epochs}"
     row = {"epoch": epoch, "train_loss": train_epoch(state, loaders.training, data.sets["training"].names, title)}
-    scored, notes = {}, {}
+    scored, notes, score = {}, {}, state.score()
     for name, (images, loader) in loaders.evaluation.items():
-        scored[name] = evaluate(state, loader, len(images), f"{title} {name}")
+        scored[name] = evaluate(score, loader, len(images), f"{title} {name}")
         row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
     row["seconds"] = round(time.monotonic() - start, 3)
     print_summary(title, row, notes)
@@ -330,8 +304,7 @@ def train_epoch(state: TrainingState, loader: PatchLoader, names: tuple[str, ...
     state.model.train()
     meter = LossMeter(loader, names, title)
     for inputs, batch in watch(loader, title, note=lambda: f"loss {meter.mean():.4f}"):
-        with state.autocast():
-            scores, _ = state.score(inputs)
+        scores = state.forward(inputs)
         assert scores.shape == batch.mos.shape  # an L1 loss would broadcast silently
         loss = F.l1_loss(scores, batch.mos)
         state.optimizer.zero_grad(set_to_none=True)
@@ -381,14 +354,9 @@ class Scored(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(state: TrainingState, loader: PatchLoader, images: int, title: str) -> Scored:
+def evaluate(score: Callable[[Tensor], Scores], loader: PatchLoader, images: int, title: str) -> Scored:
     """Score every image by the mean over its patches."""
-    state.model.eval()
-    outputs = []
-    for inputs, _ in watch(loader, title):
-        with state.autocast():
-            outputs.append(state.score(inputs))
-    scores, attention = zip(*outputs, strict=True)
+    scores, attention = zip(*(score(inputs) for inputs, _ in watch(loader, title)), strict=True)
     weights = mean_per_image(torch.cat(attention), images) if attention[0] is not None else None
     return Scored(mean_per_image(torch.cat(scores), images), weights)
 

@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from conftest import ROOT, run_program
 from torchvision.models import resnet50
 
-from models_resnet_improved import VARIANTS, ImageQualityResNet, ScaleAttention, find_variant, target_net
+from models_resnet_improved import (
+    VARIANTS,
+    ImageQualityResNet,
+    ScaleAttention,
+    find_variant,
+    fold_batch_norms,
+    target_net,
+)
 from training import build_optimizer
 
 COUNTS = {"exp1_baseline": 25_624_337, "exp2_multiscale": 28_124_177, "exp3_multiscale_attention": 28_649_749}
@@ -152,3 +159,23 @@ def test_the_module_prints_counts_shapes_and_attention(tmp_path):
         assert text in process.stdout
     assert process.stdout.count("batch of 2: scores [2]") == process.stdout.count("batch of 1: scores [1]") == 3
     assert process.stdout.count("sum 1.0000") == 3
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.tag)
+def test_folded_batch_norms_change_no_score(variant):
+    model = make_model(variant)
+    with torch.no_grad():
+        for _ in range(3):  # running statistics that differ from those of a new model
+            model.train()(torch.randn(4, 3, 64, 64) * 2 + 1)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.weight.uniform_(0.5, 1.5)
+                layer.bias.normal_()
+        folded = fold_batch_norms(model)
+        images = torch.randn(4, 3, 64, 64)
+        expected, attention = model.eval().score_with_attention(images)
+        scores, folded_attention = folded.score_with_attention(images)
+        torch.testing.assert_close(scores, expected, atol=1e-3, rtol=1e-4)
+        if attention is not None:
+            torch.testing.assert_close(folded_attention, attention)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())

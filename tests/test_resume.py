@@ -8,7 +8,7 @@ import torch
 from conftest import ROOT, assert_one_line_error, run_program, train
 from faults import FLAGS, NAME, assert_same_run, copy_run, files_below, inject
 
-from training import choose_precision
+from devices import choose_precision
 
 
 def resume(data, cwd, *flags, **environment):

@@ -77,9 +77,8 @@ def test_the_saved_weights_reproduce_the_scores(finished_run, tiny_data):
     decoded = DecodedImages(images.paths)
     plan = EvaluationPlan(decoded.sizes(), images.mos, images.names, patches=2, patch_size=32, batch_size=1, seed=42, random=False)
     loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
-    state = TrainingState(model, None, lambda: torch.autocast("cpu", enabled=False), model.score_with_attention)
     rows = read_predictions(finished_run / "run/predictions_test.csv")
-    np.testing.assert_allclose(evaluate(state, loader, 4, "test").scores, column(rows, "score"), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(evaluate(model.eval().score_with_attention, loader, 4, "test").scores, column(rows, "score"), rtol=1e-4, atol=1e-4)
 
 
 def test_the_config_has_what_a_repetition_needs(finished_run, tiny_data):
@@ -133,10 +132,9 @@ def test_the_score_of_an_image_is_the_mean_over_its_patches(tiny_data):
         for batch in (5, 48)
     ]  # fmt: skip
     oracle = KnownScores()
-    state = TrainingState(oracle, None, lambda: torch.autocast("cpu", enabled=False), oracle)
     expected = torch.cat([inputs for inputs, _ in loaders[1]]).mean((1, 2, 3)).reshape(8, 6).mean(1).numpy()
     for loader in loaders:
-        scores = evaluate(state, loader, len(images), "oracle").scores
+        scores = evaluate(oracle, loader, len(images), "oracle").scores
         np.testing.assert_allclose(scores, expected, rtol=1e-5)
     known_srcc, known_plcc, note = correlate(expected, images.mos)
     assert (known_srcc, note) == (pytest.approx(spearmanr(expected, images.mos)[0]), "")
@@ -149,7 +147,7 @@ def test_a_step_with_non_finite_gradients_changes_nothing(norm):
     layer = torch.nn.Linear(3, 1)
     before = layer.weight.detach().clone()
     layer(torch.ones(2, 3)).sum().backward()
-    state = TrainingState(layer, build_optimizer(layer, lr=0.1, weight_decay=0.1), None, None, lr=0.1)
+    state = TrainingState(layer, build_optimizer(layer, lr=0.1, weight_decay=0.1), None, None, None, lr=0.1)
     state.update(torch.tensor(norm), step=1)
     assert torch.equal(layer.weight, before) == (norm != 1.0)
 
