@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,20 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
     """Write `data` as the whole content of `path`; text as UTF-8, its line ends unchanged."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def check_writable(flag: str, path: Path | None) -> None:
+    """Fail now, not after an hour of scoring, where `path` cannot be written; its folder is made."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"{flag} {path}: cannot be written ({error.strerror}); name another") from error
+    if path.is_dir():
+        raise IsADirectoryError(f"{flag} {path}: is a folder; name a file")
 
 
 def _flush_to_disk(path: Path, mode: int) -> None:

@@ -36,12 +36,13 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from atomic_files import write_atomically
+from atomic_files import check_writable, write_atomically
 from data_loader import PatchLoader, load_koniq
 from devices import EVALUATION_BATCH, choose_precision, device_name, open_device
 from image_cache import DecodedImages, ImageCache, cpu_count
 from models_resnet_improved import VARIANTS, ImageQualityResNet
 from patches import EvaluationPlan, PatchCutter, PatchTransform, TrainingPlan
+from train_resnet_improved import IMAGE_SHORT_SIDE, STRIDE, OneLineParser, number, one_line
 from training import build_optimizer, evaluate, make_state, train_epoch
 
 TRAINING_PATCHES = 3 * 10 * 7058 * 25  # of the whole ablation: variants x epochs x images x patches
@@ -50,32 +51,47 @@ VARIANT = VARIANTS[2]
 
 
 def parse_options() -> argparse.Namespace:
-    formatter = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=formatter)
+    parser = OneLineParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--quick", action="store_true", help="fewer steps and images; the spread is larger")
-    parser.add_argument("--data_path", help="KonIQ-shaped folder; default: demo images, made for the purpose")
-    parser.add_argument("--images", type=int, help="demo images to make; default: 400, or 64 with --quick")
-    parser.add_argument("--trials", type=int, default=3, help="of each measurement, after a warm-up")
-    parser.add_argument("--seconds", type=float, help="of each trial, about; default: 30, or 5 with --quick")
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--patch_size", type=int, default=224)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data_path", metavar="DIR", help="KonIQ-shaped folder; default: demo images, made for the purpose")
+    parser.add_argument("--images", type=number(int, 12), help="demo images to make; default: 400, or 64 with --quick")
+    parser.add_argument("--trials", type=number(int, 1), default=3, help="of each measurement, after a warm-up; default: 3")
+    parser.add_argument("--seconds", type=number(float, 0.01), help="of each trial, about; default: 30, or 5 with --quick")
+    parser.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per training step; default: 32")
+    parser.add_argument("--patch_size", type=number(int, 2 * STRIDE, IMAGE_SHORT_SIDE), default=224, help="pixels; default: 224")
+    parser.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--num_workers", type=int, default=-1, help="-1: 0 on a CPU, 4 for a GPU")
+    parser.add_argument("--num_workers", type=number(int, -1), default=-1, help="-1: 0 on a CPU, 4 for a GPU")
     parser.add_argument("--preload_images", action="store_true", help="hold the images in the device's memory")
     parser.add_argument("--color_jitter", action="store_true", help="the ablation trains without it")
     parser.add_argument("--compile", action="store_true", help="use torch.compile; its time is reported apart")
-    parser.add_argument("--output", default="benchmark.json", help="the same numbers as JSON")
+    parser.add_argument("--output", default="benchmark.json", metavar="FILE", help="the same numbers; default: benchmark.json")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     options = parser.parse_args()
     options.images = options.images or (64 if options.quick else 400)
     options.seconds = options.seconds or (5 if options.quick else 30)
-    if min(options.images, options.trials, options.batch_size) < 1 or options.seconds <= 0:
-        parser.error("--images, --trials, --batch_size and --seconds must be positive")
     return options
 
 
-def main() -> None:
+def main() -> int:
     options = parse_options()
+    try:
+        check_writable("--output", Path(options.output))
+        benchmark(options)
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        if options.traceback:
+            raise
+        print(f"error: {one_line(error, 'choose a smaller --batch_size')}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def benchmark(options: argparse.Namespace) -> None:
     device = open_device(options.device)
     precision = choose_precision(options.precision, device)
     with tempfile.TemporaryDirectory() as scratch:
@@ -316,4 +332,4 @@ def print_report(report: dict) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

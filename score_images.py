@@ -20,14 +20,13 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from atomic_files import write_atomically
+from atomic_files import check_writable, write_atomically
 from train_resnet_improved import OneLineParser, Stopped, number, one_line, stop_on_signals
 
 # What a folder is searched for; a file that is named, or matches a pattern, is tried whatever its ending.
@@ -93,20 +92,6 @@ def build_parser() -> argparse.ArgumentParser:
     machine.add_argument("--batch_size", type=number(int, 1), metavar="N",
                          help="patches at a time; default: 64 on a CPU, 256 on a GPU")
     return parser  # fmt: skip
-
-
-def check_writable(flag: str, path: Path | None) -> None:
-    """Fail now, not after an hour of scoring, where `path` cannot be written; its folder is made."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OSError(f"{flag} {path}: cannot be written ({error.strerror}); name another") from error
-    if path.is_dir():
-        raise IsADirectoryError(f"{flag} {path}: is a folder; name a file")
 
 
 # The images
@@ -179,7 +164,7 @@ def run(options: argparse.Namespace) -> int:
     paths = find_images(options.images)
     check_writable("--output", options.output)
     check_writable("--report", options.report)
-    from training import say  # only now: a mistake in the arguments is told before torch is loaded
+    from console import say  # only now: a mistake in the arguments is told before torch is loaded
 
     scorer = load_scorer(
         options.checkpoint, device=options.device, precision=options.precision, batch_size=options.batch_size

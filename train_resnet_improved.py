@@ -165,6 +165,8 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
     foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given and not other]
     if options.use_attention and not options.use_multiscale:
         return "--use_attention weighs the four scales against each other: add --use_multiscale"
+    if options.batch_size == 1 and options.patch_size <= STRIDE:
+        return f"--batch_size 1 with --patch_size {options.patch_size}: batch norm needs two values; raise one of them"
     if options.resume and options.overwrite:
         return "--resume continues a run and --overwrite replaces it: choose one"
     if options.no_cache and options.cache_dir:

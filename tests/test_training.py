@@ -200,6 +200,7 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--dropout_rate", "1"], ["--dropout_rate", "'1'"]),
         (["--patch_size", "385"], ["--patch_size", "'385'", "384"]),
         (["--batch_size", "0"], ["--batch_size", "'0'"]),
+        (["--batch_size", "1", "--patch_size", "32"], ["--batch_size 1", "--patch_size 32", "batch norm"]),
         (["--seed", "-3"], ["--seed", "'-3'"]),
         (["--dataset", "tid2013"], ["--dataset", "tid2013"]),
         (["--resume", "--overwrite"], ["--resume", "--overwrite"]),
