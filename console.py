@@ -3,9 +3,13 @@
 import os
 import sys
 
+from processes import is_first
+
 
 def say(line: str = "") -> None:
-    """Print a line; a reader that went away (`| head`) does not end a run of hours."""
+    """Print a line, once for all processes; a reader that went away (`| head`) does not end a run of hours."""
+    if not is_first():
+        return
     try:
         print(line, flush=True)
     except BrokenPipeError:

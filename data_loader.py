@@ -6,7 +6,6 @@ A data folder holds labels and images; README.md shows the layouts. Whatever is 
 the file, the row and the value.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -37,6 +36,7 @@ from labels import (
     require_sets,
 )
 from patches import DeviceImages, PatchBatch, PatchCutter, PatchTransform, as_tensors
+from processes import end_with_parent
 
 OFFICIAL_SIZES = {"training": 7058, "validation": 1000, "test": 2015}
 OFFICIAL_CSV = "koniq10k_distributions_sets.csv"
@@ -46,7 +46,6 @@ SPLIT_JSONS = {"training": "koniq_train.json", "validation": "koniq_val.json", "
 SPLIT_SELECTIONS = {"training": "train_sel", "validation": "val_sel", "test": "test_sel"}
 MOS_RANGE = (0, 100)
 IMAGE_LAYOUTS = (("1024x768",), ("512x384",), ("train", "test", "val"), ("images",), (".",))
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 DEMO_NOTE = "DEMO_DATASET.txt"  # its first line says what the images are, where they are not photographs
 
 
@@ -210,15 +209,19 @@ class PatchLoader:
         color_jitter: change the colours by the plan's amounts.
         num_workers: processes that cut patches ahead; 0 cuts them in this one.
         on_device: hold the images (which must be `StoredImages`) in the device's memory.
+        share: (i, n) for part i of the n equal parts of the plan; (0, 1) for all of it.
     """
 
-    def __init__(self, images, plan, *, patch_size: int, color_jitter: bool, device, num_workers: int, on_device=False):
+    def __init__(
+        self, images, plan, *, patch_size: int, color_jitter: bool, device, num_workers: int, on_device=False, share=(0, 1)
+    ):
         self.plan, self.device = plan, device
+        self.part = plan if share == (0, 1) else plan.share(*share)
         self.transform = PatchTransform(color_jitter=color_jitter).to(device)
         self.device_images = DeviceImages(images, patch_size, device) if on_device else None
-        self.cut = self.plan if on_device else DataLoader(
+        self.cut = self.part if on_device else DataLoader(
             PatchCutter(images, patch_size),
-            sampler=plan,
+            sampler=self.part,
             batch_size=None,  # the plan's items are whole batches
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
@@ -229,7 +232,7 @@ class PatchLoader:
         )  # fmt: skip
 
     def __len__(self) -> int:
-        return len(self.plan)
+        return len(self.part)
 
     def __iter__(self) -> Iterator[tuple[Tensor, PatchBatch]]:
         for batch in self.cut_batches():
@@ -257,8 +260,7 @@ def leave_signals_to_parent(_worker: int) -> None:
     """Ctrl-C reaches every process of a terminal: the parent ends its workers itself. Killed, it takes them along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # torch's own check may take 5 seconds
+    end_with_parent()  # torch's own check may take 5 seconds
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from image_cache import cpu_count
+from processes import processes_here
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
@@ -33,8 +34,18 @@ def open_device(name: str, *, deterministic: bool = False) -> torch.device:
 
 
 def choose_device(name: str) -> torch.device:
+    number, here = processes_here()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if here > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise ValueError(f"--device {name}: torchrun gives each process a GPU of its own; say --device cuda")
+        if here > torch.cuda.device_count():
+            raise ValueError(
+                f"torchrun --nproc_per_node={here}: torch sees {torch.cuda.device_count()} CUDA devices on this machine; "
+                "start one process for each, or add --device cpu"
+            )
+        name = f"cuda:{number}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -14,7 +14,9 @@ import torch
 from atomic_files import write_atomically
 from console import say
 from devices import device_name
+from distributed import joined
 from labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
+from processes import is_first
 from run_files import write_json
 from scoring import Scorer, load_scorer
 from training import (
@@ -35,7 +37,11 @@ def run(options: argparse.Namespace) -> None:
     """Score the images that the flags name, print SRCC and PLCC, and leave predictions and a summary."""
     scorer = load_scorer(options.evaluate, device=options.device, precision=options.precision)
     check_config(options.evaluate, scorer.config)
-    options = with_settings(options, scorer.config["flags"])
+    with joined(scorer.device):
+        evaluate_checkpoint(with_settings(options, scorer.config["flags"]), scorer)
+
+
+def evaluate_checkpoint(options: argparse.Namespace, scorer: Scorer) -> None:
     data = load_data(options)
     name, images, warnings = choose_images(options, data, scorer.config)
     folder = Path(options.output_dir or f"logs/evaluation_{Path(options.evaluate).stem}")
@@ -45,9 +51,10 @@ def run(options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     announce(options, scorer, data, name, images, warnings)
     scored = score(options, scorer, data, images)
-    write_atomically(predictions, predictions_csv(images, scored))
     facts = describe(options, scorer, data, name, images, scored)
-    write_json(folder / f"evaluation_{options.dataset}_{name}.json", facts)
+    if is_first():
+        write_atomically(predictions, predictions_csv(images, scored))
+        write_json(folder / f"evaluation_{options.dataset}_{name}.json", facts)
     say(f"SRCC: {facts['srcc']:.4f}")
     say(f"PLCC: {facts['plcc']:.4f}")
     say(f"Predictions: {predictions}")

@@ -223,7 +223,7 @@ def fold_batch_norms(model: ImageQualityResNet) -> ImageQualityResNet:
     folded = copy.deepcopy(model).eval()
     for parent in list(folded.modules()):
         for (name, layer), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):
-            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
                 setattr(parent, name, nn.utils.fuse_conv_bn_eval(layer, norm))
                 setattr(parent, norm_name, nn.Identity())
     return folded

@@ -61,10 +61,29 @@ class TrainingPlan:
         for batch in order[: len(self) * self.batch_size].reshape(len(self), self.batch_size):
             yield self.place(batch // self.patches, draws[batch])
 
+    def share(self, number: int, count: int) -> "TrainingShare":
+        """Part `number` of `count` equal parts of every batch."""
+        assert self.batch_size % count == 0
+        return TrainingShare(self, slice(number, None, count))
+
     def place(self, image: np.ndarray, draws: np.ndarray) -> PatchBatch:
         top, left = corners(self.sizes[image], draws[:, :2], self.patch_size)
         jitter = np.float32([1, 1, 1, 0]) + (2 * draws[:, 3:] - 1) * np.float32(JITTER)
         return PatchBatch(image, top, left, draws[:, 2] < 0.5, jitter, self.mos[image])
+
+
+class TrainingShare(NamedTuple):
+    """The same patches of every batch of a plan."""
+
+    plan: TrainingPlan
+    patches: slice
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[PatchBatch]:
+        for batch in self.plan:
+            yield PatchBatch(*(field if field is None else field[self.patches] for field in batch))
 
 
 class EvaluationPlan:
@@ -84,6 +103,10 @@ class EvaluationPlan:
             PatchBatch(*(field[start : start + batch_size] for field in fields))
             for start in range(0, len(image), batch_size)
         ]
+
+    def share(self, number: int, count: int) -> list[PatchBatch]:
+        """Every `count`-th batch, from `number` on: no patch is left out, and none is in two shares."""
+        return self.batches[number::count]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -62,11 +62,13 @@ class RunFiles:
             refuse_differences(self, self.read_config()["flags"], vars(options))
         return finished
 
-    def check_free(self, options: argparse.Namespace) -> None:
+    def config_to_resume(self, options: argparse.Namespace) -> dict[str, Any] | None:
+        """That of the run to continue, None for a new run; an error where the folder is not as the flags have it."""
         if self.config.exists() and not (options.resume or options.overwrite):
             raise FileExistsError(f"--output_dir {self.output}: holds a run; add --resume or --overwrite, or name another")
         if options.resume and not self.config.exists():
             raise FileNotFoundError(f"--resume: {self.output} holds no run ({self.config.name} is missing)")
+        return self.read_config() if options.resume else None
 
     def read_config(self) -> dict[str, Any]:
         try:

@@ -5,6 +5,7 @@
 #   bash run_resnet_ablation.sh --demo                   # no data needed: small procedural images, 10 minutes on 2 cores
 #   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64        # extra flags go to every variant
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
+#   NPROC=4 bash run_resnet_ablation.sh                  # 4 GPUs of this machine, which share each batch
 #   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS     # after an interruption
 #
 # logs/ and checkpoints/ are made in the current folder.
@@ -89,6 +90,8 @@ elif [[ -z $is_demo && ! -d $data_path ]]; then
     exit 2
 fi
 read -ra seeds <<<"${SEEDS:-}"
+processes=${NPROC:-1}
+[[ $processes =~ ^[1-9][0-9]*$ ]] || fail "NPROC=$processes: not a number of processes; give 1 or more"
 
 supervise true
 find_python requirements.txt || fail "the packages of requirements.txt could not be installed" 1
@@ -102,6 +105,9 @@ if [[ -n $is_demo ]]; then
     supervise "$python" "$here/demo_dataset.py" --output demo-data --images 300 || exit
     recipe+=("${demo[@]}")
 fi
+
+launch=("$python")
+if ((processes > 1)); then launch+=(-m torch.distributed.run --standalone "--nproc_per_node=$processes"); fi
 
 train() { # variant, seed or nothing
     local name=$1 suffix="" mode=() seed=()
@@ -117,7 +123,7 @@ train() { # variant, seed or nothing
     exec 3> >(exec tee -ia "$output.log")
     local tee=$! status=0
     # shellcheck disable=SC2046 # one word for each flag
-    supervise "$python" -u "$here/train_resnet_improved.py" $(variant_flags "$name") "${recipe[@]}" \
+    supervise "${launch[@]}" "$here/train_resnet_improved.py" $(variant_flags "$name") "${recipe[@]}" \
         ${flags[@]+"${flags[@]}"} ${seed[@]+"${seed[@]}"} --output_dir "$output" --checkpoint_suffix "$suffix" \
         ${mode[@]+"${mode[@]}"} >&3 2>&1 3>&- || status=$?
     exec 3>&-

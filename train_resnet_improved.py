@@ -14,6 +14,9 @@
     python3 train_resnet_improved.py --evaluate checkpoints/resnet_improved_ss_noatt_best.pth --dataset livec \
         --data_path ChallengeDB_release
 
+    # 4 GPUs of one machine, which share each batch
+    torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention --save_model
+
 This file holds the flags and what happens to errors and signals; training.py holds the run.
 """
 
@@ -22,14 +25,17 @@ import contextlib
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 from live_view import INSTALL, is_installed
 from other_datasets import OTHER_DATASETS
+from processes import is_first, leave, process_count, process_number
 
 IMAGE_SHORT_SIDE = 384  # pixels, after the resize: the largest patch
 FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
 OUT_OF_MEMORY = ("out of memory", "llocate memory", "bad_alloc")  # of CUDA, of the host, of C++
+OTHERS_TELL = 5  # seconds in which the process that an error began in may tell of it
 STRIDE = 32  # of ResNet50's last stage: the smallest patch
 
 # With --evaluate, what is not in these comes from the checkpoint; its own data are meant where DATA_FLAGS are left out.
@@ -42,7 +48,8 @@ class OneLineParser(argparse.ArgumentParser):
     """argparse, with errors of one line."""
 
     def error(self, message):
-        self.exit(2, f"error: {message}; see --help\n")
+        report(f"{message}; see --help")
+        self.exit(2)
 
 
 def number(kind: type, low: float, high: float = math.inf, *, below: bool = False) -> Callable:
@@ -93,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--epochs", type=number(int, 1), default=10)
-    recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step")
+    recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step, of all processes together")
     recipe.add_argument("--lr", type=number(float, 0), default=1e-4, help="AdamW learning rate, constant")
     recipe.add_argument("--warmup_steps", type=number(int, 0), default=0, help="over which the learning rate rises to --lr")
     recipe.add_argument("--max_grad_norm", type=number(float, 0), default=0.0, help="clip longer gradients; 0: never")
@@ -165,6 +172,8 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
     foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given and not other]
     if options.use_attention and not options.use_multiscale:
         return "--use_attention weighs the four scales against each other: add --use_multiscale"
+    if options.batch_size % process_count():
+        return f"--batch_size {options.batch_size}: {process_count()} processes share it evenly; choose a multiple of {process_count()}"
     if options.batch_size == 1 and options.patch_size <= STRIDE:
         return f"--batch_size 1 with --patch_size {options.patch_size}: batch norm needs two values; raise one of them"
     if options.resume and options.overwrite:
@@ -222,7 +231,21 @@ def first_line(error: BaseException) -> str:
     return (lines[-1].partition(": ")[2] or lines[-1]) if lines[0].startswith("Caught ") else lines[0]
 
 
-def report(line: str) -> None:
+def report(error: str) -> None:
+    """On standard error, in one line.
+
+    What stops one of several processes mostly stops the first too, or comes from the loss of another: it is left to
+    that one to tell, and torchrun ends this process as soon as it has.
+    """
+    lost_another = process_count() > 1 and any(sign in error for sign in ("gloo", "NCCL", "Connection closed"))
+    if lost_another or not is_first():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(OTHERS_TELL)
+        error = f"process {process_number()} of 0-{process_count() - 1}: {error}"
+    write_error(f"error: {error}")
+
+
+def write_error(line: str) -> None:
     with contextlib.suppress(BrokenPipeError):
         print(line, file=sys.stderr, flush=True)
 
@@ -241,15 +264,21 @@ def main() -> int:
         if not received and (options.traceback or not isinstance(error, FAULTS)):
             raise
         sys.unraisablehook = lambda _: None  # what breaks while the run is taken down is not the fault
-        if received:  # workers that got the signal too may have ended the run by an error of theirs
-            again = "The same command with --resume goes on after the last whole epoch, if one was finished."
-            report(f"Stopped by {signal.Signals(received[0]).name}. {again * (options.evaluate is None)}")
-            return 128 + received[0]
-        smaller = () if options.evaluate else (f"choose a --batch_size smaller than {options.batch_size}",)
-        report(f"error: {one_line(error, *smaller)}")
-        return 1
+        return tell_why(error, options, received)
     return 0
 
 
+def tell_why(error: BaseException, options: argparse.Namespace, received: list[int]) -> int:
+    """Say what ended the run; returns the exit status."""
+    if received:  # workers that got the signal too may have ended the run by an error of theirs
+        again = "The same command with --resume goes on after the last whole epoch, if one was finished."
+        if is_first():
+            write_error(f"Stopped by {signal.Signals(received[0]).name}. {again * (options.evaluate is None)}")
+        return 128 + received[0]
+    smaller = () if options.evaluate else (f"choose a --batch_size smaller than {options.batch_size}",)
+    report(one_line(error, *smaller))
+    return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -4,6 +4,7 @@ The flags are described in train_resnet_improved.py, the files in README.md.
 """
 
 import argparse
+import contextlib
 import csv
 import io
 import itertools
@@ -31,12 +32,14 @@ from checkpointing import save_checkpoint
 from console import say
 from data_loader import ImageSource, PatchLoader, QualityData, load_koniq
 from devices import EVALUATION_BATCH, autocast, choose_precision, device_name, open_device
+from distributed import by_first, distribute, joined, mean_over_processes, of_all, one_here_first
 from image_cache import LOG_EVERY
 from labels import LabelledImages, require_sets
 from live_view import live_view
 from models_resnet_improved import ImageQualityResNet, Variant, find_variant, fold_batch_norms
 from other_datasets import OTHER_DATASETS, load_other, split_csv
 from patches import EvaluationPlan, TrainingPlan
+from processes import is_first, process_count, process_number
 from quality_metrics import plcc, srcc
 from run_files import RunFiles, write_json, write_lines
 
@@ -45,33 +48,54 @@ def run(options: argparse.Namespace) -> None:
     """Train the variant that the flags describe, and leave a finished run in its output folder."""
     variant = find_variant(use_multiscale=options.use_multiscale, use_attention=options.use_attention)
     files = RunFiles.of(options, variant)
-    if files.is_finished(options):
-        return say(f"{files.output}: this run is finished; see {files.result}")
-    with files.locked():
-        files.check_free(options)
-        before = files.read_config() if options.resume else None
-        device = open_device(options.device, deterministic=options.deterministic)
-        precision = choose_precision(options.precision, device, before)
-        data = load_data(options, files.split if before and files.split.exists() else None)
-        require_sets(data)
-        config = describe(options, variant, data, device, precision)
-        announce(config, data)
-        select_on = choose_selection_set(options.select_on, data)
-        saved = files.load_last(before, config, warn=say) if before else None
-        state = build_state(options, data, device, precision, saved)
-        loaders = build_loaders(options, data, device)
-        if before:
-            config = before
-            say(f"Resuming after epoch {len(state.history)}")
-            publish(state, files, options.save_model, select_on)
-        else:  # only now: a fault before it leaves the run that --overwrite replaces
-            files.start(config, split_csv(data) if data.drawn else None)
-        board = files.output / "tensorboard" if options.tensorboard else None
-        with live_view(board, state.history, lambda epoch: state.learning_rate(epoch * len(loaders.training))) as show:
-            for epoch in range(len(state.history) + 1, options.epochs + 1):
-                train_and_record(epoch, state, loaders, data, files, options, select_on)
-                show(state.history[-1])
-        finish(state, files, config, select_on)
+    device = open_device(options.device, deterministic=options.deterministic)
+    with joined(device):
+        if by_first(lambda: files.is_finished(options)):
+            return say(f"{files.output}: this run is finished; see {files.result}")
+        with files.locked() if is_first() else contextlib.nullcontext():
+            train(options, variant, files, device)
+
+
+def train(options: argparse.Namespace, variant: Variant, files: RunFiles, device: torch.device) -> None:
+    before = by_first(lambda: files.config_to_resume(options))
+    precision = choose_precision(options.precision, device, before)
+    data = load_data(options, files.split if before and by_first(files.split.exists) else None)
+    require_sets(data)
+    if len(set(of_all(data.sha256))) > 1:
+        raise ValueError(f"--data_path {data.root}: not the same labels and split for every process; use one folder for all")
+    config = describe(options, variant, data, device, precision)
+    announce(config, data)
+    select_on = choose_selection_set(options.select_on, data)
+    saved = by_first(lambda: files.load_last(before, config, warn=say)) if before else None
+    state = build_state(options, data, device, precision, saved)
+    loaders = build_loaders(options, data, device)
+    if before:
+        say(f"Resuming after epoch {len(state.history)}{changed_processes(before)}")
+        config = before
+    if before and is_first():
+        publish(state, files, options.save_model, select_on)
+    elif is_first():  # only now: a fault before it leaves the run that --overwrite replaces
+        files.start(config, split_csv(data) if data.drawn else None)
+    board = files.output / "tensorboard" if options.tensorboard and is_first() else None
+    with live_view(board, state.history, lambda epoch: state.learning_rate(epoch * len(loaders.training))) as show:
+        for epoch in range(len(state.history) + 1, options.epochs + 1):
+            train_and_evaluate(epoch, state, loaders, data, options, select_on)
+            if is_first():
+                save_last(state, files)
+                publish(state, files, options.save_model, select_on)
+            show(state.history[-1])
+    result = summarise(state, files, config, select_on)
+    if is_first():
+        write_json(files.result, result)
+
+
+def changed_processes(before: dict[str, Any]) -> str:
+    """What to say where a run goes on with more or fewer processes than it began with."""
+    began = before.get("processes", 1)
+    if began == process_count():
+        return ""
+    return (f", with {process_count()} processes where it began with {began}: patches and batches stay the same, dropout "
+            "draws other numbers, so the run is not the uninterrupted one to the bit")  # fmt: skip
 
 
 # The set-up of a run
@@ -112,6 +136,7 @@ def describe(options, variant: Variant, data: QualityData, device: torch.device,
             "pillow": PIL.__version__,
         },
         "device": device_name(device),
+        "processes": process_count(),
         "precision": precision,
         "split": {**data.sizes(), "sha256": data.sha256},
         "mos_range": list(data.mos_range),
@@ -132,7 +157,8 @@ def current_commit() -> str | None:
 def announce(config: dict, data: QualityData) -> None:
     sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes().items())
     say(f"{config['variant']}: {config['parameters']:,} parameters, seed {config['flags']['seed']}")
-    say(f"Device: {config['device']}, {config['precision']}, torch {config['versions']['torch']}")
+    processes = f"{process_count()} processes, each " if process_count() > 1 else ""
+    say(f"Device: {processes}{config['device']}, {config['precision']}, torch {config['versions']['torch']}")
     say(f"Data: {data.root}: {sizes} images, split SHA-256 {data.sha256[:12]}")
     for line in [*([data.note] if data.note else []), *data.facts, *(f"Warning: {text}" for text in data.warnings)]:
         say(line)
@@ -169,9 +195,11 @@ def build_loaders(options: argparse.Namespace, data: QualityData, device: torch.
 def open_images(options: argparse.Namespace, data: QualityData, device: torch.device) -> tuple[dict, dict]:
     """The images of every set that has some, and the arguments that their loaders share."""
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
-    opened = ImageSource(data, cache_dir, options.preload_images, say).open()
+    with one_here_first():
+        opened = ImageSource(data, cache_dir, options.preload_images, say).open()
     workers = options.num_workers if options.num_workers >= 0 else 4 if device.type == "cuda" else 0
     return opened, {"patch_size": options.patch_size, "device": device, "num_workers": workers,
+                    "share": (process_number(), process_count()),
                     "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip
 
 
@@ -251,9 +279,11 @@ def make_state(model: ImageQualityResNet, *, lr, weight_decay, device, precision
     model = model.to(device, memory_format=torch.channels_last)
     folded = fold_batch_norms(model)
 
+    trained = distribute(model, device)
+
     def forward(inputs):
         with autocast(device, precision):
-            return model(inputs)
+            return trained(inputs)
 
     def folded_forward(inputs):
         with autocast(device, precision):
@@ -269,18 +299,18 @@ def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -
     return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def mixed_seed(seed: int, epoch: int) -> int:
-    """A seed for dropout and initialisation that is a function of (seed, epoch), wherever a run was resumed."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
+def mixed_seed(seed: int, epoch: int, process: int = 0) -> int:
+    """A seed for initialisation and dropout, the same wherever a run was resumed; each process drops its own."""
+    return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1, np.uint64)[0])
 
 
 # The epochs
 
 
-def train_and_record(epoch, state, loaders, data, files, options, select_on) -> None:
-    """One epoch: train, evaluate, print, and leave metrics, predictions and checkpoints on disk."""
+def train_and_evaluate(epoch, state, loaders, data, options, select_on) -> None:
+    """One epoch; its numbers go to standard output and into the state."""
     start = time.monotonic()
-    torch.manual_seed(mixed_seed(options.seed, epoch))
+    torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))
     loaders.training.plan.epoch = epoch
     title = f"Epoch {epoch}/{options.epochs}"
     row = {"epoch": epoch, "train_loss": train_epoch(state, loaders.training, data.sets["training"].names, title)}
@@ -295,8 +325,6 @@ def train_and_record(epoch, state, loaders, data, files, options, select_on) -> 
         state.predictions = {
             name: predictions_csv(images, scored[name]) for name, (images, _) in loaders.evaluation.items()
         }
-    save_last(state, files)
-    publish(state, files, options.save_model, select_on)
 
 
 def train_epoch(state: TrainingState, loader: PatchLoader, names: tuple[str, ...], title: str) -> float:
@@ -309,7 +337,7 @@ def train_epoch(state: TrainingState, loader: PatchLoader, names: tuple[str, ...
         loss = F.l1_loss(scores, batch.mos)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = meter.add(loss.detach(), state.model.parameters())
+        norm = meter.add(mean_over_processes(loss.detach()), state.model.parameters())
         if loader.device.type == "cpu":
             meter.check()
         state.update(norm, step=len(state.history) * len(loader) + meter.steps)
@@ -356,7 +384,10 @@ class Scored(NamedTuple):
 @torch.inference_mode()
 def evaluate(score: Callable[[Tensor], Scores], loader: PatchLoader, images: int, title: str) -> Scored:
     """Score every image by the mean over its patches."""
-    scores, attention = zip(*(score(inputs) for inputs, _ in watch(loader, title)), strict=True)
+    outputs = [score(inputs) for inputs, _ in watch(loader, title)]
+    parts = of_all([[x if x is None else x.cpu() for x in output] for output in outputs])  # waits for the device
+    in_turn = [output for group in itertools.zip_longest(*parts) for output in group if output]
+    scores, attention = zip(*in_turn, strict=True)
     weights = mean_per_image(torch.cat(attention), images) if attention[0] is not None else None
     return Scored(mean_per_image(torch.cat(scores), images), weights)
 
@@ -383,7 +414,7 @@ def selected(history: list[dict], select_on: str) -> dict | None:
 def watch(loader: PatchLoader, title: str, note: Callable[[], str] | None = None) -> Iterator:
     """Iterate with a progress bar on a terminal, or with a plain line now and then in a log."""
     start = shown = time.monotonic()
-    with tqdm(loader, desc=title, unit="batch", leave=False, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(loader, desc=title, unit="batch", leave=False, disable=not (is_first() and sys.stderr.isatty())) as bar:
         for step, item in enumerate(bar, 1):
             yield item
             now = time.monotonic()
@@ -447,8 +478,8 @@ def predictions_csv(images: LabelledImages, scored: Scored) -> str:
     return text.getvalue()
 
 
-def finish(state: TrainingState, files: RunFiles, config: dict, select_on: str) -> None:
-    """Print the run's numbers and write result.json, last."""
+def summarise(state: TrainingState, files: RunFiles, config: dict, select_on: str) -> dict[str, Any]:
+    """Print the run's numbers; returns the content of result.json."""
     chosen = selected(state.history, select_on)
     if chosen is None or chosen["test_srcc"] is None:
         name = "test" if chosen else select_on
@@ -461,7 +492,7 @@ def finish(state: TrainingState, files: RunFiles, config: dict, select_on: str) 
     say(f"Selected epoch: {chosen['epoch']} (best {select_on.title()} SRCC {chosen[f'{select_on}_srcc']:.4f})")
     say(f"Selected Test SRCC: {chosen['test_srcc']:.4f}")
     say(f"Selected Test PLCC: {chosen['test_plcc']:.4f}")
-    write_json(files.result, {
+    return {
         **{key: config[key] for key in ("variant", "tag", "parameters")},
         "seed": config["flags"]["seed"],
         "epochs": len(state.history),
@@ -470,4 +501,4 @@ def finish(state: TrainingState, files: RunFiles, config: dict, select_on: str) 
         **{f"selected_{name}": chosen.get(name) for name in ("val_srcc", "val_plcc", "test_srcc", "test_plcc")},
         **{f"best_{name}": value for name, value in best.items()},
         "seconds": round(sum(row["seconds"] for row in state.history), 3),
-    })  # fmt: skip
+    }

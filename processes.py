@@ -1,0 +1,48 @@
+"""Which of the processes that torchrun started this one is; alone, the first of one."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from typing import NoReturn
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+LAUNCHED = "TORCHELASTIC_RUN_ID" in os.environ  # set by torchrun; others may leave RANK behind
+
+
+def process_count() -> int:
+    return int(os.environ["WORLD_SIZE"]) if LAUNCHED else 1
+
+
+def process_number() -> int:
+    return int(os.environ["RANK"]) if LAUNCHED else 0
+
+
+def processes_here() -> tuple[int, int]:
+    """The number of this process among those of this machine, and how many those are."""
+    return (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])) if LAUNCHED else (0, 1)
+
+
+def end_with_parent() -> None:
+    """Linux ends this process where the one that started it is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def leave(status: int) -> NoReturn:
+    """End the program.
+
+    One of several processes goes without Python's own way out: a thread of gloo's that still lets go of a tensor then
+    is aborted, and the process with it (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    if process_count() > 1:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def is_first() -> bool:
+    """Whether this is the process that prints and writes for all."""
+    return process_number() == 0

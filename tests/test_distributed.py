@@ -1,0 +1,196 @@
+"""torchrun: two processes on CPUs do what one does, and fall together."""
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY_FLAGS, assert_one_line_error, run_program
+from faults import FLAGS, NAME, copy_run, inject, is_running
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+TRAIN = ROOT / "train_resnet_improved.py"
+
+
+def together(*flags, cwd, **environment):
+    return run_program(*TORCHRUN, TRAIN, *TINY_FLAGS, *flags, cwd=cwd, **{"OMP_NUM_THREADS": "1", **environment})
+
+
+def errors_of(process) -> list[str]:
+    """What the program said itself; torchrun adds its own account of a fall."""
+    return [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+
+
+def predictions(path) -> tuple[list[str], np.ndarray]:
+    with open(path) as file:
+        rows = list(csv.DictReader(file))
+    return [row["image_name"] for row in rows], np.array([float(row["score"]) for row in rows])
+
+
+def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path):
+    script = ROOT / "tests/train_together.py"
+    for launch, name in (((sys.executable,), "one.pth"), (TORCHRUN, "two.pth")):
+        process = run_program(*launch, script, name, cwd=tmp_path, OMP_NUM_THREADS="1")
+        assert process.returncode == 0, process.stderr
+    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one.pth", "two.pth"))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=1e-9, rtol=1e-9, msg=key)
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_data, tmp_path_factory):
+    """The same three steps by one process and by two: their folder, with one/ and two/, and what the two printed.
+
+    At a learning rate that leaves rounding small: AdamW's first steps are the signs of the gradients. The 40 patches of
+    each test image fill three batches, of which one process gets two.
+    """
+    cwd = tmp_path_factory.mktemp("together")
+    flags = ["--data_path", tiny_data, "--use_multiscale", "--epochs", "1", "--patch_size", "64", "--train_patch_num", "3",
+             "--test_patch_num", "40", "--dropout_rate", "0", "--lr", "1e-6", "--precision", "fp32", "--save_model"]  # fmt: skip
+    alone = run_program(sys.executable, TRAIN, *TINY_FLAGS, *flags, "--output_dir", "one", "--checkpoint_dir", "one", cwd=cwd)
+    assert alone.returncode == 0, alone.stderr
+    process = together(*flags, "--output_dir", "two", "--checkpoint_dir", "two", cwd=cwd)
+    assert process.returncode == 0, process.stderr
+    return cwd, process.stdout
+
+
+def test_three_steps_by_two_processes_are_those_of_one(runs):
+    cwd, _ = runs
+    loss = [json.loads((cwd / name / "metrics.jsonl").read_text())["train_loss"] for name in ("one", "two")]
+    assert loss[1] == pytest.approx(loss[0], rel=1e-4)
+    for file in ("predictions_val.csv", "predictions_test.csv"):
+        (names, scores), (other_names, other_scores) = (predictions(cwd / name / file) for name in ("one", "two"))
+        assert names == other_names and len(scores) == 4
+        np.testing.assert_allclose(other_scores, scores, atol=1e-4)
+    one, two = (torch.load(cwd / name / "resnet_improved_ms_noatt_last.pth", weights_only=True)["model"] for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    statistics = [torch.cat([model[key] for key in one if "running" in key]) for model in (one, two)]
+    assert (statistics[1] - statistics[0]).norm() < 1e-3 * statistics[0].norm()
+
+
+def test_one_process_prints_and_writes(runs):
+    cwd, output = runs
+    for line in ("Epoch 1/1 Summary:", "Best Test SRCC:", "Selected epoch:"):
+        assert output.count(line) == 1
+    assert "Device: 2 processes" in output
+    assert json.loads((cwd / "two/config.json").read_text())["processes"] == 2
+    assert {path.name for path in (cwd / "two").iterdir()} == {path.name for path in (cwd / "one").iterdir()}
+
+
+def test_evaluation_by_two_processes_is_that_of_one(runs):
+    """120 of the 640 patches are left to a last batch that only one process has."""
+    cwd, _ = runs
+    flags = ["--evaluate", "one/resnet_improved_ms_noatt_best.pth", "--evaluate_set", "all", "--device", "cpu"]
+    alone = run_program(sys.executable, TRAIN, *flags, "--output_dir", "alone", cwd=cwd)
+    assert alone.returncode == 0, alone.stderr
+    process = run_program(*TORCHRUN, TRAIN, *flags, "--output_dir", "shared", cwd=cwd, OMP_NUM_THREADS="1")
+    assert process.returncode == 0 and process.stdout.count("SRCC: ") == 1, process.stderr
+    file = "predictions_koniq-10k_all.csv"
+    (names, scores), (other_names, other_scores) = (predictions(cwd / name / file) for name in ("alone", "shared"))
+    assert names == other_names and len(set(names)) == 16
+    np.testing.assert_allclose(other_scores, scores, atol=1e-5, rtol=0)
+
+
+def test_a_run_goes_on_with_more_processes_and_says_what_that_changes(finished_run, tiny_data, tmp_path):
+    cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
+    process = together("--data_path", tiny_data, *FLAGS, "--resume", cwd=cwd)
+    assert process.returncode == 0, process.stderr
+    assert "Resuming after epoch 1, with 2 processes where it began with 1" in process.stdout
+    assert json.loads((cwd / "run/result.json").read_text())["epochs"] == 2
+    assert len(torch.load(cwd / f"checkpoints/{NAME}_last.pth", weights_only=True)["history"]) == 2
+
+
+@contextlib.contextmanager
+def running_together(data, cwd):
+    """Two processes in their second epoch, in a session of their own, with the numbers of the two."""
+    command = [*TORCHRUN, TRAIN, *TINY_FLAGS, "--data_path", data, "--epochs", "1000", "--output_dir", "run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(list(map(str, command)), cwd=cwd, env=environment, start_new_session=True, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    try:
+        assert any("Summary" in line for line in process.stdout), process.stderr.read()
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        yield process, list(map(int, children))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def assert_nobody_is_left(process) -> None:
+    deadline = time.monotonic() + 30
+    while is_running(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_running(process.pid)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_others_with_an_error(tiny_data, tmp_path, victim):
+    with running_together(tiny_data, tmp_path) as (process, children):
+        os.kill(children[victim], signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode != 0 and "SIGKILL" in errors or "-9" in errors
+        assert_nobody_is_left(process)
+    assert not (tmp_path / "run/result.json").exists()
+
+
+def test_sigterm_ends_every_process_and_says_once_how_to_resume(tiny_data, tmp_path):
+    with running_together(tiny_data, tmp_path) as (process, _):
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode != 0 and errors.count("Stopped by SIGTERM. The same command with --resume") == 1
+        assert_nobody_is_left(process)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="needs a machine with fewer than two GPUs")
+def test_more_processes_than_gpus_are_an_error(tiny_data, tmp_path):
+    process = together("--data_path", tiny_data, "--device", "cuda", cwd=tmp_path)
+    (line,) = errors_of(process)
+    assert process.returncode != 0
+    assert "--nproc_per_node=2" in line and f"torch sees {torch.cuda.device_count()} CUDA devices" in line and "--device cpu" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--batch_size", "9"], ["--batch_size 9", "2 processes"]),
+        (["--data_path", "nowhere"], ["--data_path nowhere", "no such folder"]),
+    ],
+)
+def test_a_mistake_is_told_once(tiny_data, tmp_path, flags, words):
+    process = together("--data_path", tiny_data, *flags, cwd=tmp_path)
+    (line,) = errors_of(process)
+    assert process.returncode != 0 and all(word in line for word in words)
+
+
+def test_what_only_another_process_meets_is_told_too(tiny_data, tmp_path):
+    """Its own view of the data: a labels file that the first does not see."""
+    move = "import os\nif os.environ['RANK'] == '1':\n    os.chdir('elsewhere')"
+    pass_on = f"import os; os.environ['INJECT'] = {move!r}"  # from torchrun to what it starts
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "koniq").symlink_to(tiny_data)
+    process = together("--data_path", "koniq", cwd=tmp_path, **inject(pass_on))
+    (line,) = errors_of(process)
+    assert process.returncode != 0 and "process 1 of 0-1" in line and "--data_path koniq" in line
+
+
+def test_the_runner_takes_the_number_of_processes(tmp_path):
+    """The commands that it gives, taken down by an interpreter that does nothing else."""
+    interpreter = tmp_path / "python3"
+    interpreter.write_text(f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n')
+    interpreter.chmod(0o755)
+    (tmp_path / "data").mkdir()
+    runner = ("bash", ROOT / "run_resnet_ablation.sh", "--data_path", "data")
+    process = run_program(*runner, cwd=tmp_path, PYTHON=str(interpreter), NPROC="2")
+    assert process.returncode == 0, process.stderr
+    commands = (tmp_path / "commands").read_text().splitlines()
+    assert len(commands) == 3 and all("torch.distributed.run --standalone --nproc_per_node=2" in line for line in commands)
+    assert_one_line_error(run_program(*runner, cwd=tmp_path, PYTHON=str(interpreter), NPROC="two"), "NPROC=two", "1 or more")

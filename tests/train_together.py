@@ -1,0 +1,45 @@
+"""Three steps of a small network in float64, by one process or under torchrun; writes the weights that it reaches.
+
+    torchrun --nproc_per_node=2 tests/train_together.py weights.pth
+
+In float64 rounding cannot hide a wrong gradient, and every process has other patches.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+from distributed import distribute, joined, mean_over_processes  # noqa: E402
+from processes import is_first, leave, process_count, process_number  # noqa: E402
+
+
+def train() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
+        nn.Linear(8 * 4 * 4, 1),
+    )  # fmt: skip
+    images, mos = torch.randn(3, 8, 3, 8, 8), torch.rand(3, 8)  # three steps of eight patches
+    mine = slice(process_number(), None, process_count())
+    trained = distribute(network, torch.device("cpu"))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
+    losses = []
+    for step in range(3):
+        loss = (trained(images[step, mine]).squeeze(1) - mos[step, mine]).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(mean_over_processes(loss.detach()))
+    return {**network.state_dict(), "losses": torch.stack(losses)}
+
+
+torch.set_default_dtype(torch.float64)
+with joined(torch.device("cpu")):
+    reached = train()
+    if is_first():
+        torch.save(reached, sys.argv[1])
+leave(0)
