@@ -37,10 +37,11 @@ import torch.nn.functional as F
 import torchvision
 
 from atomic_files import check_writable, write_atomically
-from data_loader import PatchLoader, load_koniq
+from data_loader import load_koniq
 from devices import EVALUATION_BATCH, choose_precision, device_name, open_device
 from image_cache import DecodedImages, ImageCache, cpu_count
 from models_resnet_improved import VARIANTS, ImageQualityResNet
+from patch_loader import PatchLoader
 from patches import EvaluationPlan, PatchCutter, PatchTransform, TrainingPlan
 from train_resnet_improved import IMAGE_SHORT_SIDE, STRIDE, OneLineParser, number, one_line
 from training import build_optimizer, evaluate, make_state, train_epoch

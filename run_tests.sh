@@ -10,4 +10,4 @@ source "$here/find_python.sh"
 find_python requirements-dev.txt || { echo "error: the packages of requirements-dev.txt could not be installed" >&2; exit 1; }
 cd "$here"
 "$python" -m ruff check .
-exec "$python" -m pytest -q tests "$@"
+exec "$python" -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile tests "$@"

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from checkpointing import load_checkpoint
-from data_loader import PatchLoader
 from devices import EVALUATION_BATCH, autocast, choose_precision, open_device
 from image_cache import SHORT_SIDE, cpu_count, decode, map_ahead, resized_pixels
 from models_resnet_improved import ImageQualityResNet, fold_batch_norms
+from patch_loader import PatchLoader
 from patches import EvaluationPlan
 from training import mean_per_image
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from atomic_files import write_atomically
 from checkpointing import save_checkpoint
 from console import say
-from data_loader import ImageSource, PatchLoader, QualityData, load_koniq
+from data_loader import QualityData, load_koniq
 from devices import EVALUATION_BATCH, autocast, choose_precision, device_name, open_device
 from distributed import by_first, distribute, joined, mean_over_processes, of_all, one_here_first
 from image_cache import LOG_EVERY
@@ -38,6 +38,7 @@ from labels import LabelledImages, require_sets
 from live_view import live_view
 from models_resnet_improved import ImageQualityResNet, Variant, find_variant, fold_batch_norms
 from other_datasets import OTHER_DATASETS, load_other, split_csv
+from patch_loader import ImageSource, PatchLoader
 from patches import EvaluationPlan, TrainingPlan
 from processes import is_first, process_count, process_number
 from quality_metrics import plcc, srcc

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-from PIL import Image
+# Tests that run side by side take one core each: more threads than cores would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -57,7 +60,7 @@ def tiny_data(tmp_path_factory) -> Path:
 
 def run_program(*command, cwd: Path, **environment) -> subprocess.CompletedProcess:
     """A command of this program, by the interpreter that runs the tests; stdout and stderr as text."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", **environment}
+    environment = {**os.environ, **environment}
     return subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 

@@ -6,8 +6,8 @@ import torch
 from conftest import write_image
 from torchvision.transforms.v2 import functional as tv
 
-from data_loader import PatchLoader
 from image_cache import DecodedImages, ImageCache
+from patch_loader import PatchLoader
 from patches import DeviceImages, EvaluationPlan, PatchTransform, TrainingPlan, as_tensors, jitter_colors
 
 SIZES = np.array([(384, 512)] * 5 + [(512, 384)])
