@@ -38,7 +38,7 @@ import torchvision
 
 from atomic_files import check_writable, write_atomically
 from data_loader import load_koniq
-from devices import EVALUATION_BATCH, choose_precision, device_name, open_device
+from devices import EVALUATION_BATCH, choose_kernels, choose_precision, device_name, open_device
 from image_cache import DecodedImages, ImageCache, cpu_count
 from models_resnet_improved import VARIANTS, ImageQualityResNet
 from patch_loader import PatchLoader
@@ -94,6 +94,7 @@ def main() -> int:
 
 def benchmark(options: argparse.Namespace) -> None:
     device = open_device(options.device)
+    choose_kernels(deterministic=False)
     precision = choose_precision(options.precision, device)
     with tempfile.TemporaryDirectory() as scratch:
         data = load_koniq(options.data_path or make_demo(Path(scratch) / "demo", options.images))

@@ -16,7 +16,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 KEEP = 2**31 - 1  # bytes
 
 
-def open_device(name: str, *, deterministic: bool = False) -> torch.device:
+def open_device(name: str) -> torch.device:
     """The device that --device names, with this process set up for it.
 
     Raises:
@@ -26,11 +26,15 @@ def open_device(name: str, *, deterministic: bool = False) -> torch.device:
     if device.type == "cpu":
         keep_large_blocks()
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    return device
+
+
+def choose_kernels(*, deterministic: bool) -> None:
+    """The fastest of CUDA, found by trying, or those that give the same bits on every run."""
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
-    return device
+        torch.use_deterministic_algorithms(True)
 
 
 def choose_device(name: str) -> torch.device:

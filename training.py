@@ -30,11 +30,11 @@ from tqdm import tqdm
 from atomic_files import write_atomically
 from checkpointing import save_checkpoint
 from console import say
-from data_loader import QualityData, load_koniq
-from devices import EVALUATION_BATCH, autocast, choose_precision, device_name, open_device
+from data_loader import load_koniq
+from devices import EVALUATION_BATCH, autocast, choose_kernels, choose_precision, device_name, open_device
 from distributed import by_first, distribute, joined, mean_over_processes, of_all, one_here_first
 from image_cache import LOG_EVERY
-from labels import LabelledImages, require_sets
+from labels import LabelledImages, QualityData, require_sets
 from live_view import live_view
 from models_resnet_improved import ImageQualityResNet, Variant, find_variant, fold_batch_norms
 from other_datasets import OTHER_DATASETS, load_other, split_csv
@@ -49,7 +49,8 @@ def run(options: argparse.Namespace) -> None:
     """Train the variant that the flags describe, and leave a finished run in its output folder."""
     variant = find_variant(use_multiscale=options.use_multiscale, use_attention=options.use_attention)
     files = RunFiles.of(options, variant)
-    device = open_device(options.device, deterministic=options.deterministic)
+    device = open_device(options.device)
+    choose_kernels(deterministic=options.deterministic)
     with joined(device):
         if by_first(lambda: files.is_finished(options)):
             return say(f"{files.output}: this run is finished; see {files.result}")
