@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from image_cache import cpu_count
-from processes import processes_here
+from processes import process_count, processes_here
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
@@ -41,7 +41,7 @@ def choose_device(name: str) -> torch.device:
     number, here = processes_here()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if here > 1 and name.startswith("cuda"):
+    if process_count() > 1 and name.startswith("cuda"):
         if name != "cuda":
             raise ValueError(f"--device {name}: torchrun gives each process a GPU of its own; say --device cuda")
         if here > torch.cuda.device_count():
@@ -68,8 +68,8 @@ def keep_large_blocks() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
             libc = ctypes.CDLL(None)
-            libc.mallopt(M_MMAP_THRESHOLD, KEEP)
-            libc.mallopt(M_TRIM_THRESHOLD, KEEP)
+            if libc.mallopt(M_MMAP_THRESHOLD, KEEP):  # older versions refuse, and the second alone would do harm
+                libc.mallopt(M_TRIM_THRESHOLD, KEEP)
 
 
 def choose_precision(name: str, device: torch.device, before: dict[str, Any] | None = None) -> str:

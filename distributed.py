@@ -5,6 +5,7 @@ Alone, every function returns what it was given, and torch.distributed is not to
 
 import contextlib
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -30,6 +31,8 @@ def joined(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    if len(set(of_all(device.type))) > 1:
+        raise ValueError("torchrun: some processes have a GPU and others none; say --device cpu, or leave those out")
     yield
     of_all(None)  # nobody leaves while another still works
     dist.destroy_process_group()
@@ -47,12 +50,16 @@ def by_first(work: Callable[[], T]) -> T:
 @contextlib.contextmanager
 def one_here_first() -> Iterator[None]:
     """The first process of each machine does the body alone, the others after it."""
+    if process_count() == 1:
+        yield
+        return
+    waiting = dist.new_group(backend="gloo", timeout=timedelta(days=1))  # the first may have a large cache to fill
     number, _ = processes_here()
     if number > 0:
-        of_all(None)
+        dist.barrier(waiting)
     yield
     if number == 0:
-        of_all(None)
+        dist.barrier(waiting)
 
 
 def of_all(value: T) -> list[T]:

@@ -14,7 +14,7 @@ import torch
 from atomic_files import write_atomically
 from console import say
 from devices import device_name
-from distributed import joined
+from distributed import by_first, joined
 from labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
 from processes import is_first
 from run_files import write_json
@@ -46,9 +46,9 @@ def evaluate_checkpoint(options: argparse.Namespace, scorer: Scorer) -> None:
     name, images, warnings = choose_images(options, data, scorer.config)
     folder = Path(options.output_dir or f"logs/evaluation_{Path(options.evaluate).stem}")
     predictions = folder / f"predictions_{options.dataset}_{name}.csv"
-    if predictions.exists() and not options.overwrite:
+    if by_first(predictions.exists) and not options.overwrite:
         raise FileExistsError(f"{predictions}: exists; add --overwrite, or name another --output_dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    by_first(lambda: folder.mkdir(parents=True, exist_ok=True))
     announce(options, scorer, data, name, images, warnings)
     scored = score(options, scorer, data, images)
     facts = describe(options, scorer, data, name, images, scored)

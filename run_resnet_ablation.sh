@@ -6,7 +6,7 @@
 #   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64        # extra flags go to every variant
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
 #   NPROC=4 bash run_resnet_ablation.sh                  # 4 GPUs of this machine, which share each batch
-#   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS     # after an interruption
+#   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS     # after an interruption; NPROC again
 #
 # logs/ and checkpoints/ are made in the current folder.
 set -euo pipefail

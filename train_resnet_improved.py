@@ -26,6 +26,7 @@ import math
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 from live_view import INSTALL, is_installed
@@ -172,7 +173,7 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
     foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given and not other]
     if options.use_attention and not options.use_multiscale:
         return "--use_attention weighs the four scales against each other: add --use_multiscale"
-    if options.batch_size % process_count():
+    if options.batch_size % process_count() and not evaluate:
         return f"--batch_size {options.batch_size}: {process_count()} processes share it evenly; choose a multiple of {process_count()}"
     if options.batch_size == 1 and options.patch_size <= STRIDE:
         return f"--batch_size 1 with --patch_size {options.patch_size}: batch norm needs two values; raise one of them"
@@ -262,7 +263,8 @@ def main() -> int:
     except BaseException as error:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises for every worker that ends, here too
         if not received and (options.traceback or not isinstance(error, FAULTS)):
-            raise
+            traceback.print_exc()
+            return 1
         sys.unraisablehook = lambda _: None  # what breaks while the run is taken down is not the fault
         return tell_why(error, options, received)
     return 0

@@ -60,11 +60,9 @@ def run(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace, variant: Variant, files: RunFiles, device: torch.device) -> None:
     before = by_first(lambda: files.config_to_resume(options))
-    precision = choose_precision(options.precision, device, before)
+    precision = by_first(lambda: choose_precision(options.precision, device, before))
     data = load_data(options, files.split if before and by_first(files.split.exists) else None)
     require_sets(data)
-    if len(set(of_all(data.sha256))) > 1:
-        raise ValueError(f"--data_path {data.root}: not the same labels and split for every process; use one folder for all")
     config = describe(options, variant, data, device, precision)
     announce(config, data)
     select_on = choose_selection_set(options.select_on, data)
@@ -105,6 +103,13 @@ def changed_processes(before: dict[str, Any]) -> str:
 
 def load_data(options: argparse.Namespace, split_file: Path | None = None) -> QualityData:
     """The data set that the flags name; `split_file` counts over the flag."""
+    data = read_data(options, split_file)
+    if len(set(of_all(data.sha256))) > 1:
+        raise ValueError(f"--data_path {data.root}: not the same labels and split for every process; use one folder for all")
+    return data
+
+
+def read_data(options: argparse.Namespace, split_file: Path | None) -> QualityData:
     if options.dataset == "koniq-10k":
         return load_koniq(options.data_path)
     if options.dataset not in OTHER_DATASETS:  # of a checkpoint, which may know more than this program
@@ -262,10 +267,11 @@ def build_state(
     options: argparse.Namespace, data: QualityData, device: torch.device, precision: str, saved: dict | None
 ) -> TrainingState:
     torch.manual_seed(mixed_seed(options.seed, 0))
-    model = ImageQualityResNet(
-        use_multiscale=options.use_multiscale, use_attention=options.use_attention, dropout_rate=options.dropout_rate,
-        weights="none" if saved else options.weights, initial_score=float(data.sets["training"].mos.mean()),
-    )  # fmt: skip
+    with one_here_first():  # which may download the weights
+        model = ImageQualityResNet(
+            use_multiscale=options.use_multiscale, use_attention=options.use_attention, dropout_rate=options.dropout_rate,
+            weights="none" if saved else options.weights, initial_score=float(data.sets["training"].mos.mean()),
+        )  # fmt: skip
     state = make_state(model, lr=options.lr, weight_decay=options.weight_decay, device=device, precision=precision,
                        compiled=options.compile)  # fmt: skip
     state.warmup_steps, state.max_grad_norm = options.warmup_steps, options.max_grad_norm
@@ -330,7 +336,7 @@ def train_and_evaluate(epoch, state, loaders, data, options, select_on) -> None:
 
 
 def train_epoch(state: TrainingState, loader: PatchLoader, names: tuple[str, ...], title: str) -> float:
-    """One pass over the plan; returns the mean L1 loss. On a GPU only the reports wait for the device."""
+    """One pass over the plan; returns the mean L1 loss. On one GPU only the reports wait for the device."""
     state.model.train()
     meter = LossMeter(loader, names, title)
     for inputs, batch in watch(loader, title, note=lambda: f"loss {meter.mean():.4f}"):
