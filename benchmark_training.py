@@ -40,11 +40,12 @@ from atomic_files import check_writable, write_atomically
 from data_loader import load_koniq
 from devices import EVALUATION_BATCH, choose_kernels, choose_precision, device_name, open_device
 from image_cache import DecodedImages, ImageCache, cpu_count
-from models_resnet_improved import VARIANTS, ImageQualityResNet
+from models_resnet_improved import ImageQualityResNet
 from patch_loader import PatchLoader
 from patches import EvaluationPlan, PatchCutter, PatchTransform, TrainingPlan
 from train_resnet_improved import IMAGE_SHORT_SIDE, STRIDE, OneLineParser, number, one_line
 from training import build_optimizer, evaluate, make_state, train_epoch
+from variants import VARIANTS
 
 TRAINING_PATCHES = 3 * 10 * 7058 * 25  # of the whole ablation: variants x epochs x images x patches
 EVALUATION_PATCHES = 3 * 10 * (1000 + 2015) * 25

@@ -4,6 +4,7 @@ Alone, every function returns what it was given, and torch.distributed is not to
 """
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -30,7 +31,9 @@ def joined(device: torch.device) -> Iterator[None]:
     end_with_parent()
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python's cannot run while C++ waits for the others
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    signal.signal(signal.SIGTERM, handler)
     if len(set(of_all(device.type))) > 1:
         raise ValueError("torchrun: some processes have a GPU and others none; say --device cpu, or leave those out")
     yield

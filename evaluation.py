@@ -16,15 +16,16 @@ from console import say
 from devices import device_name
 from distributed import by_first, joined
 from labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
+from other_datasets import load_dataset
 from processes import is_first
 from run_files import write_json
 from scoring import Scorer, load_scorer
 from training import (
     Scored,
+    check_same_everywhere,
     correlate,
     evaluate,
     evaluation_loader,
-    load_data,
     open_images,
     predictions_csv,
 )
@@ -42,7 +43,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def evaluate_checkpoint(options: argparse.Namespace, scorer: Scorer) -> None:
-    data = load_data(options)
+    data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range, split_seed=options.split_seed,
+                        split_file=options.split_file)  # fmt: skip
+    check_same_everywhere(data)
     name, images, warnings = choose_images(options, data, scorer.config)
     folder = Path(options.output_dir or f"logs/evaluation_{Path(options.evaluate).stem}")
     predictions = folder / f"predictions_{options.dataset}_{name}.csv"

@@ -13,43 +13,19 @@ Axes: B patches, C channels, H rows, W columns.
 import copy
 import itertools
 import pickle
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
+from variants import VARIANTS, find_variant
+
 STAGE_CHANNELS = (256, 512, 1024, 2048)  # ResNet50 stages 1-4, at strides 4, 8, 16, 32
 GRID = 7  # every feature map is brought to GRID x GRID
 HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
 ATTENTION_DROPOUT = 0.5
-
-
-class Variant(NamedTuple):
-    """One row of the ablation; flags, log names, checkpoint names and tests all come from here."""
-
-    log_name: str
-    tag: str
-    use_multiscale: bool
-    use_attention: bool
-    parameters: int
-
-
-VARIANTS = (
-    Variant("exp1_baseline", "ss_noatt", False, False, 25_624_337),
-    Variant("exp2_multiscale", "ms_noatt", True, False, 28_124_177),
-    Variant("exp3_multiscale_attention", "ms_att", True, True, 28_649_749),
-)
-
-
-def find_variant(*, use_multiscale: bool, use_attention: bool) -> Variant:
-    """The table's row for a pair of flags; ValueError for attention without multi-scale."""
-    for variant in VARIANTS:
-        if (variant.use_multiscale, variant.use_attention) == (use_multiscale, use_attention):
-            return variant
-    raise ValueError("--use_attention weighs the four scales against each other: add --use_multiscale")
 
 
 class ImageQualityResNet(nn.Module):

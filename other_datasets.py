@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_loader import load_koniq
 from labels import (
     FOLDER_OF_SET,
     SHORT_NAMES,
@@ -84,6 +85,15 @@ OTHER_DATASETS = {
         read_kadid10k, ("dmos.csv",), (("images",),), "KADID-10k, synthetic distortions of 81 photographs", (1, 5), 10125
     ),
 }  # fmt: skip
+
+
+def load_dataset(name: str, root: str | os.PathLike, **settings) -> QualityData:
+    """KonIQ-10k, which has a scale and a split of its own, or a data set of the table with `load_other`'s settings."""
+    if name == "koniq-10k":
+        return load_koniq(root)
+    if name not in OTHER_DATASETS:  # of a checkpoint, which may know more than this program
+        raise ValueError(f"--dataset {name}: not one of koniq-10k, {', '.join(OTHER_DATASETS)}; name another")
+    return load_other(name, root, **settings)
 
 
 def load_other(

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atomic_files import remove_leftovers, write_atomically
-from checkpointing import load_last, previous_path
-from models_resnet_improved import Variant
+from variants import Variant
 
 # Where and how fast a run computes, not what: a resumed run may change these.
 FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_cache", "preload_images", "num_workers",
@@ -90,6 +89,8 @@ class RunFiles:
 
     def load_last(self, before: dict[str, Any], now: dict[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
         """The last checkpoint of the run that config.json describes, for a run with the same settings."""
+        from checkpointing import load_last, previous_path  # only now: it loads torch
+
         refuse_differences(self, settings(before), settings(now))
         if not (self.last.exists() or previous_path(self.last).exists()):
             raise FileNotFoundError(

@@ -17,7 +17,8 @@
     # 4 GPUs of one machine, which share each batch
     torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention --save_model
 
-This file holds the flags and what happens to errors and signals; training.py holds the run.
+This file holds the flags, what is checked before torch is loaded, which takes seconds, and what happens to errors and
+signals; training.py holds the run.
 """
 
 import argparse
@@ -29,9 +30,13 @@ import time
 import traceback
 from collections.abc import Callable
 
+from console import say
+from labels import require_sets
 from live_view import INSTALL, is_installed
-from other_datasets import OTHER_DATASETS
+from other_datasets import OTHER_DATASETS, load_dataset
 from processes import is_first, leave, process_count, process_number
+from run_files import RunFiles
+from variants import find_variant
 
 IMAGE_SHORT_SIDE = 384  # pixels, after the resize: the largest patch
 FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
@@ -197,6 +202,29 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
     return None
 
 
+def train(options: argparse.Namespace) -> None:
+    """Check the folders and the data, then train the variant that the flags describe."""
+    variant = find_variant(use_multiscale=options.use_multiscale, use_attention=options.use_attention)
+    files = RunFiles.of(options, variant)
+    if files.is_finished(options):
+        return say(f"{files.output}: this run is finished; see {files.result}")
+    with files.locked() if is_first() else contextlib.nullcontext():
+        before = files.config_to_resume(options)
+        split_file = files.split if before and files.split.exists() else options.split_file
+        data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range,
+                            split_seed=options.split_seed, split_file=split_file)  # fmt: skip
+        require_sets(data)
+        import training  # only now: it loads torch
+
+        training.run(options, variant, files, data, before)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    import evaluation  # only now: it loads torch
+
+    evaluation.run(options)
+
+
 class Stopped(BaseException):
     """SIGTERM or Ctrl-C; the last whole epoch is on disk."""
 
@@ -255,11 +283,8 @@ def main() -> int:
     received = stop_on_signals()
     options = parse_options()
     try:
-        if options.evaluate is not None:
-            import evaluation as work  # only now: a flag out of range is refused before torch is loaded
-        else:
-            import training as work
-        work.run(options)
+        work = train if options.evaluate is None else evaluate
+        work(options)
     except BaseException as error:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises for every worker that ends, here too
         if not received and (options.traceback or not isinstance(error, FAULTS)):

@@ -4,7 +4,6 @@ The flags are described in train_resnet_improved.py, the files in README.md.
 """
 
 import argparse
-import contextlib
 import csv
 import io
 import itertools
@@ -30,39 +29,45 @@ from tqdm import tqdm
 from atomic_files import write_atomically
 from checkpointing import save_checkpoint
 from console import say
-from data_loader import load_koniq
 from devices import EVALUATION_BATCH, autocast, choose_kernels, choose_precision, device_name, open_device
 from distributed import by_first, distribute, joined, mean_over_processes, of_all, one_here_first
 from image_cache import LOG_EVERY
-from labels import LabelledImages, QualityData, require_sets
+from labels import LabelledImages, QualityData
 from live_view import live_view
-from models_resnet_improved import ImageQualityResNet, Variant, find_variant, fold_batch_norms
-from other_datasets import OTHER_DATASETS, load_other, split_csv
+from models_resnet_improved import ImageQualityResNet, fold_batch_norms
+from other_datasets import split_csv
 from patch_loader import ImageSource, PatchLoader
 from patches import EvaluationPlan, TrainingPlan
 from processes import is_first, process_count, process_number
 from quality_metrics import plcc, srcc
 from run_files import RunFiles, write_json, write_lines
+from variants import Variant
 
 
-def run(options: argparse.Namespace) -> None:
-    """Train the variant that the flags describe, and leave a finished run in its output folder."""
-    variant = find_variant(use_multiscale=options.use_multiscale, use_attention=options.use_attention)
-    files = RunFiles.of(options, variant)
+def run(
+    options: argparse.Namespace, variant: Variant, files: RunFiles, data: QualityData, before: dict[str, Any] | None
+) -> None:
+    """Train the variant and leave a finished run in its output folder.
+
+    Args:
+        files: of the run, held by this process or by the first.
+        data: read and checked.
+        before: config.json of the run to resume, None for a new one.
+    """
     device = open_device(options.device)
     choose_kernels(deterministic=options.deterministic)
     with joined(device):
-        if by_first(lambda: files.is_finished(options)):
-            return say(f"{files.output}: this run is finished; see {files.result}")
-        with files.locked() if is_first() else contextlib.nullcontext():
-            train(options, variant, files, device)
+        check_same_everywhere(data)
+        train(options, variant, files, data, before, device)
 
 
-def train(options: argparse.Namespace, variant: Variant, files: RunFiles, device: torch.device) -> None:
-    before = by_first(lambda: files.config_to_resume(options))
+def check_same_everywhere(data: QualityData) -> None:
+    if len(set(of_all(data.sha256))) > 1:
+        raise ValueError(f"--data_path {data.root}: not the same labels and split for every process; use one folder for all")
+
+
+def train(options, variant: Variant, files: RunFiles, data: QualityData, before: dict | None, device: torch.device) -> None:
     precision = by_first(lambda: choose_precision(options.precision, device, before))
-    data = load_data(options, files.split if before and by_first(files.split.exists) else None)
-    require_sets(data)
     config = describe(options, variant, data, device, precision)
     announce(config, data)
     select_on = choose_selection_set(options.select_on, data)
@@ -99,23 +104,6 @@ def changed_processes(before: dict[str, Any]) -> str:
 
 
 # The set-up of a run
-
-
-def load_data(options: argparse.Namespace, split_file: Path | None = None) -> QualityData:
-    """The data set that the flags name; `split_file` counts over the flag."""
-    data = read_data(options, split_file)
-    if len(set(of_all(data.sha256))) > 1:
-        raise ValueError(f"--data_path {data.root}: not the same labels and split for every process; use one folder for all")
-    return data
-
-
-def read_data(options: argparse.Namespace, split_file: Path | None) -> QualityData:
-    if options.dataset == "koniq-10k":
-        return load_koniq(options.data_path)
-    if options.dataset not in OTHER_DATASETS:  # of a checkpoint, which may know more than this program
-        raise ValueError(f"--dataset {options.dataset}: not one of koniq-10k, {', '.join(OTHER_DATASETS)}; name another")
-    return load_other(options.dataset, options.data_path, mos_range=options.mos_range, split_seed=options.split_seed,
-                      split_file=split_file or options.split_file)  # fmt: skip
 
 
 def choose_selection_set(name: str, data: QualityData) -> str:

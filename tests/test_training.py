@@ -220,20 +220,31 @@ def test_flags_out_of_range_are_refused_before_torch_is_loaded(tmp_path, flags, 
     ("flags", "words"),
     [
         (["--data_path", "no_such_folder"], ["--data_path no_such_folder", "README"]),
-        (["--weights", "no_such.pth"], ["--weights no_such.pth", "imagenet", "none"]),
-        (["--batch_size", "17"], ["--batch_size 17", "16 training patches"]),
-        (["--device", "tpu9"], ["--device tpu9", "cpu"]),
+        (["--dataset", "livec", "--data_path", "taken"], ["taken", "AllImages_release.mat"]),
         (["--output_dir", "taken"], ["--output_dir taken", "--resume", "--overwrite"]),
         (["--output_dir", "a_file"], ["a_file", "cannot be written"]),
         (["--resume", "--output_dir", "fresh"], ["--resume", "fresh"]),
     ],
 )
-def test_a_mistake_is_one_line_with_the_flag_and_the_way_out(tmp_path, tiny_data, flags, words):
+def test_a_mistake_in_a_folder_is_one_line_before_torch_is_loaded(tmp_path, tiny_data, flags, words):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/config.json").write_text("{}")
     (tmp_path / "a_file").touch()
-    assert_one_line_error(train("--data_path", tiny_data, *flags, cwd=tmp_path), *words)
+    assert_one_line_error(train("--data_path", tiny_data, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path)), *words)
     assert (tmp_path / "taken/config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--weights", "no_such.pth"], ["--weights no_such.pth", "imagenet", "none"]),
+        (["--batch_size", "17"], ["--batch_size 17", "16 training patches"]),
+        (["--device", "tpu9"], ["--device tpu9", "cpu"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_flag_and_the_way_out(tmp_path, tiny_data, flags, words):
+    assert_one_line_error(train("--data_path", tiny_data, *flags, cwd=tmp_path), *words)
 
 
 @pytest.mark.parametrize("flags", [[], ["--no_cache"], ["--no_cache", "--num_workers", "2"]])
