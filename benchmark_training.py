@@ -124,10 +124,9 @@ class Benchmark:
         )
 
     def loader(self, plan, color_jitter=False) -> PatchLoader:
-        workers = self.options.num_workers
         return PatchLoader(
             self.stored, plan, patch_size=self.options.patch_size, color_jitter=color_jitter, device=self.device,
-            num_workers=workers if workers >= 0 else 4 if self.device.type == "cuda" else 0,
+            num_workers=self.options.num_workers,
             on_device=self.options.preload_images and self.device.type == "cuda",
         )  # fmt: skip
 
@@ -232,7 +231,7 @@ class First:
     """The first `steps` batches of a plan, over and over."""
 
     def __init__(self, plan, steps: int):
-        self.batches = list(itertools.islice(plan, steps))
+        self.batches, self.batch_size = list(itertools.islice(plan, steps)), plan.batch_size
 
     def __len__(self):
         return len(self.batches)

@@ -25,7 +25,9 @@ def open_device(name: str) -> torch.device:
     device = choose_device(name)
     if device.type == "cpu":
         keep_large_blocks()
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    elif device.index is not None:
+        torch.cuda.set_device(device)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
     return device
 
 

@@ -29,8 +29,6 @@ def joined(device: torch.device) -> Iterator[None]:
         yield
         return
     end_with_parent()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python's cannot run while C++ waits for the others
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     signal.signal(signal.SIGTERM, handler)

@@ -66,7 +66,7 @@ class ImageQualityResNet(nn.Module):
     def score_with_attention(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """[B, 3, H, W] -> scores [B], attention over stages 1-4 [B, 4] (None without attention)."""
         stages = self.backbone(images)
-        features, attention = self.fusion(stages) if self.fusion else (stages[-1], None)
+        features, attention = self.fusion(stages) if self.fusion else (pool_to_grid(stages[-1]), None)
         layers = self.hyper_net(features)
         with torch.autocast(images.device.type, enabled=False):  # a bf16 score near 100 has steps of 0.5
             # The average over the grid and a 1x1 convolution commute, and this order is 49 times cheaper.
@@ -77,7 +77,7 @@ class ImageQualityResNet(nn.Module):
 
 
 class Backbone(nn.Module):
-    """ResNet50 without its classifier: [B, 3, H, W] -> four maps [B, 256 | 512 | 1024 | 2048, 7, 7]."""
+    """ResNet50 without its classifier: [B, 3, H, W] -> four maps [B, 256 | 512 | 1024 | 2048, ...], strides 4 to 32."""
 
     def __init__(self, weights: str):
         super().__init__()
@@ -92,24 +92,35 @@ class Backbone(nn.Module):
         maps, x = [], self.stem(images)
         for stage in self.stages:
             x = stage(x)
-            maps.append(pool_to_grid(x))
+            maps.append(x)
         return maps
 
 
 def pool_to_grid(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, C, 7, 7]: adaptive average pooling, the identity where the map is 7x7.
 
-    Where 7 divides a square map the windows are equal, and plain pooling gives the same averages with a gradient that
-    is deterministic on CUDA.
+    Where 7 divides a square map, plain pooling gives the same averages. Adaptive pooling has no deterministic gradient
+    on CUDA; matrix products have one.
     """
     height, width = x.shape[2:]
     if height == width and height % GRID == 0:
         return F.avg_pool2d(x, height // GRID) if height > GRID else x
-    return F.adaptive_avg_pool2d(x, GRID)
+    if not torch.are_deterministic_algorithms_enabled():
+        return F.adaptive_avg_pool2d(x, GRID)
+    rows, columns = (averaging_windows(size, x.device) for size in (height, width))
+    with torch.autocast(x.device.type, enabled=False):
+        return (rows @ x.float() @ columns.T).to(x.dtype)
+
+
+def averaging_windows(size: int, device: torch.device) -> Tensor:
+    """[7, size]: row i averages the cells from floor(i size / 7) to ceil((i + 1) size / 7), adaptive pooling's window."""
+    i, cells = torch.arange(GRID, device=device)[:, None], torch.arange(size, device=device)
+    inside = ((cells >= i * size // GRID) & (cells < -(-(i + 1) * size // GRID))).float()
+    return inside / inside.sum(1, keepdim=True)
 
 
 class MultiScaleFusion(nn.Module):
-    """Four 7x7 maps -> their concatenation [B, 3840, 7, 7], optionally weighted per image."""
+    """Four maps, pooled -> their concatenation [B, 3840, 7, 7], optionally weighted per image."""
 
     def __init__(self, *, use_attention: bool):
         super().__init__()
@@ -120,6 +131,7 @@ class MultiScaleFusion(nn.Module):
         self.attention = ScaleAttention() if use_attention else None
 
     def forward(self, stages: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        stages = [pool_to_grid(x) for x in stages]
         maps = [adapt(stage) for adapt, stage in zip(self.adapters, stages[:-1], strict=True)] + [stages[-1]]
         if self.attention is None:
             return torch.cat(maps, 1), None

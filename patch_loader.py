@@ -1,5 +1,7 @@
 """Labelled images -> batches of patches on the device, by way of the cache, of memory or of the files themselves."""
 
+import functools
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,10 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from console import say
 from image_cache import DecodedImages, ImageCache, StoredImages
 from labels import QualityData
 from patches import DeviceImages, PatchBatch, PatchCutter, PatchTransform, as_tensors
-from processes import end_with_parent
+from processes import end_with_parent, processes_here
+
+WORKERS_FOR_GPU = 4
+AHEAD = 2  # batches of each worker that lie ready
+SHARED_MEMORY = Path("/dev/shm")  # of Linux, where the workers put them
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,12 @@ class PatchLoader:
         images: `StoredImages` or `DecodedImages` that the plan's image numbers count.
         plan: `TrainingPlan` or `EvaluationPlan`.
         color_jitter: change the colours by the plan's amounts.
-        num_workers: processes that cut patches ahead; 0 cuts them in this one.
+        num_workers: processes that cut patches ahead; 0 cuts them in this one, -1 is for `choose_workers`.
         on_device: hold the images (which must be `StoredImages`) in the device's memory.
         share: (i, n) for part i of the n equal parts of the plan; (0, 1) for all of it.
+
+    Raises:
+        ValueError: the workers have too little shared memory.
     """
 
     def __init__(
@@ -61,16 +71,18 @@ class PatchLoader:
         self.part = plan if share == (0, 1) else plan.share(*share)
         self.transform = PatchTransform(color_jitter=color_jitter).to(device)
         self.device_images = DeviceImages(images, patch_size, device) if on_device else None
+        workers = 0 if on_device else choose_workers(num_workers, device.type, self.part.batch_size * patch_size**2 * 3)
         self.cut = self.part if on_device else DataLoader(
             PatchCutter(images, patch_size),
             sampler=self.part,
             batch_size=None,  # the plan's items are whole batches
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else the loader draws from the one that dropout uses
             worker_init_fn=leave_signals_to_parent,
-            multiprocessing_context="fork" if num_workers else None,  # a fresh interpreter would copy the pixels
+            multiprocessing_context="fork" if workers else None,  # a fresh interpreter would copy the pixels
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -87,7 +99,12 @@ class PatchLoader:
 
     def cut_batches(self) -> Iterator[PatchBatch]:
         try:
-            yield from self.cut
+            batches = iter(self.cut)
+            if getattr(self.cut, "num_workers", 0):
+                # For a worker that dies torch would raise in the midst of anything, a half-written checkpoint included.
+                # Without that the loader sees it when it waits for a batch, within 5 seconds.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            yield from batches
         except OSError as error:  # of the queues between the workers and this process, or of the start of one
             raise OSError(
                 f"--num_workers: the processes that cut patches cannot be started ({error.strerror}); use fewer, or 0, "
@@ -96,6 +113,24 @@ class PatchLoader:
 
     def to_device(self, batch: PatchBatch) -> PatchBatch:
         return PatchBatch(*(x if x is None else x.to(self.device, non_blocking=True) for x in batch))
+
+
+@functools.cache  # said once
+def choose_workers(asked: int, device: str, batch_bytes: int) -> int:
+    """-1 stands for none on a CPU, and for four, or as many as the shared memory has room for, beside a GPU."""
+    wanted = asked if asked >= 0 else WORKERS_FOR_GPU if device == "cuda" else 0
+    if not (wanted and SHARED_MEMORY.is_dir()):
+        return wanted
+    free = shutil.disk_usage(SHARED_MEMORY).free // processes_here()[1]
+    room = next(n for n in range(wanted, -1, -1) if n == 0 or (AHEAD * n + 1) * batch_bytes <= free)
+    if room < wanted:
+        needed = (AHEAD * wanted + 1) * batch_bytes
+        problem = (f"{wanted} processes that cut patches need {needed / 1e6:,.1f} MB in {SHARED_MEMORY}, which has "
+                   f"{free / 1e6:,.1f} MB free")  # fmt: skip
+        if asked >= 0:
+            raise ValueError(f"--num_workers {asked}: {problem}; use {room}, or enlarge it")
+        say(f"Warning: {problem}; {room or 'none'} will do it. Enlarge it for more speed")
+    return room
 
 
 def leave_signals_to_parent(_worker: int) -> None:

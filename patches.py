@@ -6,6 +6,7 @@ CPU for the whole epoch: the number of workers, the cache, the device and a resu
 Axes: B patches, H rows, W columns, P patch size in pixels, C = 3 channels.
 """
 
+import copy
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ class TrainingPlan:
     def share(self, number: int, count: int) -> "TrainingShare":
         """Part `number` of `count` equal parts of every batch."""
         assert self.batch_size % count == 0
-        return TrainingShare(self, slice(number, None, count))
+        return TrainingShare(self, slice(number, None, count), self.batch_size // count)
 
     def place(self, image: np.ndarray, draws: np.ndarray) -> PatchBatch:
         top, left = corners(self.sizes[image], draws[:, :2], self.patch_size)
@@ -77,6 +78,7 @@ class TrainingShare(NamedTuple):
 
     plan: TrainingPlan
     patches: slice
+    batch_size: int
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -97,6 +99,7 @@ class EvaluationPlan:
         ]
         top, left = (np.concatenate(values) for values in zip(*where, strict=True))
         image = np.repeat(np.arange(len(mos)), patches)
+        self.batch_size = min(batch_size, len(image))
         still = np.tile(np.float32([1, 1, 1, 0]), (len(image), 1))
         fields = (image, top, left, np.zeros(len(image), bool), still, mos[image])
         self.batches = [
@@ -104,9 +107,11 @@ class EvaluationPlan:
             for start in range(0, len(image), batch_size)
         ]
 
-    def share(self, number: int, count: int) -> list[PatchBatch]:
+    def share(self, number: int, count: int) -> "EvaluationPlan":
         """Every `count`-th batch, from `number` on: no patch is left out, and none is in two shares."""
-        return self.batches[number::count]
+        part = copy.copy(self)
+        part.batches = self.batches[number::count]
+        return part
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -40,7 +40,7 @@ from variants import find_variant
 
 IMAGE_SHORT_SIDE = 384  # pixels, after the resize: the largest patch
 FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
-OUT_OF_MEMORY = ("out of memory", "llocate memory", "bad_alloc")  # of CUDA, of the host, of C++
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "llocate memory", "bad_alloc")  # of CUDA, its libraries, host, C++
 OTHERS_TELL = 5  # seconds in which the process that an error began in may tell of it
 STRIDE = 32  # of ResNet50's last stage: the smallest patch
 
@@ -247,7 +247,7 @@ def stop_on_signals() -> list[int]:
 def one_line(error: BaseException, more_memory: str = "try --device cpu") -> str:
     """The error's message, with the way out where another program wrote it."""
     line = first_line(error)
-    if "DataLoader worker" in line or "shared memory" in line:
+    if "DataLoader worker" in line or "shared memory" in line and "out of resource" not in line:  # of a GPU kernel
         return f"--num_workers: a process that cuts patches died ({line}); use fewer, or 0, or enlarge /dev/shm"
     if isinstance(error, MemoryError) or any(sign in line for sign in OUT_OF_MEMORY):
         return f"not enough memory ({line}); {more_memory}"
@@ -286,7 +286,6 @@ def main() -> int:
         work = train if options.evaluate is None else evaluate
         work(options)
     except BaseException as error:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises for every worker that ends, here too
         if not received and (options.traceback or not isinstance(error, FAULTS)):
             traceback.print_exc()
             return 1

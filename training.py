@@ -159,6 +159,7 @@ def announce(config: dict, data: QualityData) -> None:
         say(line)
 
 
+EVALUATED_PER_TRAINED = 8  # patches at most: where training fits into the memory, evaluation does too
 Scores = tuple[Tensor, Tensor | None]  # [B], and the attention [B, 4] where the model has it
 
 
@@ -192,8 +193,7 @@ def open_images(options: argparse.Namespace, data: QualityData, device: torch.de
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
     with one_here_first():
         opened = ImageSource(data, cache_dir, options.preload_images, say).open()
-    workers = options.num_workers if options.num_workers >= 0 else 4 if device.type == "cuda" else 0
-    return opened, {"patch_size": options.patch_size, "device": device, "num_workers": workers,
+    return opened, {"patch_size": options.patch_size, "device": device, "num_workers": options.num_workers,
                     "share": (process_number(), process_count()),
                     "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip
 
@@ -202,7 +202,7 @@ def evaluation_loader(options: argparse.Namespace, images: LabelledImages, store
     """The same patches of `images` each time; `stored` holds their pixels."""
     plan = EvaluationPlan(
         stored.sizes(), images.mos, images.names, patches=options.test_patch_num, patch_size=options.patch_size,
-        batch_size=EVALUATION_BATCH[shared["device"].type], seed=options.seed, random=options.test_random_crop,
+        batch_size=min(EVALUATION_BATCH[shared["device"].type], EVALUATED_PER_TRAINED * options.batch_size), seed=options.seed, random=options.test_random_crop,
     )  # fmt: skip
     return PatchLoader(stored, plan, color_jitter=False, **shared)
 
@@ -458,7 +458,8 @@ def publish(state: TrainingState, files: RunFiles, save_model: bool, select_on: 
         write_atomically(files.predictions(name), text)
     best = selected(state.history, select_on)
     if save_model and best is state.history[-1]:
-        weights = {"model": state.model.state_dict(), "epoch": best["epoch"], "config": files.read_config()}
+        model = {name: tensor.cpu() for name, tensor in state.model.state_dict().items()}  # it may be read without a GPU
+        weights = {"model": model, "epoch": best["epoch"], "config": files.read_config()}
         save_checkpoint(files.best, weights)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from conftest import (
 )
 from faults import FLAGS, NAME, at_call, copy_run, files_below, inject, is_running, mounted
 from PIL import Image
+
+from patch_loader import choose_workers
 
 COMMAND = (sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--precision", "fp32", "--output_dir", "run")
 CUDA = torch.cuda.is_available()
@@ -236,9 +239,10 @@ def test_out_of_memory_names_the_batch_size(finished_run, tiny_data, tmp_path):
 
 @pytest.mark.skipif(not CUDA, reason="needs a CUDA device")
 def test_out_of_gpu_memory_names_the_batch_size(tmp_path, tiny_data):
-    process = train("--data_path", tiny_data, "--device", "cuda", "--train_patch_num", "20000", "--batch_size", "160000",
-                    "--patch_size", "384", "--output_dir", "run", cwd=tmp_path)  # fmt: skip
-    assert_one_line_error(process, "--batch_size smaller than 160000", "out of memory")
+    limit = inject("import torch; torch.cuda.set_per_process_memory_fraction(0.02, 0)")
+    process = train("--data_path", tiny_data, "--device", "cuda", "--train_patch_num", "64", "--batch_size", "512",
+                    "--patch_size", "384", "--num_workers", "0", "--output_dir", "run", cwd=tmp_path, **limit)  # fmt: skip
+    assert_one_line_error(process, "--batch_size smaller than 512", "out of memory")
 
 
 def test_a_full_disk_while_saving_names_the_file_and_spares_the_last_checkpoint(finished_run, tiny_data, tmp_path):
@@ -264,11 +268,30 @@ def test_a_full_disk_while_caching_names_both_ways_out(tmp_path, tiny_data):
 
 
 @pytest.mark.parametrize("size", ["8k", "256k"])
-def test_too_little_shared_memory_is_an_error_and_no_hang(tmp_path, tiny_data, size):
-    """8 kB: not even the workers' queues fit. 256 kB: their first patches do not."""
-    flags = ["--data_path", tiny_data, "--num_workers", "2", "--patch_size", "224"]
-    process = run_program(*mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", [*COMMAND, *flags]), cwd=tmp_path)
+def test_too_little_shared_memory_is_an_error_before_the_first_epoch(tmp_path, tiny_data, size):
+    command = [*COMMAND, "--data_path", tiny_data, "--num_workers", "2", "--patch_size", "224"]
+    process = run_program(*mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", command), cwd=tmp_path)
+    assert_one_line_error(process, "--num_workers 2", "6.0 MB in /dev/shm", "use 0")
+    assert "Epoch" not in process.stdout
+
+
+@pytest.mark.parametrize("size", ["8k", "256k"])
+def test_shared_memory_that_others_take_up_is_an_error_and_no_hang(tmp_path, tiny_data, size):
+    """Free when the run looks, and gone: for 8 kB not even the workers' queues fit, for 256 kB not their first patches."""
+    command = [*COMMAND, "--data_path", tiny_data, "--num_workers", "2", "--patch_size", "224"]
+    looks_free = inject("import shutil; usage = shutil.disk_usage('/'); shutil.disk_usage = lambda path: usage")
+    process = run_program(*mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", command), cwd=tmp_path, **looks_free)
     assert_one_line_error(process, "--num_workers", "/dev/shm")
+
+
+@pytest.mark.parametrize(("megabytes", "workers"), [(1000, 4), (64, 2), (20, 0)])
+def test_a_gpu_gets_the_workers_that_the_shared_memory_has_room_for(monkeypatch, capsys, megabytes, workers):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=megabytes * 1_000_000))
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
+    choose_workers.cache_clear()
+    assert choose_workers(-1, "cuda", 10_000_000) == workers
+    assert ("/dev/shm" in capsys.readouterr().out) == (workers < 4)
 
 
 def test_a_killed_worker_is_an_error_and_no_hang(tmp_path, tiny_data):
@@ -277,7 +300,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(tmp_path, tiny_data):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(worker), signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
-        assert process.returncode == 1
+        assert process.returncode == 1, errors
         assert errors.startswith("error: --num_workers: a process that cuts patches died") and errors.count("\n") == 1, errors
         assert_nobody_is_left(process)
 

@@ -14,6 +14,7 @@ from models_resnet_improved import (
     ScaleAttention,
     find_variant,
     fold_batch_norms,
+    pool_to_grid,
     target_net,
 )
 from training import build_optimizer
@@ -44,6 +45,19 @@ def test_one_score_per_patch(model, batch, size):
     with torch.inference_mode():
         scores = model.eval()(torch.randn(batch, 3, size, size))
     assert scores.shape == (batch,) and scores.dtype == torch.float32 and scores.isfinite().all()
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("shape", [(3, 3), (7, 7), (12, 12), (50, 50), (56, 56), (6, 14)])
+def test_maps_are_pooled_adaptively_with_deterministic_kernels_too(shape, deterministic):
+    x = torch.randn(2, 4, *shape, requires_grad=True)
+    expected = F.adaptive_avg_pool2d(x, 7)
+    torch.use_deterministic_algorithms(deterministic)
+    pooled = pool_to_grid(x)
+    torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(pooled, expected)
+    direction = torch.randn_like(expected)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, direction)[0] for y in (pooled, expected)))
 
 
 def test_a_score_does_not_depend_on_its_batch(model):
