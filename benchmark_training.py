@@ -37,13 +37,14 @@ import torch.nn.functional as F
 import torchvision
 
 from atomic_files import check_writable, write_atomically
+from command_line import OneLineParser, number, one_line
 from data_loader import load_koniq
 from devices import EVALUATION_BATCH, choose_kernels, choose_precision, device_name, open_device
-from image_cache import DecodedImages, ImageCache, cpu_count
+from image_cache import SHORT_SIDE, DecodedImages, ImageCache, cpu_count
 from models_resnet_improved import ImageQualityResNet
 from patch_loader import PatchLoader
 from patches import EvaluationPlan, PatchCutter, PatchTransform, TrainingPlan
-from train_resnet_improved import IMAGE_SHORT_SIDE, STRIDE, OneLineParser, number, one_line
+from train_resnet_improved import STRIDE
 from training import build_optimizer, evaluate, make_state, train_epoch
 from variants import VARIANTS
 
@@ -62,7 +63,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--trials", type=number(int, 1), default=3, help="of each measurement, after a warm-up; default: 3")
     parser.add_argument("--seconds", type=number(float, 0.01), help="of each trial, about; default: 30, or 5 with --quick")
     parser.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per training step; default: 32")
-    parser.add_argument("--patch_size", type=number(int, 2 * STRIDE, IMAGE_SHORT_SIDE), default=224, help="pixels; default: 224")
+    parser.add_argument("--patch_size", type=number(int, 2 * STRIDE, SHORT_SIDE), default=224, help="pixels; default: 224")
     parser.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--num_workers", type=number(int, -1), default=-1, help="-1: 0 on a CPU, 4 for a GPU")
@@ -267,7 +268,9 @@ def spread(values: list[float]) -> dict:
 
 def make_demo(folder: Path, images: int) -> Path:
     command = [sys.executable, Path(__file__).parent / "demo_dataset.py", "--output", folder, "--images", str(images)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    made = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if made.returncode:
+        raise RuntimeError(f"the demo images cannot be made: {made.stderr.strip().removeprefix('error: ')}")
     return folder
 
 

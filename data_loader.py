@@ -52,6 +52,8 @@ def load_koniq(root: str | os.PathLike) -> QualityData:
     if not root.is_dir():
         raise FileNotFoundError(f"--data_path {root}: no such folder; see README.md, 'The data', for where to get it")
     labels, warnings = read_labels(root)
+    if not labels:
+        raise ValueError(f"--data_path {root}: its labels name no image")
     check_names(labels)
     check_scale(labels)
     note = root / DEMO_NOTE
@@ -113,7 +115,10 @@ Members = Iterator[tuple[int, str, str]]  # index into the rows of the scores cs
 
 def read_json_split(root: Path, rows: list) -> Members:
     """Lists of {"image": "<folder>/<name>.jpg"}; validation may be absent."""
-    index = {name: i for i, (_, name, _) in enumerate(rows)}
+    index = {}
+    for i, (where, name, _) in enumerate(rows):
+        if index.setdefault(name, i) != i:
+            raise ValueError(f"{where}: {name} is named twice; first at {rows[index[name]][0]}")
     for set_name, file_name in SPLIT_JSONS.items():
         path = root / file_name
         if set_name == "validation" and not path.exists():

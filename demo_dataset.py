@@ -29,6 +29,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageStat
 from tqdm import tqdm
 
 from atomic_files import write_atomically
+from command_line import OneLineParser
 
 WIDTH, HEIGHT = 1024, 768
 CSV_NAME = "koniq10k_distributions_sets.csv"
@@ -480,15 +481,8 @@ def progress(done: Iterable[None], total: int) -> Iterator[None]:
 # The command
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line."""
-
-    def error(self, message: str):
-        self.exit(2, f"error: {message}; see --help\n")
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--output", required=True, help="folder to write; must be new, empty, or this demo begun before"
     )

@@ -54,8 +54,10 @@ def choose_device(name: str) -> torch.device:
         name = f"cuda:{number}"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"--device {name}: not a device; choose auto, cpu, cuda or cuda:N") from error
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in EVALUATION_BATCH:
+        raise ValueError(f"--device {name}: not a device of this program; choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; choose another or cpu")
     return device

@@ -4,7 +4,7 @@
 #
 # An active virtual environment, or a python3 that has the packages already, is used as it is; else .venv is made here.
 
-has_packages() { "$1" -m pip install --quiet --dry-run --no-index -r "$2" >/dev/null 2>&1; }
+has_packages() { "$1" -m pip install --quiet --dry-run --report /dev/null --no-index -r "$2" >/dev/null 2>&1; }
 
 find_python() {
     local requirements=$here/$1 candidate base=""

@@ -24,6 +24,8 @@ import PIL
 from PIL import ExifTags, Image, ImageOps
 from tqdm import tqdm
 
+from atomic_files import write_atomically
+
 SHORT_SIDE = 384  # pixels; KonIQ's 1024x768 photographs become 512x384 (width x height)
 MAX_PIXELS = 89_478_485  # a larger image is an error: decoding it would take over 256 MiB
 MAX_ASPECT = 16  # long side over short side
@@ -179,6 +181,7 @@ class ImageCache:
         if any(key not in entries for key in wanted):
             with self.locked():
                 entries = self.read_index()
+                self.keep(entries)
                 self.decode_missing([(k, p) for k, p in zip(wanted, paths, strict=True) if k not in entries])
             entries = self.read_index()
         table = np.array([entries[key] for key in wanted], np.int64).reshape(-1, 3)
@@ -200,6 +203,13 @@ class ImageCache:
                     entries[name, size, modified] = (offset, height, width)
         return entries
 
+    def keep(self, entries: dict) -> None:
+        """Take other lines out of the index: those whose pixels are lost would count again for the next ones."""
+        lines = "".join(json.dumps([*key, *place]) + "\n" for key, place in entries.items())
+        with self.explained():
+            if self.index.exists() and self.index.read_text(encoding="utf-8") != lines:
+                write_atomically(self.index, lines)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One builder at a time; the lock dies with its process."""
@@ -220,7 +230,7 @@ class ImageCache:
             yield
         except OSError as error:
             ways = "move it with --cache_dir, or train without with --no_cache"
-            raise OSError(f"{self.folder}: cannot keep the image cache ({error.strerror}); {ways}") from error
+            raise OSError(f"{self.folder}: cannot keep the image cache ({error.strerror or error}); {ways}") from error
 
     def decode_missing(self, missing: list[tuple[tuple[str, int, int], Path]]) -> None:
         needed, free = len(missing) * NOMINAL_BYTES, shutil.disk_usage(self.folder).free
@@ -229,8 +239,7 @@ class ImageCache:
                 f"{self.folder}: the image cache needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
                 "move it with --cache_dir, or train without with --no_cache"
             )
-        with self.explained(), open(self.pixels, "ab") as pixels, open(self.index, "a+b") as index:
-            end_unfinished_line(index)
+        with self.explained(), open(self.pixels, "ab") as pixels, open(self.index, "ab") as index:
             lines, offset = [], pixels.tell()
             for i, (fingerprint, image) in enumerate(self.progress(missing), 1):
                 pixels.write(image)
@@ -274,13 +283,6 @@ def map_ahead(function: Callable, items: Iterable, *, threads: int | None = None
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def end_unfinished_line(file) -> None:
-    if file.seek(0, os.SEEK_END):
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
 
 
 def flush_to_disk(file) -> None:

@@ -16,6 +16,7 @@ from scipy import optimize, stats
 DRAWS = 10_000    # of a bootstrap
 LEVEL = 0.95      # of an interval
 POWER = 0.80      # chance to show a difference that is there
+Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 _CHUNK = 32       # draws at a time: 32 x 2,015 float64 stay in a processor's cache
 
 
@@ -180,6 +181,7 @@ class Interval:
     seeds: int
     seed_deviation: float | None  # sample standard deviation over seeds; None for one seed
     undefined_draws: int          # left out: all images drawn had one score
+    critical: float = Z           # standard errors from the estimate to an end: of the normal, or of Student's t
 
 
 def image_interval(estimate: float, draws: np.ndarray) -> Interval:
@@ -224,12 +226,12 @@ def crossed_interval(estimates: ArrayLike, draws: np.ndarray) -> Interval:
     mean, variance = float(estimates.mean()), image_noise + excess / seeds
     freedom = (seeds - 1) * (variance / (between / seeds)) ** 2 if excess > 0 else math.inf
     error = math.sqrt(variance)
-    reach = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    critical = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
     p_value = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error > 0 else float(mean == 0)
     undefined = int(np.isnan(draws).any(axis=0).sum())
     return Interval(
-        mean, mean - reach, mean + reach, error, p_value,
-        seeds=seeds, seed_deviation=math.sqrt(between), undefined_draws=undefined,
+        mean, mean - critical * error, mean + critical * error, error, p_value,
+        seeds=seeds, seed_deviation=math.sqrt(between), undefined_draws=undefined, critical=critical,
     )
 
 
@@ -306,9 +308,12 @@ def difference_standard_error(r_jk: float, r_jh: float, r_kh: float, images: int
     return math.sqrt(max(0.0, (a**2 + b**2 - 2 * covariance) * inflation / images))
 
 
-def resolvable_difference(standard_error: float) -> float:
-    """The smallest true difference that a two-sided 5% test shows with 80% power: (1.960 + 0.842) errors."""
-    return standard_error * float(stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER))
+def resolvable_difference(standard_error: float, critical: float = Z) -> float:
+    """The smallest true difference that one two-sided 5% test shows with 80% power: (1.960 + 0.842) errors.
+
+    `critical` stands for 1.960 where Student's t tests it.
+    """
+    return standard_error * (critical + float(stats.norm.ppf(POWER)))
 
 
 def images_needed(difference: float, standard_error: float, images: int) -> int:
@@ -319,7 +324,8 @@ def images_needed(difference: float, standard_error: float, images: int) -> int:
 def seeds_needed(difference: float, estimates: ArrayLike, draws: np.ndarray) -> int | None:
     """Seeds needed for `difference` to be resolvable on these images; None where no number of seeds would do.
 
-    The variance with S seeds is taken as (what the seeds share through the images) + s^2 / S.
+    The variance with S seeds is taken as (what the seeds share through the images) + s^2 / S, and S as large enough
+    for the normal distribution.
     """
     estimates = np.asarray(estimates, dtype=np.float64)
     between, image_noise, own_noise = seed_variances(estimates, draws)

@@ -16,6 +16,7 @@ import report_latex
 import report_markdown
 import report_words as words
 from atomic_files import write_atomically
+from command_line import OneLineParser, number
 from console import say
 from quality_metrics import DRAWS
 from report_numbers import analyse
@@ -23,14 +24,14 @@ from report_runs import mismatches, on_common_images, read_runs
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("log_folder", type=Path, metavar="LOGDIR", help="folder that holds exp1_baseline/ and so on")
     parser.add_argument("--allow_mismatch", action="store_true",
                         help="compare runs whose split, flags, code or seeds differ, and say so in the report")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="bootstrap draws, at least 100 (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--draws", type=number(int, 1000), default=DRAWS, help="of the bootstrap; default: %(default)s")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="of the bootstrap; default: %(default)s")
     return parser.parse_args(arguments)
 
 
@@ -60,8 +61,6 @@ def write_report(log_folder: Path, numbers: dict) -> None:
 def main(arguments: list[str] | None = None) -> int:
     flags = parse_arguments(arguments)
     try:
-        if flags.draws < 100 or flags.seed < 0:
-            raise ValueError(f"--draws {flags.draws} --seed {flags.seed}: at least 100 draws, and a seed of 0 or more")
         numbers = report(flags.log_folder, flags.allow_mismatch, flags.draws, flags.seed)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -61,7 +61,7 @@ def page(numbers: dict) -> str:
         "limits": escaped(_limits(numbers)),
         "caption": escaped(_caption(numbers)),
         "rows": "\n".join(rows(numbers)),
-        "figure": escaped(f"Differences in SRCC with 95% intervals, {words.sample_words(numbers)}."
+        "figure": escaped(f"Differences in SRCC with 95% intervals, {words.sample_words(numbers, words.seeds_compared(numbers))}."
                           + (f" Not results on KonIQ-10k: {demo}." if demo else "")),
     }
 
@@ -75,9 +75,9 @@ def _limits(numbers: dict) -> str:
         power = both["power"]
         sentences.append(
             f"The predictions of the two models correlate at {power['prediction_srcc']:.3f} (SRCC), so that one run of "
-            f"each on these images resolves differences of {power['resolvable']:.4f} or more with 80% power."
+            f"each on these images resolves differences of {power['resolvable']:.4f} or more with 80% power in a single test."
         )
-    if len(numbers["seeds"]) == 1:
+    if words.seeds_compared(numbers) == 1:
         sentences.append("One seed was trained, and the intervals do not cover what another would change.")
     sentences += [f"Compared in spite of a mismatch: {mismatch}." for mismatch in numbers["mismatches"]]
     return " ".join(sentences)
@@ -88,7 +88,7 @@ def _caption(numbers: dict) -> str:
     return " ".join([
         f"Not results on KonIQ-10k: {demo}." if demo else "Multi-scale fusion and channel attention on a ResNet50, "
         "KonIQ-10k.",
-        f"{words.capitalised(words.sample_words(numbers))}; differences to the baseline are paired by image. The "
+        f"{words.capitalised(words.sample_words(numbers, words.seeds_compared(numbers)))}; differences to the baseline are paired by image. The "
         "published rows were measured under other protocols.",
     ])
 

@@ -162,7 +162,7 @@ def resolution(numbers: dict) -> str:
     ]
     return "\n\n".join([
         "## What this test set can show",
-        f"The smallest true Δ SRCC that a two-sided 5% test shows with {POWER:.0%} power on "
+        f"The smallest true Δ SRCC that one two-sided 5% test, without Holm's correction, shows with {POWER:.0%} power on "
         f"{numbers['test_images']:,} images. For one run of each variant it follows from the correlation of their "
         "predictions; for these runs, from the bootstrap. Images count for one run each, seeds for these images.",
         table(header, rows),

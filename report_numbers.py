@@ -160,12 +160,12 @@ def power(pairs: list[tuple[Run, Run]], estimates: list[float], draws: np.ndarra
          metrics.srcc(first.scores, second.scores)] for first, second in pairs
     ], axis=0).tolist()
     error = metrics.difference_standard_error(*correlations, images)
-    error_of_runs = metrics.crossed_interval(estimates, draws).standard_error
+    runs = metrics.crossed_interval(estimates, draws)
     return {
         "prediction_srcc": correlations[2],
         "standard_error": error,
         "resolvable": metrics.resolvable_difference(error),
-        "resolvable_bootstrap": metrics.resolvable_difference(error_of_runs),
+        "resolvable_bootstrap": metrics.resolvable_difference(runs.standard_error, runs.critical),
         "small_difference": SMALL_DIFFERENCE,
         "images_needed": metrics.images_needed(SMALL_DIFFERENCE, error, images),
         "seeds_known": len(pairs) > 1,

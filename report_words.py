@@ -77,7 +77,7 @@ def against_published(comparison: dict, gain: float, what: str) -> str:
     if words in ("much smaller than", "smaller than"):
         return f"No gain is shown, and any gain is {words} {named}"
     return f"It is undecided: the interval holds no gain at all and one as large as {named}" \
-        if interval["high"] >= gain else f"It is undecided how any gain compares with {named}"
+        if interval["low"] <= 0 and interval["high"] >= gain else f"It is undecided how any gain compares with {named}"
 
 
 def published(numbers: dict) -> dict:
@@ -108,7 +108,8 @@ def verdict(numbers: dict) -> list[str]:
 
 def _sentence(name: str, comparison: dict, numbers: dict) -> str:
     before, after = (VARIANTS[variant][1] for variant in COMPARISONS[name][:2])
-    interval, sample = comparison["srcc"], sample_words(numbers)
+    interval = comparison["srcc"]
+    sample = sample_words(numbers, interval["seeds"])
     if comparison["identical"]:
         return f"no difference: {after} and {before} give every image the same score ({sample})"
     found = decision(comparison)
@@ -142,9 +143,13 @@ def _missing(numbers: dict) -> str:
     return f"the comparison of both ideas with the baseline is missing, for want of {' and '.join(absent)}"
 
 
-def sample_words(numbers: dict) -> str:
+def seeds_compared(numbers: dict) -> int:
+    """The seeds behind the comparison that has the fewest; of the runs where there is no comparison."""
+    return min((c["srcc"]["seeds"] for c in numbers["comparisons"].values() if c), default=len(numbers["seeds"]))
+
+
+def sample_words(numbers: dict, seeds: int) -> str:
     """'2,015 images and one seed'"""
-    seeds = len(numbers["seeds"])
     return f"{numbers['test_images']:,} images and {'one seed' if seeds == 1 else f'{seeds} seeds'}"
 
 
@@ -159,10 +164,10 @@ def warnings(numbers: dict) -> list[str]:
     found += [f"Compared in spite of a mismatch (--allow_mismatch): {mismatch}." for mismatch in numbers["mismatches"]]
     found += [f"{variant} is missing." for variant in numbers["missing"] if variant not in _begun(numbers)]
     found += [f"{folder} is unfinished: it has no result.json." for folder in numbers["unfinished"]]
-    if len(numbers["seeds"]) == 1:
-        found.append(f"One seed ({numbers['seeds'][0]}): the intervals are over images, and how much another seed "
-                     "would change is not known.")
-    if len(numbers["seeds"]) == 2:
+    if seeds_compared(numbers) == 1:
+        which = f" ({numbers['seeds'][0]})" if len(numbers["seeds"]) == 1 else " in a comparison"
+        found.append(f"One seed{which}: the intervals are over images, and how much another seed would change is not known.")
+    if seeds_compared(numbers) == 2:
         found.append("Two seeds are few: where seeds vary much, the intervals cover the truth in 88% rather than 95%.")
     if numbers["test_images"] < 100:
         found.append(f"{numbers['test_images']} test images are few: the intervals are rough.")

@@ -61,12 +61,17 @@ supervise() {
     return "$status"
 }
 
-is_demo="" log_dir="" data_path=./koniq-10k flags=() arguments=("$@")
+is_demo="" log_dir="" data_path=./koniq-10k flags=()
 while (($#)); do
     case $1 in
-        --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" && exit ;;
+        --help | -h)
+            sed -n -e '/^set/q' -e '1d' -e 's/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+            exit ;;
         --demo) is_demo=yes ;;
-        --resume) log_dir=${2:-} && [[ -n $log_dir ]] || fail "--resume needs the log folder of an ablation" && shift ;;
+        --resume | --resume=*)
+            if [[ $1 == --resume ]]; then set -- "--resume=${2:-}" "${@:3}"; fi
+            log_dir=${1#*=}
+            [[ -n $log_dir ]] || fail "--resume needs the log folder of an ablation" ;;
         --use_multiscale | --use_attention | --output_dir* | --checkpoint_suffix* | --overwrite)
             fail "$1 is set by the runner for each variant; for a single run use train_resnet_improved.py" ;;
         *) flags+=("$1") ;;
@@ -80,7 +85,7 @@ done
 
 if [[ -n $log_dir ]]; then
     log_dir=${log_dir%/}
-    [[ ${#arguments[@]} == 2 ]] || fail "--resume goes on with the flags of the interrupted ablation: give no others"
+    [[ -z $is_demo && ${#flags[@]} == 0 ]] || fail "--resume goes on with the flags of the interrupted ablation: give no others"
     [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: no ablation was started there (no ablation_flags)"
     flags=()
     { read -r is_demo; read -r SEEDS; while IFS= read -r flag; do flags+=("$flag"); done; } <"$log_dir/ablation_flags"
@@ -129,7 +134,8 @@ train() { # variant, seed or nothing
     exec 3>&-
     wait "$tee" 2>/dev/null || true
     [[ -z $signal ]] || exit "$status"
-    ((status == 0)) || fail "$name$suffix ended with status $status; read $output.log, then: $0 --resume $log_dir" "$status"
+    ((status == 0)) || fail "$name$suffix ended with status $status; read $output.log, then go on with \
+bash \"$0\" --resume \"$log_dir\", or start anew with other flags" "$status"
 }
 
 for seed in "${seeds[@]:-}"; do

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atomic_files import check_writable, write_atomically
-from train_resnet_improved import OneLineParser, Stopped, number, one_line, stop_on_signals
+from command_line import OneLineParser, Stopped, number, one_line, stop_on_signals
+from console import say
 
 # What a folder is searched for; a file that is named, or matches a pattern, is tried whatever its ending.
 ENDINGS = frozenset(".avif .bmp .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split())
@@ -164,8 +165,6 @@ def run(options: argparse.Namespace) -> int:
     paths = find_images(options.images)
     check_writable("--output", options.output)
     check_writable("--report", options.report)
-    from console import say  # only now: a mistake in the arguments is told before torch is loaded
-
     scorer = load_scorer(
         options.checkpoint, device=options.device, precision=options.precision, batch_size=options.batch_size
     )
@@ -219,8 +218,6 @@ def score(paths: list[str], scorer, options: argparse.Namespace) -> Iterator[Row
 
 def print_table(rows: Iterator[Row], about: dict, attention: bool) -> list[Row]:
     """Print each row as soon as it is known; returns them all."""
-    from training import say
-
     say("{variant}, epoch {epoch}: the mean of {patches} patches of {patch_size}x{patch_size} pixels on the MOS scale "
         "{mos_range[0]:g}-{mos_range[1]:g}, {device}, {precision}".format(**about))  # fmt: skip
     say("  score  " + "".join(f"{name:<8}" for name in STAGES if attention) + "image")

@@ -143,7 +143,7 @@ def load_scorer(
         precision = "fp32"
     return Scorer(
         model.to(where, memory_format=torch.channels_last), config, device=where,
-        precision=choose_precision(precision, where), batch_size=batch_size or EVALUATION_BATCH.get(where.type, 64),
+        precision=choose_precision(precision, where), batch_size=batch_size or EVALUATION_BATCH[where.type],
         epoch=saved.get("epoch") or len(saved.get("history", ())),
     )  # fmt: skip
 

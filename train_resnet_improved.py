@@ -17,8 +17,8 @@
     # 4 GPUs of one machine, which share each batch
     torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention --save_model
 
-This file holds the flags, what is checked before torch is loaded, which takes seconds, and what happens to errors and
-signals; training.py holds the run.
+This file holds the flags, what is checked before torch is loaded, which takes seconds, and how a run ends; training.py
+holds the run.
 """
 
 import argparse
@@ -26,22 +26,19 @@ import contextlib
 import math
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable
 
+from command_line import HelpWithDefaults, OneLineParser, number, one_line, report, stop_on_signals, write_error
 from console import say
+from image_cache import SHORT_SIDE
 from labels import require_sets
 from live_view import INSTALL, is_installed
 from other_datasets import OTHER_DATASETS, load_dataset
-from processes import is_first, leave, process_count, process_number
+from processes import is_first, leave, process_count
 from run_files import RunFiles
 from variants import find_variant
 
-IMAGE_SHORT_SIDE = 384  # pixels, after the resize: the largest patch
 FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
-OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "llocate memory", "bad_alloc")  # of CUDA, its libraries, host, C++
-OTHERS_TELL = 5  # seconds in which the process that an error began in may tell of it
 STRIDE = 32  # of ResNet50's last stage: the smallest patch
 
 # With --evaluate, what is not in these comes from the checkpoint; its own data are meant where DATA_FLAGS are left out.
@@ -50,34 +47,8 @@ EVALUATION_FLAGS = (*DATA_FLAGS, "evaluate", "evaluate_set", "cache_dir", "no_ca
                     "precision", "num_workers", "output_dir", "overwrite", "traceback")  # fmt: skip
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """argparse, with errors of one line."""
-
-    def error(self, message):
-        report(f"{message}; see --help")
-        self.exit(2)
-
-
-def number(kind: type, low: float, high: float = math.inf, *, below: bool = False) -> Callable:
-    """An argparse type: a finite `kind` in [low, high], or in [low, high) with `below`."""
-
-    def parse(text):
-        try:
-            value = kind(text)
-            in_range = math.isfinite(value) and low <= value <= high and not (below and value == high)
-        except (ValueError, OverflowError):
-            in_range = False
-        if not in_range:
-            bounds = "finite" if low == -math.inf else f"at least {low}" if high == math.inf else f"{low} to {'below ' * below}{high}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {'an integer' if kind is int else 'a number'}, {bounds}")
-        return value
-
-    return parse
-
-
 def build_parser() -> argparse.ArgumentParser:
-    formatter = argparse.ArgumentDefaultsHelpFormatter
-    parser = OneLineParser(description=__doc__.splitlines()[0], formatter_class=formatter, allow_abbrev=False)
+    parser = OneLineParser(description=__doc__.splitlines()[0], formatter_class=HelpWithDefaults, allow_abbrev=False)
 
     model = parser.add_argument_group("model")
     model.add_argument("--use_multiscale", action="store_true", help="fuse stages 1-4 instead of stage 4 alone")
@@ -95,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--split_seed", type=number(int, 0), default=0,
                       help="of the split that is drawn where the data have none; --seed does not change it")
     data.add_argument("--split_file", metavar="CSV", help="image,split columns, such as the split.csv of a run")
-    data.add_argument("--patch_size", type=number(int, STRIDE, IMAGE_SHORT_SIDE), default=224, help="pixels")
+    data.add_argument("--patch_size", type=number(int, STRIDE, SHORT_SIDE), default=224, help="pixels")
     data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
     data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")
     data.add_argument("--test_random_crop", action="store_true", help="test on fixed random crops instead of a grid")
@@ -105,13 +76,14 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--preload_images", action="store_true", help="hold the resized images in GPU or host memory")
 
     recipe = parser.add_argument_group("recipe")
-    recipe.add_argument("--epochs", type=number(int, 1), default=10)
+    recipe.add_argument("--epochs", type=number(int, 1), default=10, help="passes over the training patches")
     recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step, of all processes together")
-    recipe.add_argument("--lr", type=number(float, 0), default=1e-4, help="AdamW learning rate, constant")
+    recipe.add_argument("--lr", type=number(float, 0), default=1e-4, help="AdamW learning rate, constant but for --warmup_steps")
     recipe.add_argument("--warmup_steps", type=number(int, 0), default=0, help="over which the learning rate rises to --lr")
     recipe.add_argument("--max_grad_norm", type=number(float, 0), default=0.0, help="clip longer gradients; 0: never")
     recipe.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="AdamW weight decay")
-    recipe.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42)
+    recipe.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42,
+                        help="of initialisation, dropout, patches and random test crops")
     recipe.add_argument("--select_on", choices=("auto", "val", "test"), default="auto",
                         help="set whose SRCC chooses the epoch; auto: val where the split has one")
 
@@ -131,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     output = parser.add_argument_group("output")
     output.add_argument("--output_dir", metavar="DIR", help="results; default: logs/<name of the variant>, or logs/evaluation_<name of the checkpoint>")
-    output.add_argument("--checkpoint_dir", default="checkpoints", metavar="DIR")
+    output.add_argument("--checkpoint_dir", default="checkpoints", metavar="DIR", help="weights and what --resume needs")
     output.add_argument("--checkpoint_suffix", default="", metavar="TEXT", help="put behind the names of checkpoints")
     output.add_argument("--save_model", action="store_true", help="keep the weights of the chosen epoch")
     output.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
@@ -182,6 +154,8 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
         return f"--batch_size {options.batch_size}: {process_count()} processes share it evenly; choose a multiple of {process_count()}"
     if options.batch_size == 1 and options.patch_size <= STRIDE:
         return f"--batch_size 1 with --patch_size {options.patch_size}: batch norm needs two values; raise one of them"
+    if "/" in options.checkpoint_suffix:
+        return f"--checkpoint_suffix {options.checkpoint_suffix}: part of a file name; folders go to --checkpoint_dir"
     if options.resume and options.overwrite:
         return "--resume continues a run and --overwrite replaces it: choose one"
     if options.no_cache and options.cache_dir:
@@ -223,60 +197,6 @@ def evaluate(options: argparse.Namespace) -> None:
     import evaluation  # only now: it loads torch
 
     evaluation.run(options)
-
-
-class Stopped(BaseException):
-    """SIGTERM or Ctrl-C; the last whole epoch is on disk."""
-
-
-def stop_on_signals() -> list[int]:
-    """The first signal ends the run in order, the second at once; returns the list that the first is put in."""
-    received = []
-
-    def stop(number, _frame):
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        received.append(number)
-        raise Stopped(number)
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    return received
-
-
-def one_line(error: BaseException, more_memory: str = "try --device cpu") -> str:
-    """The error's message, with the way out where another program wrote it."""
-    line = first_line(error)
-    if "DataLoader worker" in line or "shared memory" in line and "out of resource" not in line:  # of a GPU kernel
-        return f"--num_workers: a process that cuts patches died ({line}); use fewer, or 0, or enlarge /dev/shm"
-    if isinstance(error, MemoryError) or any(sign in line for sign in OUT_OF_MEMORY):
-        return f"not enough memory ({line}); {more_memory}"
-    return line
-
-
-def first_line(error: BaseException) -> str:
-    """Of its message; of an error in a loader's worker, the last of what it carried over."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return (lines[-1].partition(": ")[2] or lines[-1]) if lines[0].startswith("Caught ") else lines[0]
-
-
-def report(error: str) -> None:
-    """On standard error, in one line.
-
-    What stops one of several processes mostly stops the first too, or comes from the loss of another: it is left to
-    that one to tell, and torchrun ends this process as soon as it has.
-    """
-    lost_another = process_count() > 1 and any(sign in error for sign in ("gloo", "NCCL", "Connection closed"))
-    if lost_another or not is_first():
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(OTHERS_TELL)
-        error = f"process {process_number()} of 0-{process_count() - 1}: {error}"
-    write_error(f"error: {error}")
-
-
-def write_error(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        print(line, file=sys.stderr, flush=True)
 
 
 def main() -> int:

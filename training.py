@@ -74,6 +74,8 @@ def train(options, variant: Variant, files: RunFiles, data: QualityData, before:
     saved = by_first(lambda: files.load_last(before, config, warn=say)) if before else None
     state = build_state(options, data, device, precision, saved)
     loaders = build_loaders(options, data, device)
+    if not (before or options.overwrite) and is_first() and files.last.exists():
+        say(f"Warning: {files.last} of an earlier run will be replaced; to keep it, stop and name another --checkpoint_dir")
     if before:
         say(f"Resuming after epoch {len(state.history)}{changed_processes(before)}")
         config = before

@@ -37,6 +37,8 @@ CASES = [
     Case("0.90 and 0.91, one seed", (0.90, 0.91), 0.5),
     Case("0.70 and 0.80, one seed", (0.70, 0.80), 0.2),
     Case("equal, three seeds that agree", (0.90, 0.90), 0.5, seeds=3),
+    Case("0.90 and 0.91, two seeds that vary much", (0.90, 0.91), 0.5, seeds=2, seed_deviation=0.006),
+    Case("0.90 and 0.91, three seeds that vary much", (0.90, 0.91), 0.5, seeds=3, seed_deviation=0.006),
     Case("0.90 and 0.91, three seeds", (0.90, 0.91), 0.5, seeds=3, seed_deviation=0.002),
     Case("0.90 and 0.91, five seeds that vary much", (0.90, 0.91), 0.5, seeds=5, seed_deviation=0.006),
 ]

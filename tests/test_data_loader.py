@@ -183,6 +183,18 @@ def test_a_one_to_five_column_is_noticed(root):
     assert_refused(root, "1-5 scale")
 
 
+def test_labels_without_images_are_an_error(root):
+    write_official_csv(root, [])
+    assert_refused(root, "--data_path .*koniq: its labels name no image")
+
+
+def test_an_image_with_two_rows_of_scores_is_an_error(root):
+    (root / "koniq10k_distributions_sets.csv").unlink()
+    write_scores_csv(root, [*make_rows(), make_rows()[3]])
+    write_json_split(root, make_rows())
+    assert_refused(root, "row 18: 00003.jpg is named twice; first at .*row 5")
+
+
 @pytest.mark.parametrize("column", ["image_name", "MOS", "set"])
 def test_a_missing_column_is_named(root, column):
     path = root / "koniq10k_distributions_sets.csv"

@@ -137,6 +137,16 @@ def test_a_half_written_index_line_or_lost_pixels_are_decoded_again(images):
     assert_decoded(open_cache(images), images)
 
 
+@pytest.mark.parametrize("left", [0, 1000, None])
+def test_lost_pixels_are_not_replaced_by_those_of_other_images(images, left):
+    """Of a file that was cut short, or deleted, and began anew with other images."""
+    open_cache(images)
+    (pixels,) = (images[0].parent.parent / "cache").glob("*/pixels.bin")
+    pixels.unlink() if left is None else pixels.write_bytes(pixels.read_bytes()[:left])
+    assert_decoded(open_cache(images[::-1][:2]), images[::-1][:2])
+    assert_decoded(open_cache(images), images)
+
+
 def test_an_unreadable_image_ends_the_build_and_leaves_a_cache_that_can_be_completed(images):
     content = images[3].read_bytes()
     images[3].write_bytes(content[:200])

@@ -91,14 +91,14 @@ def write_ablation(log_folder, images=300, errors=(8.0, 7.0, 6.9), seeds=(42,), 
 def report(log_folder, *arguments, figures=False):
     """Run the report in this process, its figures only where they matter; its numbers, report.md and report.tex."""
     with mock.patch.object(report_figures, "FIGURES", report_figures.FIGURES if figures else {}):
-        assert report_ablation.main([str(log_folder), "--draws", "400", *arguments]) == 0
+        assert report_ablation.main([str(log_folder), "--draws", "1000", *arguments]) == 0
     return (json.loads((log_folder / "report.json").read_text()), (log_folder / "report.md").read_text(),
             (log_folder / "report.tex").read_text())
 
 
 def refusal(log_folder, capsys, *arguments):
     """The one line that a report which cannot be made leaves on stderr."""
-    assert report_ablation.main([str(log_folder), "--draws", "400", *arguments]) == 1
+    assert report_ablation.main([str(log_folder), "--draws", "1000", *arguments]) == 1
     output, error = capsys.readouterr()
     assert output == "" and re.fullmatch(r"error: [^\n]+\n", error)
     return error
@@ -264,6 +264,7 @@ def test_the_rule_for_the_size_of_a_gain(low, high, expected):
     (0.001, -0.003, 0.005, 0.6, "No gain is shown, and any gain is much smaller than it (+0.0380)"),
     (0.01, -0.03, 0.05, 0.6, "It is undecided: the interval holds no gain at all and one as large as it (+0.0380)"),
     (0.010, 0.001, 0.019, 0.06, "No gain is shown, and any gain is smaller than it (+0.0380)"),
+    (0.025, 0.001, 0.050, 0.06, "It is undecided how any gain compares with it (+0.0380)"),
     (-0.010, -0.015, -0.005, 0.001, "There is a loss where it (+0.0380) is a gain"),
 ])
 def test_an_undecided_result_gets_undecided_wording(estimate, low, high, p_holm, expected):
@@ -455,7 +456,7 @@ def test_the_latex_compiles_inside_an_article(case, tmp_path, request):
 def test_the_command_prints_the_table_and_never_loads_torch(tmp_path):
     folder = write_ablation(tmp_path / "logs", images=60)
     code = "import sys, report_ablation as r; status = r.main(); sys.exit(9 if 'torch' in sys.modules else status)"
-    done = subprocess.run([sys.executable, "-c", code, str(folder), "--draws", "200"], cwd=ROOT, capture_output=True,
+    done = subprocess.run([sys.executable, "-c", code, str(folder), "--draws", "1000"], cwd=ROOT, capture_output=True,
                           text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]

@@ -13,6 +13,8 @@ import pytest
 import torch
 from conftest import ROOT, TINY_FLAGS, run_program
 
+from train_resnet_improved import parse_options
+
 RUNNER = ROOT / "run_resnet_ablation.sh"
 VARIANTS = ("exp1_baseline", "exp2_multiscale", "exp3_multiscale_attention")
 
@@ -116,6 +118,8 @@ def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, 
         (["--data_path", "nowhere"], ["nowhere", "--demo"]),
         (["--resume"], ["--resume"]),
         (["--resume", "nowhere"], ["--resume nowhere"]),
+        (["--resume=nowhere"], ["--resume nowhere"]),
+        (["--resume=nowhere", "--epochs", "3"], ["--resume", "no others"]),
         (["--use_attention"], ["--use_attention", "train_resnet_improved.py"]),
         (["--output_dir", "x"], ["--output_dir"]),
     ],
@@ -141,14 +145,35 @@ def test_an_old_python_is_an_error(tmp_path):
     assert "error: no Python 3.10 or newer on the PATH" in process.stderr and "PYTHON=" in process.stderr
 
 
-@pytest.mark.parametrize(("seeds", "suffixes"), [("42 43", ("_seed42", "_seed43")), ("7", ("",))])
-def test_every_seed_trains_every_variant_under_its_own_name(tmp_path, seeds, suffixes):
-    """The commands that the runner gives, taken down by an interpreter that does nothing else."""
+def test_help_says_how_to_call_it_and_starts_nothing(tmp_path):
+    (tmp_path / "koniq-10k").mkdir()
+    process = run_ablation("--help", cwd=tmp_path)
+    assert process.returncode == 0 and process.stderr == "" and [path.name for path in tmp_path.iterdir()] == ["koniq-10k"]
+    assert "bash run_resnet_ablation.sh --demo" in process.stdout and "pipefail" not in process.stdout
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    """An interpreter that takes down the commands that train, and does nothing else."""
     interpreter = tmp_path / "python3"
     interpreter.write_text(f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n')
     interpreter.chmod(0o755)
     (tmp_path / "data").mkdir()
-    process = run_program("bash", RUNNER, "--data_path", "data", cwd=tmp_path, PYTHON=str(interpreter), SEEDS=seeds)
+    return str(interpreter)
+
+
+def test_the_demo_gives_every_variant_flags_that_training_takes(tmp_path, recorder):
+    process = run_program("bash", RUNNER, "--demo", cwd=tmp_path, PYTHON=recorder)
+    assert process.returncode == 0, process.stderr
+    commands = (tmp_path / "commands").read_text().replace("--checkpoint_suffix", "--checkpoint_suffix=").splitlines()
+    runs = [parse_options(command.split()[1:]) for command in commands]
+    assert [(run.use_multiscale, run.use_attention) for run in runs] == [(False, False), (True, False), (True, True)]
+    assert all(run.data_path == "demo-data" and run.weights == "none" and run.save_model for run in runs)
+
+
+@pytest.mark.parametrize(("seeds", "suffixes"), [("42 43", ("_seed42", "_seed43")), ("7", ("",))])
+def test_every_seed_trains_every_variant_under_its_own_name(tmp_path, recorder, seeds, suffixes):
+    process = run_program("bash", RUNNER, "--data_path", "data", cwd=tmp_path, PYTHON=recorder, SEEDS=seeds)
     assert process.returncode == 0, process.stderr
     commands = [line.split() for line in (tmp_path / "commands").read_text().splitlines()]
     expected = [(seed, variant, suffix) for seed, suffix in zip(seeds.split(), suffixes, strict=True) for variant in VARIANTS]

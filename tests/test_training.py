@@ -206,6 +206,7 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--dataset", "tid2013"], ["--dataset", "tid2013"]),
         (["--resume", "--overwrite"], ["--resume", "--overwrite"]),
         (["--no_cache", "--cache_dir", "x"], ["--no_cache", "--cache_dir"]),
+        (["--checkpoint_suffix", "a/b"], ["--checkpoint_suffix a/b", "--checkpoint_dir"]),
         (["--epoch", "3"], ["--epoch"]),
     ],
 )
@@ -223,6 +224,7 @@ def test_flags_out_of_range_are_refused_before_torch_is_loaded(tmp_path, flags, 
         (["--dataset", "livec", "--data_path", "taken"], ["taken", "AllImages_release.mat"]),
         (["--output_dir", "taken"], ["--output_dir taken", "--resume", "--overwrite"]),
         (["--output_dir", "a_file"], ["a_file", "cannot be written"]),
+        (["--checkpoint_dir", "a_file"], ["a_file", "cannot be written"]),
         (["--resume", "--output_dir", "fresh"], ["--resume", "fresh"]),
     ],
 )
@@ -241,6 +243,7 @@ def test_a_mistake_in_a_folder_is_one_line_before_torch_is_loaded(tmp_path, tiny
         (["--weights", "no_such.pth"], ["--weights no_such.pth", "imagenet", "none"]),
         (["--batch_size", "17"], ["--batch_size 17", "16 training patches"]),
         (["--device", "tpu9"], ["--device tpu9", "cpu"]),
+        (["--device", "mps"], ["--device mps", "cpu"]),
     ],
 )
 def test_a_mistake_is_one_line_with_the_flag_and_the_way_out(tmp_path, tiny_data, flags, words):
