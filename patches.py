@@ -10,6 +10,7 @@ import copy
 import math
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +74,8 @@ class TrainingPlan:
         return PatchBatch(image, top, left, draws[:, 2] < 0.5, jitter, self.mos[image])
 
 
-class TrainingShare(NamedTuple):
+@dataclass(frozen=True)
+class TrainingShare:
     """The same patches of every batch of a plan."""
 
     plan: TrainingPlan

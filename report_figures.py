@@ -90,7 +90,8 @@ def predicted_against_true(runs: list[Run], numbers: dict) -> Figure:
         1, len(VARIANTS), figsize=(WIDTH, WIDTH * 0.48), sharex=True, sharey=True, squeeze=False
     )
     values = np.concatenate([np.concatenate([run.mos, run.scores]) for _, run in found])
-    ends = [values.min() - 2, values.max() + 2]
+    margin = 0.02 * (numbers["mos_range"][1] - numbers["mos_range"][0])
+    ends = [values.min() - margin, values.max() + margin]
     for panel, variant in zip(panels[0], VARIANTS, strict=True):
         panel.set_title(_short(variant).replace(" + ", "\n+ "))
         panel.plot(ends, ends, color="black", linewidth=0.6, linestyle=":")

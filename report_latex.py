@@ -50,9 +50,9 @@ def escaped(text: str) -> str:
 
 def page(numbers: dict) -> str:
     """The whole of report.tex."""
-    demo = numbers["dataset_note"]
+    note = numbers["dataset_note"]
     return PAGE % {
-        "warning": rf"\textbf{{{escaped(f'Not results on KonIQ-10k: {demo}.')}}} " if demo else "",
+        "warning": rf"\textbf{{{escaped(f'Not results on KonIQ-10k: {note}.')}}} " if note else "",
         "question": "To see whether multi-scale fusion and channel attention help a plain CNN as well, we train three "
                     "variants of a HyperIQA-style model on a ResNet50 with the same settings (Table~"
                     r"\ref{tab:cnn-backbones}).",
@@ -62,7 +62,7 @@ def page(numbers: dict) -> str:
         "caption": escaped(_caption(numbers)),
         "rows": "\n".join(rows(numbers)),
         "figure": escaped(f"Differences in SRCC with 95% intervals, {words.sample_words(numbers, words.seeds_compared(numbers))}."
-                          + (f" Not results on KonIQ-10k: {demo}." if demo else "")),
+                          + (f" Not results on KonIQ-10k: {note}." if note else "")),
     }
 
 
@@ -84,9 +84,9 @@ def _limits(numbers: dict) -> str:
 
 
 def _caption(numbers: dict) -> str:
-    demo = numbers["dataset_note"]
+    note = numbers["dataset_note"]
     return " ".join([
-        f"Not results on KonIQ-10k: {demo}." if demo else "Multi-scale fusion and channel attention on a ResNet50, "
+        f"Not results on KonIQ-10k: {note}." if note else "Multi-scale fusion and channel attention on a ResNet50, "
         "KonIQ-10k.",
         f"{words.capitalised(words.sample_words(numbers, words.seeds_compared(numbers)))}; differences to the baseline are paired by image. The "
         "published rows were measured under other protocols.",

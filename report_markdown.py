@@ -80,10 +80,11 @@ def results(numbers: dict) -> str:
         [VARIANTS[variant][0], *_result_cells(found, _delta(numbers, variant))]
         for variant, found in numbers["variants"].items()
     ]
+    low, high = numbers["mos_range"]
     return "\n\n".join([
         "## Results",
-        f"{numbers['test_images']:,} test images; the epoch was chosen on {chosen}. RMSE in points of MOS (0–100); "
-        "time per run; Δ is against the ResNet50 baseline, paired by image. The peak is the best epoch on the test "
+        f"{numbers['test_images']:,} test images; the epoch was chosen on {chosen}. RMSE in points of MOS "
+        f"({low:g}–{high:g}); time per run; Δ is against the ResNet50 baseline, paired by image. The peak is the best epoch on the test "
         "images themselves, as published tables often quote it.",
         table(header, _between_published(measured, len(header))),
         "\n".join(f"* {row['label']}: {row['protocol']}." for row in words.PUBLISHED.values()),
@@ -219,13 +220,15 @@ def disagreements(numbers: dict) -> str:
         return f"{heading}\n\nMissing, with its variant."
     if not found["disagreements"]:
         return f"{heading}\n\nNowhere: the scores are the same."
+    digits = words.mos_digits(numbers)
     return "\n\n".join([
         heading,
         "Test images whose absolute error changed most from the baseline to multi-scale + attention (negative: the "
         "error fell), in points of MOS, scores averaged over seeds:",
         table(["Image", "MOS", "Baseline", "Multi-scale + attention", "Change of error"], [
-            [image["image_name"].replace("|", "\\|"), f"{image['mos']:.1f}", f"{image['score_from']:.1f}",
-             f"{image['score_to']:.1f}", f"{image['error_change']:+.1f}"] for image in found["disagreements"]
+            [image["image_name"].replace("|", "\\|"),
+             *(f"{image[key]:.{digits}f}" for key in ("mos", "score_from", "score_to")),
+             f"{image['error_change']:+.{digits}f}"] for image in found["disagreements"]
         ]),
     ])
 
@@ -236,8 +239,9 @@ def attention(numbers: dict) -> str:
     heading = "## Attention over the scales"
     if not groups:
         return f"{heading}\n\nMissing, with its variant."
+    digits = words.mos_digits(numbers)
     rows = [
-        [f"{name} tenth (mean MOS {groups['mos'][place]:.1f})", *(f"{groups[stage][place]:.3f}" for stage in STAGES)]
+        [f"{name} tenth (mean MOS {groups['mos'][place]:.{digits}f})", *(f"{groups[stage][place]:.3f}" for stage in STAGES)]
         for name, place in (("Worst", 0), ("Best", -1))
     ]
     return "\n\n".join([

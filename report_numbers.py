@@ -38,6 +38,7 @@ def analyse(runs: list[Run], unfinished: list[str], mismatches: list[str], draws
     by_variant = {variant: [run for run in runs if run.variant == variant] for variant in VARIANTS}
     return {
         "dataset_note": next((note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))), None),
+        "mos_range": runs[0].config.get("mos_range", [0, 100]),
         "test_images": len(runs[0].names),
         "seeds": sorted({run.seed for run in runs}),
         "selected_on": sorted({str(run.result.get("select_on")) for run in runs}),

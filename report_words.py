@@ -5,6 +5,7 @@ The rule. A comparison is *shown* when its p-value, after Holm's correction over
 whole 95% interval [low, high], in multiples of the published gain, by the first row of SIZE_RULES that holds.
 """
 
+import math
 from collections.abc import Sequence
 
 from report_numbers import COMPARISONS
@@ -183,6 +184,12 @@ def _begun(numbers: dict) -> set[str]:
 
 
 # ---- cells ---------------------------------------------------------------------------------------------------
+
+
+def mos_digits(numbers: dict) -> int:
+    """Decimals of a MOS: a thousandth of the scale, or a little less."""
+    low, high = numbers["mos_range"]
+    return max(0, 3 - math.floor(math.log10(high - low))) if high > low else 1
 
 
 def signed(value: float) -> str:

@@ -43,6 +43,8 @@ from quality_metrics import plcc, srcc
 from run_files import RunFiles, write_json, write_lines
 from variants import Variant
 
+EVALUATED_PER_TRAINED = 8  # patches in a batch, at most: where training fits into the memory, evaluation does too
+
 
 def run(
     options: argparse.Namespace, variant: Variant, files: RunFiles, data: QualityData, before: dict[str, Any] | None
@@ -161,7 +163,6 @@ def announce(config: dict, data: QualityData) -> None:
         say(line)
 
 
-EVALUATED_PER_TRAINED = 8  # patches at most: where training fits into the memory, evaluation does too
 Scores = tuple[Tensor, Tensor | None]  # [B], and the attention [B, 4] where the model has it
 
 
@@ -202,9 +203,10 @@ def open_images(options: argparse.Namespace, data: QualityData, device: torch.de
 
 def evaluation_loader(options: argparse.Namespace, images: LabelledImages, stored, shared: dict) -> PatchLoader:
     """The same patches of `images` each time; `stored` holds their pixels."""
+    batch = min(EVALUATION_BATCH[shared["device"].type], EVALUATED_PER_TRAINED * options.batch_size)
     plan = EvaluationPlan(
         stored.sizes(), images.mos, images.names, patches=options.test_patch_num, patch_size=options.patch_size,
-        batch_size=min(EVALUATION_BATCH[shared["device"].type], EVALUATED_PER_TRAINED * options.batch_size), seed=options.seed, random=options.test_random_crop,
+        batch_size=batch, seed=options.seed, random=options.test_random_crop,
     )  # fmt: skip
     return PatchLoader(stored, plan, color_jitter=False, **shared)
 
@@ -287,9 +289,10 @@ def make_state(model: ImageQualityResNet, *, lr, weight_decay, device, precision
         with autocast(device, precision):
             return folded.score_with_attention(inputs)
 
-    compiled = torch.compile if compiled else lambda function: function
+    if compiled:
+        forward, folded_forward = torch.compile(forward), torch.compile(folded_forward)
     optimizer = build_optimizer(model, lr=lr, weight_decay=weight_decay)
-    return TrainingState(model, optimizer, compiled(forward), folded, compiled(folded_forward), lr=lr)
+    return TrainingState(model, optimizer, forward, folded, folded_forward, lr=lr)
 
 
 def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:

@@ -272,6 +272,15 @@ def test_an_undecided_result_gets_undecided_wording(estimate, low, high, p_holm,
     assert words.against_published({"identical": False, "srcc": interval}, 0.038, "it") == expected
 
 
+def test_another_scale_of_mos_has_its_own_range_and_decimals(tmp_path):
+    mos, scores = make_scores(300, (8.0, 7.0, 6.9))
+    for variant, predicted in zip(VARIANTS, scores, strict=True):
+        write_run(tmp_path, variant, 1 + mos / 25, 1 + predicted / 25, config={"mos_range": [1, 5]})
+    _, page, _ = report(tmp_path)
+    assert "RMSE in points of MOS (1–5)" in page and "0–100" not in page
+    assert re.search(r"\| \d{5}_photo\.jpg \| \d\.\d{3} \| \d\.\d{3} \| \d\.\d{3} \| [+-]\d\.\d{3} \|", page)
+
+
 # ---- seeds ---------------------------------------------------------------------------------------------------
 
 
