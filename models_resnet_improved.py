@@ -66,7 +66,7 @@ class ImageQualityResNet(nn.Module):
     def score_with_attention(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """[B, 3, H, W] -> scores [B], attention over stages 1-4 [B, 4] (None without attention)."""
         stages = self.backbone(images)
-        features, attention = self.fusion(stages) if self.fusion else (pool_to_grid(stages[-1]), None)
+        features, attention = self.fusion(stages) if self.fusion else (stages[-1], None)
         layers = self.hyper_net(features)
         with torch.autocast(images.device.type, enabled=False):  # a bf16 score near 100 has steps of 0.5
             # The average over the grid and a 1x1 convolution commute, and this order is 49 times cheaper.
@@ -77,7 +77,7 @@ class ImageQualityResNet(nn.Module):
 
 
 class Backbone(nn.Module):
-    """ResNet50 without its classifier: [B, 3, H, W] -> four maps [B, 256 | 512 | 1024 | 2048, ...], strides 4 to 32."""
+    """ResNet50 without its classifier: [B, 3, H, W] -> four maps [B, 256 | 512 | 1024 | 2048, 7, 7]."""
 
     def __init__(self, weights: str):
         super().__init__()
@@ -92,7 +92,7 @@ class Backbone(nn.Module):
         maps, x = [], self.stem(images)
         for stage in self.stages:
             x = stage(x)
-            maps.append(x)
+            maps.append(pool_to_grid(x))
         return maps
 
 
@@ -120,7 +120,7 @@ def averaging_windows(size: int, device: torch.device) -> Tensor:
 
 
 class MultiScaleFusion(nn.Module):
-    """Four maps, pooled -> their concatenation [B, 3840, 7, 7], optionally weighted per image."""
+    """Four 7x7 maps -> their concatenation [B, 3840, 7, 7], optionally weighted per image."""
 
     def __init__(self, *, use_attention: bool):
         super().__init__()
@@ -131,7 +131,6 @@ class MultiScaleFusion(nn.Module):
         self.attention = ScaleAttention() if use_attention else None
 
     def forward(self, stages: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-        stages = [pool_to_grid(x) for x in stages]
         maps = [adapt(stage) for adapt, stage in zip(self.adapters, stages[:-1], strict=True)] + [stages[-1]]
         if self.attention is None:
             return torch.cat(maps, 1), None
