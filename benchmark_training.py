@@ -36,17 +36,17 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from atomic_files import check_writable, write_atomically
-from command_line import OneLineParser, number, one_line
-from data_loader import load_koniq
-from devices import EVALUATION_BATCH, choose_kernels, choose_precision, device_name, open_device
-from image_cache import SHORT_SIDE, DecodedImages, ImageCache, cpu_count
+from iqa.data.koniq import load_koniq
+from iqa.atomic_files import check_writable, write_atomically
+from iqa.command_line import OneLineParser, number, one_line
+from iqa.data.image_cache import SHORT_SIDE, DecodedImages, ImageCache, cpu_count
+from iqa.models.variants import VARIANTS
+from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, device_name, open_device
 from models_resnet_improved import ImageQualityResNet
-from patch_loader import PatchLoader
+from data_loader import PatchLoader
 from patches import EvaluationPlan, PatchCutter, PatchTransform, TrainingPlan
 from train_resnet_improved import STRIDE
 from training import build_optimizer, evaluate, make_state, train_epoch
-from variants import VARIANTS
 
 TRAINING_PATCHES = 3 * 10 * 7058 * 25  # of the whole ablation: variants x epochs x images x patches
 EVALUATION_PATCHES = 3 * 10 * (1000 + 2015) * 25

@@ -1,172 +1,140 @@
-"""KonIQ-10k on disk -> labelled images. The only file that knows KonIQ's names and columns.
+"""Labelled images -> batches of patches on the device, by way of the cache, of memory or of the files themselves."""
 
-    python3 data_loader.py ./koniq-10k          # check a data folder and print its split
-
-A data folder holds labels and images; README.md shows the layouts. Whatever is wrong with them is one error that names
-the file, the row and the value.
-"""
-
-import json
-import os
-import sys
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+import functools
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from labels import (
-    SETS,
-    Label,
-    QualityData,
-    check_name,
-    check_names,
-    locate_images,
-    print_check,
-    quality_data,
-    read_mat,
-    read_mos,
-    read_table,
-    require_sets,
-)
+from iqa.console import say
+from iqa.data.image_cache import DecodedImages, ImageCache, StoredImages
+from iqa.data.labels import QualityData
+from iqa.processes import end_with_parent, processes_here
+from patches import DeviceImages, PatchBatch, PatchCutter, PatchTransform, as_tensors
 
-OFFICIAL_SIZES = {"training": 7058, "validation": 1000, "test": 2015}
-OFFICIAL_CSV = "koniq10k_distributions_sets.csv"
-SCORES_CSV = "koniq10k_scores_and_distributions.csv"
-SPLIT_MAT = "koniq10k_distributions_sets.mat"
-SPLIT_JSONS = {"training": "koniq_train.json", "validation": "koniq_val.json", "test": "koniq_test.json"}
-SPLIT_SELECTIONS = {"training": "train_sel", "validation": "val_sel", "test": "test_sel"}
-MOS_RANGE = (0, 100)
-IMAGE_LAYOUTS = (("1024x768",), ("512x384",), ("train", "test", "val"), ("images",), (".",))
-DEMO_NOTE = "DEMO_DATASET.txt"  # its first line says what the images are, where they are not photographs
+WORKERS_FOR_GPU = 4
+AHEAD = 2  # batches of each worker that lie ready
+SHARED_MEMORY = Path("/dev/shm")  # of Linux, where the workers put them
 
 
-def load_koniq(root: str | os.PathLike) -> QualityData:
-    """Read and check KonIQ-10k's labels, split and image locations; opens no image.
+@dataclass(frozen=True)
+class ImageSource:
+    """How the images of every set are read: one of cache, memory or the files themselves.
+
+    Args:
+        cache_dir: of the decoded images; None decodes a file for each of its patches.
+        preload: hold the decoded pixels in host memory.
+    """
+
+    data: QualityData
+    cache_dir: Path | None
+    preload: bool
+    log: Callable[[str], None] = print
+
+    def open(self) -> dict[str, StoredImages | DecodedImages]:
+        """The images of every set that has some."""
+        paths = [path for images in self.data.sets.values() for path in images.paths]
+        images = DecodedImages(paths)
+        if self.cache_dir is not None:
+            images = ImageCache(self.data.root, self.cache_dir, self.log).open(paths)
+        ends = np.cumsum([len(images) for images in self.data.sets.values()])
+        parts = zip(self.data.sets, [0, *ends[:-1]], ends, strict=True)
+        opened = {name: images.part(start, end) for name, start, end in parts if end > start}
+        return {name: part.in_memory() for name, part in opened.items()} if self.preload else opened
+
+
+class PatchLoader:
+    """Iterates over a plan: (inputs [B, 3, P, P], planned batch), both on the device.
+
+    Args:
+        images: `StoredImages` or `DecodedImages` that the plan's image numbers count.
+        plan: `TrainingPlan` or `EvaluationPlan`.
+        color_jitter: change the colours by the plan's amounts.
+        num_workers: processes that cut patches ahead; 0 cuts them in this one, -1 is for `choose_workers`.
+        on_device: hold the images (which must be `StoredImages`) in the device's memory.
+        share: (i, n) for part i of the n equal parts of the plan; (0, 1) for all of it.
 
     Raises:
-        FileNotFoundError: the folder, the labels or images are missing.
-        ValueError: labels that contradict themselves or KonIQ's scale.
+        ValueError: the workers have too little shared memory.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"--data_path {root}: no such folder; see README.md, 'The data', for where to get it")
-    labels, warnings = read_labels(root)
-    if not labels:
-        raise ValueError(f"--data_path {root}: its labels name no image")
-    check_names(labels)
-    check_scale(labels)
-    note = root / DEMO_NOTE
-    data = quality_data(
-        root, labels, locate_images(root, labels, IMAGE_LAYOUTS), mos_range=MOS_RANGE, split="KonIQ-10k's own",
-        note=note.read_text(encoding="utf-8").splitlines()[0] if note.exists() else None, warnings=warnings,
-    )  # fmt: skip
-    require_sets(data)
-    return data
+
+    def __init__(
+        self, images, plan, *, patch_size: int, color_jitter: bool, device, num_workers: int, on_device=False, share=(0, 1)
+    ):
+        self.plan, self.device = plan, device
+        self.part = plan if share == (0, 1) else plan.share(*share)
+        self.transform = PatchTransform(color_jitter=color_jitter).to(device)
+        self.device_images = DeviceImages(images, patch_size, device) if on_device else None
+        workers = 0 if on_device else choose_workers(num_workers, device.type, self.part.batch_size * patch_size**2 * 3)
+        self.cut = self.part if on_device else DataLoader(
+            PatchCutter(images, patch_size),
+            sampler=self.part,
+            batch_size=None,  # the plan's items are whole batches
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else the loader draws from the one that dropout uses
+            worker_init_fn=leave_signals_to_parent,
+            multiprocessing_context="fork" if workers else None,  # a fresh interpreter would copy the pixels
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, PatchBatch]]:
+        for batch in self.cut_batches():
+            if self.device_images:
+                batch = self.to_device(as_tensors(batch))
+                batch = batch._replace(pixels=self.device_images.cut(batch))
+            else:
+                batch = self.to_device(batch)
+            yield self.transform(batch), batch
+
+    def cut_batches(self) -> Iterator[PatchBatch]:
+        try:
+            batches = iter(self.cut)
+            if getattr(self.cut, "num_workers", 0):
+                # For a worker that dies torch would raise in the midst of anything, a half-written checkpoint included.
+                # Without that the loader sees it when it waits for a batch, within 5 seconds.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            yield from batches
+        except OSError as error:  # of the queues between the workers and this process, or of the start of one
+            raise OSError(
+                f"--num_workers: the processes that cut patches cannot be started ({error.strerror}); use fewer, or 0, "
+                "or enlarge /dev/shm"
+            ) from error
+
+    def to_device(self, batch: PatchBatch) -> PatchBatch:
+        return PatchBatch(*(x if x is None else x.to(self.device, non_blocking=True) for x in batch))
 
 
-# Labels and split
+@functools.cache  # said once
+def choose_workers(asked: int, device: str, batch_bytes: int) -> int:
+    """-1 stands for none on a CPU, and for four, or as many as the shared memory has room for, beside a GPU."""
+    wanted = asked if asked >= 0 else WORKERS_FOR_GPU if device == "cuda" else 0
+    if not (wanted and SHARED_MEMORY.is_dir()):
+        return wanted
+    free = shutil.disk_usage(SHARED_MEMORY).free // processes_here()[1]
+    room = next(n for n in range(wanted, -1, -1) if n == 0 or (AHEAD * n + 1) * batch_bytes <= free)
+    if room < wanted:
+        needed = (AHEAD * wanted + 1) * batch_bytes
+        problem = (f"{wanted} processes that cut patches need {needed / 1e6:,.1f} MB in {SHARED_MEMORY}, which has "
+                   f"{free / 1e6:,.1f} MB free")  # fmt: skip
+        if asked >= 0:
+            raise ValueError(f"--num_workers {asked}: {problem}; use {room}, or enlarge it")
+        say(f"Warning: {problem}; {room or 'none'} will do it. Enlarge it for more speed")
+    return room
 
 
-def read_labels(root: Path) -> tuple[list[Label], list[str]]:
-    """The rows of the first label layout that is there, and warnings about it."""
-    if (root / OFFICIAL_CSV).exists():
-        labels = [
-            Label(row["image_name"], read_mos(row["MOS"], where, "MOS", *MOS_RANGE), read_set(row["set"], where), where)
-            for where, row in read_table(root / OFFICIAL_CSV, ("image_name", "MOS", "set"))
-        ]
-        return labels, warn_of_sizes(labels)
-    if not (root / SCORES_CSV).exists():
-        raise FileNotFoundError(f"--data_path {root}: holds neither {OFFICIAL_CSV} nor {SCORES_CSV}")
-    rows = [
-        (where, row["image_name"], read_mos(row["MOS_zscore"], where, "MOS_zscore", *MOS_RANGE))
-        for where, row in read_table(root / SCORES_CSV, ("image_name", "MOS_zscore"))
-    ]
-    if (root / SPLIT_JSONS["training"]).exists():
-        members = list(read_json_split(root, rows))
-    elif (root / SPLIT_MAT).exists():
-        members = list(read_mat_split(root / SPLIT_MAT, len(rows)))
-    else:
-        raise FileNotFoundError(
-            f"--data_path {root}: {SCORES_CSV} has no split; add {SPLIT_JSONS['training']} and {SPLIT_JSONS['test']}, "
-            f"or {SPLIT_MAT}, or use {OFFICIAL_CSV}"
-        )
-    labels = [Label(rows[row][1], rows[row][2], set_name, where) for row, set_name, where in members]
-    unused = len(rows) - len({row for row, _, _ in members})
-    return labels, [f"{SCORES_CSV}: {unused} of {len(rows)} images are in no set and not used"] if unused else []
-
-
-def read_set(text: str, where: str) -> str:
-    if text not in SETS:
-        raise ValueError(f"{where}: set is {text!r}, not one of {', '.join(SETS)}")
-    return text
-
-
-def warn_of_sizes(labels: list[Label]) -> list[str]:
-    found = Counter(label.set for label in labels)
-    if all(found[name] == size for name, size in OFFICIAL_SIZES.items()):
-        return []
-    sizes = " / ".join(f"{found[name]:,}" for name in SETS)
-    return [f"{OFFICIAL_CSV}: {sizes} images to train, validate and test; KonIQ-10k's split is 7,058 / 1,000 / 2,015"]
-
-
-Members = Iterator[tuple[int, str, str]]  # index into the rows of the scores csv, set, where
-
-
-def read_json_split(root: Path, rows: list) -> Members:
-    """Lists of {"image": "<folder>/<name>.jpg"}; validation may be absent."""
-    index = {}
-    for i, (where, name, _) in enumerate(rows):
-        if index.setdefault(name, i) != i:
-            raise ValueError(f"{where}: {name} is named twice; first at {rows[index[name]][0]}")
-    for set_name, file_name in SPLIT_JSONS.items():
-        path = root / file_name
-        if set_name == "validation" and not path.exists():
-            continue
-        for i, entry in enumerate(read_json_list(path)):
-            where = f"{path}: entry {i + 1}"
-            image = entry.get("image") if isinstance(entry, dict) else None
-            if not isinstance(image, str):
-                raise ValueError(f'{where}: {entry!r} is not {{"image": "<folder>/<name>.jpg"}}')
-            check_name(image, where)
-            name = PurePosixPath(image).name
-            if name not in index:
-                raise ValueError(f"{where}: {name} is not in {SCORES_CSV}")
-            yield index[name], set_name, where
-
-
-def read_json_list(path: Path) -> list:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: missing; the split needs it beside the other lists") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from error
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: holds a {type(entries).__name__}, not a list")
-    return entries
-
-
-def read_mat_split(path: Path, rows: int) -> Members:
-    """MATLAB 5 vectors of 1-based row numbers; val_sel may be absent."""
-    selections = read_mat(path)
-    for set_name, key in SPLIT_SELECTIONS.items():
-        if key not in selections:
-            if set_name == "validation":
-                continue
-            raise ValueError(f"{path}: no {key}; it needs train_sel and test_sel")
-        for i, number in enumerate(np.ravel(selections[key])):
-            where = f"{path}: {key} entry {i + 1}"
-            if not (float(number).is_integer() and 1 <= number <= rows):
-                raise ValueError(f"{where}: {number} is not a row number in 1-{rows} of {SCORES_CSV}")
-            yield int(number) - 1, set_name, where
-
-
-def check_scale(labels: list[Label]) -> None:
-    highest = max(labels, key=lambda label: label.mos)
-    if highest.mos <= 5:
-        raise ValueError(f"{highest.where}: the highest MOS is {highest.mos:g}: a 1-5 scale, where 0-100 is needed")
-
-
-if __name__ == "__main__":
-    sys.exit(print_check(lambda: load_koniq(sys.argv[1] if len(sys.argv) > 1 else "./koniq-10k")))
+def leave_signals_to_parent(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: the parent ends its workers itself. Killed, it takes them along."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()  # torch's own check may take 5 seconds

@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageStat
 from tqdm import tqdm
 
-from atomic_files import write_atomically
-from command_line import OneLineParser
+from iqa.atomic_files import write_atomically
+from iqa.command_line import OneLineParser
 
 WIDTH, HEIGHT = 1024, 768
 CSV_NAME = "koniq10k_distributions_sets.csv"

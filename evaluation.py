@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from atomic_files import write_atomically
-from console import say
-from devices import device_name
-from distributed import by_first, joined
-from labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
-from other_datasets import load_dataset
-from processes import is_first
-from run_files import write_json
+from iqa.atomic_files import write_atomically
+from iqa.console import say
+from iqa.data.datasets import load_dataset
+from iqa.data.labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
+from iqa.processes import is_first
+from iqa.training.devices import device_name
+from iqa.training.distributed import by_first, joined
+from iqa.training.run_files import write_json
 from scoring import Scorer, load_scorer
 from training import (
     Scored,

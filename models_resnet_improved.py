@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
-from variants import VARIANTS, find_variant
+from iqa.models.variants import VARIANTS, find_variant
 
 STAGE_CHANNELS = (256, 512, 1024, 2048)  # ResNet50 stages 1-4, at strides 4, 8, 16, 32
 GRID = 7  # every feature map is brought to GRID x GRID

@@ -12,15 +12,15 @@ import json
 import sys
 from pathlib import Path
 
-import report_latex
-import report_markdown
-import report_words as words
-from atomic_files import write_atomically
-from command_line import OneLineParser, number
-from console import say
-from quality_metrics import DRAWS
-from report_numbers import analyse
-from report_runs import mismatches, on_common_images, read_runs
+from iqa.atomic_files import write_atomically
+from iqa.command_line import OneLineParser, number
+from iqa.console import say
+from iqa.report import latex as report_latex
+from iqa.report import markdown as report_markdown
+from iqa.report import words as words
+from iqa.report.metrics import DRAWS
+from iqa.report.numbers import analyse
+from iqa.report.runs import mismatches, on_common_images, read_runs
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,7 +37,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dict:
     """Read the runs, write the report beside them, and return its numbers."""
-    from report_figures import write_figures  # matplotlib is slow to load: errors come first
+    from iqa.report.figures import write_figures  # matplotlib is slow to load: errors come first
 
     runs, unfinished = read_runs(log_folder)
     found = mismatches(runs)

@@ -26,9 +26,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from atomic_files import check_writable, write_atomically
-from command_line import OneLineParser, Stopped, number, one_line, stop_on_signals
-from console import say
+from iqa.atomic_files import check_writable, write_atomically
+from iqa.command_line import OneLineParser, Stopped, number, one_line, stop_on_signals
+from iqa.console import say
 
 # What a folder is searched for; a file that is named, or matches a pattern, is tried whatever its ending.
 ENDINGS = frozenset(".avif .bmp .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split())
@@ -178,7 +178,7 @@ def run(options: argparse.Namespace) -> int:
         content = as_csv(rows, options.attention) if options.output.suffix.lower() == ".csv" else as_json(rows, about)
         write_atomically(options.output, content)
     if options.report:
-        import scores_page
+        from iqa.scoring import page as scores_page
 
         write_atomically(options.report, scores_page.page(rows, about, STAGES if options.attention else ()))
     unreadable = sum(row.error is not None for row in rows)
@@ -207,7 +207,7 @@ def score(paths: list[str], scorer, options: argparse.Namespace) -> Iterator[Row
 
     thumbnail = None
     if options.report:
-        from scores_page import thumbnail
+        from iqa.scoring.page import thumbnail
     with tqdm(total=len(paths), desc="Scoring", unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
         for path, scored in zip(paths, scorer.stream(paths, thumbnail), strict=True):
             attention = scored.attention if options.attention else None

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from checkpointing import load_checkpoint
-from devices import EVALUATION_BATCH, autocast, choose_precision, open_device
-from image_cache import SHORT_SIDE, cpu_count, decode, map_ahead, resized_pixels
+from iqa.data.image_cache import SHORT_SIDE, cpu_count, decode, map_ahead, resized_pixels
+from iqa.training.checkpoints import load_checkpoint
+from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device
 from models_resnet_improved import ImageQualityResNet, fold_batch_norms
-from patch_loader import PatchLoader
+from data_loader import PatchLoader
 from patches import EvaluationPlan
 from training import mean_per_image
 

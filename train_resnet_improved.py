@@ -28,15 +28,15 @@ import signal
 import sys
 import traceback
 
-from command_line import HelpWithDefaults, OneLineParser, number, one_line, report, stop_on_signals, write_error
-from console import say
-from image_cache import SHORT_SIDE
-from labels import require_sets
-from live_view import INSTALL, is_installed
-from other_datasets import OTHER_DATASETS, load_dataset
-from processes import is_first, leave, process_count
-from run_files import RunFiles
-from variants import find_variant
+from iqa.command_line import HelpWithDefaults, OneLineParser, number, one_line, report, stop_on_signals, write_error
+from iqa.console import say
+from iqa.data.datasets import OTHER_DATASETS, load_dataset
+from iqa.data.image_cache import SHORT_SIDE
+from iqa.data.labels import require_sets
+from iqa.models.variants import find_variant
+from iqa.processes import is_first, leave, process_count
+from iqa.training.live_view import INSTALL, is_installed
+from iqa.training.run_files import RunFiles
 
 FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
 STRIDE = 32  # of ResNet50's last stage: the smallest patch

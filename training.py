@@ -26,22 +26,22 @@ import torchvision
 from torch import Tensor
 from tqdm import tqdm
 
-from atomic_files import write_atomically
-from checkpointing import save_checkpoint
-from console import say
-from devices import EVALUATION_BATCH, autocast, choose_kernels, choose_precision, device_name, open_device
-from distributed import by_first, distribute, joined, mean_over_processes, of_all, one_here_first
-from image_cache import LOG_EVERY
-from labels import LabelledImages, QualityData
-from live_view import live_view
+from iqa.atomic_files import write_atomically
+from iqa.console import say
+from iqa.data.datasets import split_csv
+from iqa.data.image_cache import LOG_EVERY
+from iqa.data.labels import LabelledImages, QualityData
+from iqa.models.variants import Variant
+from iqa.processes import is_first, process_count, process_number
+from iqa.report.metrics import plcc, srcc
+from iqa.training.checkpoints import save_checkpoint
+from iqa.training.devices import EVALUATION_BATCH, autocast, choose_kernels, choose_precision, device_name, open_device
+from iqa.training.distributed import by_first, distribute, joined, mean_over_processes, of_all, one_here_first
+from iqa.training.live_view import live_view
+from iqa.training.run_files import RunFiles, write_json, write_lines
 from models_resnet_improved import ImageQualityResNet, fold_batch_norms
-from other_datasets import split_csv
-from patch_loader import ImageSource, PatchLoader
+from data_loader import ImageSource, PatchLoader
 from patches import EvaluationPlan, TrainingPlan
-from processes import is_first, process_count, process_number
-from quality_metrics import plcc, srcc
-from run_files import RunFiles, write_json, write_lines
-from variants import Variant
 
 EVALUATED_PER_TRAINED = 8  # patches in a batch, at most: where training fits into the memory, evaluation does too
 

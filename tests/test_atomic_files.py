@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from atomic_files import atomic_path, remove_leftovers, write_atomically  # noqa: E402
+from iqa.atomic_files import atomic_path, remove_leftovers, write_atomically  # noqa: E402
 
 
 @pytest.mark.parametrize("data", ["text, é\r\nunchanged\n", b"\x00\xff"])

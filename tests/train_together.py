@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from distributed import distribute, joined, mean_over_processes  # noqa: E402
-from processes import is_first, leave, process_count, process_number  # noqa: E402
+from iqa.processes import is_first, leave, process_count, process_number  # noqa: E402
+from iqa.training.distributed import distribute, joined, mean_over_processes  # noqa: E402
 
 
 def train() -> dict[str, torch.Tensor]:

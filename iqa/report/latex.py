@@ -1,0 +1,126 @@
+"""Numbers -> report.tex: a subsection and its table for an article that loads no package beyond graphicx."""
+
+from iqa.report import words as words
+from iqa.report.runs import VARIANTS
+
+ESCAPES = str.maketrans({
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "Δ": r"$\Delta$", "±": r"$\pm$",
+    "–": "--", "—": "---", "×": r"$\times$", "’": "'", "…": "...",
+})
+
+PAGE = r"""%% Written by report_ablation.py from finished runs; needs \usepackage{graphicx}.
+\subsection{Generalization to CNN Backbones}
+\label{sec:cnn-backbones}
+
+%(warning)s%(question)s
+
+%(verdict)s %(published)s
+
+%(limits)s
+
+\begin{table}[htbp]
+\centering
+\caption{%(caption)s}
+\label{tab:cnn-backbones}
+\resizebox{\columnwidth}{!}{%%
+\begin{tabular}{lcccr}
+\hline
+Configuration & SRCC & PLCC & $\Delta$ SRCC [95\%%] & Time \\
+\hline
+%(rows)s
+\hline
+\end{tabular}}
+\end{table}
+
+\IfFileExists{figures/delta_srcc.pdf}{%%
+\begin{figure}[htbp]
+\centering
+\includegraphics[width=\columnwidth]{figures/delta_srcc.pdf}
+\caption{%(figure)s}
+\label{fig:cnn-backbones}
+\end{figure}}{}
+"""
+
+
+def escaped(text: str) -> str:
+    """Text as LaTeX shows it letter by letter; what its default fonts lack becomes a question mark."""
+    return text.translate(ESCAPES).encode("ascii", "replace").decode("ascii")
+
+
+def page(numbers: dict) -> str:
+    """The whole of report.tex."""
+    note = numbers["dataset_note"]
+    return PAGE % {
+        "warning": rf"\textbf{{{escaped(f'Not results on KonIQ-10k: {note}.')}}} " if note else "",
+        "question": "To see whether multi-scale fusion and channel attention help a plain CNN as well, we train three "
+                    "variants of a HyperIQA-style model on a ResNet50 with the same settings (Table~"
+                    r"\ref{tab:cnn-backbones}).",
+        "verdict": escaped(" ".join(words.verdict(numbers))),
+        "published": escaped(" ".join(numbers["published"]["sentences"])),
+        "limits": escaped(_limits(numbers)),
+        "caption": escaped(_caption(numbers)),
+        "rows": "\n".join(rows(numbers)),
+        "figure": escaped(f"Differences in SRCC with 95% intervals, {words.sample_words(numbers, words.seeds_compared(numbers))}."
+                          + (f" Not results on KonIQ-10k: {note}." if note else "")),
+    }
+
+
+def _limits(numbers: dict) -> str:
+    """What the runs cannot show, and the differences between them that were allowed."""
+    both = numbers["comparisons"]["both"]
+    chosen = "the validation images" if numbers["selected_on"] == ["val"] else "the test images, which is optimistic"
+    sentences = [f"The epoch was chosen on {chosen}."]
+    if both:
+        power = both["power"]
+        sentences.append(
+            f"The predictions of the two models correlate at {power['prediction_srcc']:.3f} (SRCC), so that one run of "
+            f"each on these images resolves differences of {power['resolvable']:.4f} or more with 80% power in a single test."
+        )
+    if words.seeds_compared(numbers) == 1:
+        sentences.append("One seed was trained, and the intervals do not cover what another would change.")
+    sentences += [f"Compared in spite of a mismatch: {mismatch}." for mismatch in numbers["mismatches"]]
+    return " ".join(sentences)
+
+
+def _caption(numbers: dict) -> str:
+    note = numbers["dataset_note"]
+    return " ".join([
+        f"Not results on KonIQ-10k: {note}." if note else "Multi-scale fusion and channel attention on a ResNet50, "
+        "KonIQ-10k.",
+        f"{words.capitalised(words.sample_words(numbers, words.seeds_compared(numbers)))}; differences to the baseline are paired by image. The "
+        "published rows were measured under other protocols.",
+    ])
+
+
+def rows(numbers: dict) -> list[str]:
+    """The lines of the table's body."""
+    first, last = (_published_row(row) for row in words.PUBLISHED.values())
+    deltas = {"exp2_multiscale": "multiscale", "exp3_multiscale_attention": "both"}
+    return [first, *(
+        _row(VARIANTS[variant][0], found, numbers["comparisons"].get(deltas.get(variant, "")))
+        for variant, found in numbers["variants"].items()
+    ), last]
+
+
+def _published_row(row: dict) -> str:
+    delta = f"${words.signed(row['delta'])}$" if row["delta"] else "--"
+    return rf"{row['label']} & {row['srcc']:.4f} & {row['plcc']:.4f} & {delta} & -- \\"
+
+
+def _row(label: str, found: dict | None, delta: dict | None) -> str:
+    if not found:
+        return " & ".join([label, *["missing"] * 4]) + r" \\"
+    change = _maths(words.with_interval(delta["srcc"])) if delta else "--"
+    return " & ".join([
+        label, _level(found["srcc"]), _level(found["plcc"]), change, words.duration(found["seconds"]),
+    ]) + r" \\"
+
+
+def _level(interval: dict) -> str:
+    spread = rf" $\pm$ {interval['seed_deviation']:.4f}" if interval["seeds"] > 1 else ""
+    return f"{interval['estimate']:.4f}{spread}"
+
+
+def _maths(text: str) -> str:
+    return f"${text}$".replace(" [", r"\ [").replace(", ", r",\ ")

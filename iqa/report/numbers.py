@@ -1,0 +1,208 @@
+"""Checked runs -> every number of the report, as one dictionary that report.json holds and the pages are made from."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from iqa.report import metrics as metrics
+from iqa.report.runs import STAGES, VARIANTS, Run, notes
+
+SMALL_DIFFERENCE = 0.003   # the difference for which the report says how many images or seeds would show it
+DISAGREEMENTS = 10         # images to name per comparison
+DECILES = 10
+
+# name -> (from, to, name in tables)
+COMPARISONS = {
+    "multiscale": ("exp1_baseline", "exp2_multiscale", "Multi-scale alone"),
+    "attention": ("exp2_multiscale", "exp3_multiscale_attention", "Attention on top"),
+    "both": ("exp1_baseline", "exp3_multiscale_attention", "Both"),
+}
+
+
+class Bootstrap:
+    """SRCC and PLCC of every run in the same draws of the test images: one bootstrap serves all intervals."""
+
+    def __init__(self, runs: list[Run], draws: int, seed: int) -> None:
+        ranked, raw = metrics.bootstrap_correlations([run.scores for run in runs], runs[0].mos, draws, seed)
+        self.draws = {"srcc": ranked, "plcc": raw}
+        self.rows = {run.folder: row for row, run in enumerate(runs)}
+
+    def of(self, metric: str, runs: list[Run]) -> np.ndarray:
+        """The draws (seeds, B) of some runs."""
+        return self.draws[metric][[self.rows[run.folder] for run in runs]]
+
+
+def analyse(runs: list[Run], unfinished: list[str], mismatches: list[str], draws: int, seed: int) -> dict:
+    """Every number of the report. The runs share their test images."""
+    bootstrap = Bootstrap(runs, draws, seed)
+    by_variant = {variant: [run for run in runs if run.variant == variant] for variant in VARIANTS}
+    return {
+        "dataset_note": next((note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))), None),
+        "mos_range": runs[0].config.get("mos_range", [0, 100]),
+        "test_images": len(runs[0].names),
+        "seeds": sorted({run.seed for run in runs}),
+        "selected_on": sorted({str(run.result.get("select_on")) for run in runs}),
+        "unfinished": unfinished,
+        "missing": [variant for variant, found in by_variant.items() if not found],
+        "mismatches": mismatches,
+        "notes": notes(runs),
+        "bootstrap": {"draws": draws, "seed": seed, "level": metrics.LEVEL},
+        "variants": {
+            variant: variant_numbers(found, bootstrap) if found else None for variant, found in by_variant.items()
+        },
+        "comparisons": compare(by_variant, bootstrap),
+        "attention_by_mos": attention_by_decile([run for run in runs if run.attention is not None]),
+        "setup": [setup(run) for run in runs],
+    }
+
+
+# ---- one variant ---------------------------------------------------------------------------------------------
+
+
+def variant_numbers(runs: list[Run], bootstrap: Bootstrap) -> dict:
+    """One variant over its seeds: means, and intervals for the two correlations."""
+    per_run = [run_numbers(run) for run in runs]
+    averaged = ("krcc", "rmse", "plcc_mapped", "rmse_mapped", "best_test_srcc", "best_test_plcc", "seconds")
+    return {
+        "parameters": runs[0].config["parameters"],
+        **{
+            metric: asdict(metrics.crossed_interval([r[metric] for r in per_run], bootstrap.of(metric, runs)))
+            for metric in ("srcc", "plcc")
+        },
+        **{name: _mean([r[name] for r in per_run]) for name in averaged},
+        "runs": per_run,
+    }
+
+
+def run_numbers(run: Run) -> dict:
+    """One run's figures, computed from its predictions; the peak and the time are its result.json's."""
+    raw = {name: getattr(metrics, name)(run.scores, run.mos) for name in ("srcc", "plcc", "krcc", "rmse")}
+    kept = ("selected_epoch", "select_on", "selected_val_srcc", "best_test_srcc", "best_test_plcc", "seconds")
+    return {"folder": run.name, "seed": run.seed, **raw, **mapped_numbers(run), **{k: run.result.get(k) for k in kept}}
+
+
+def mapped_numbers(run: Run) -> dict:
+    """PLCC and RMSE after the logistic mapping, or the reason why there are none."""
+    try:
+        mapped = metrics.logistic_map(run.scores, run.mos)
+        return {
+            "plcc_mapped": metrics.plcc(mapped, run.mos), "rmse_mapped": metrics.rmse(mapped, run.mos),
+            "mapping_error": None,
+        }
+    except ValueError as error:
+        return {"plcc_mapped": None, "rmse_mapped": None, "mapping_error": str(error)}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    return None if None in values else float(np.mean(values))
+
+
+# ---- two variants --------------------------------------------------------------------------------------------
+
+
+def compare(by_variant: dict[str, list[Run]], bootstrap: Bootstrap) -> dict[str, dict | None]:
+    """Every comparison, its p-values corrected over those that could be made; None where a variant is missing."""
+    found = {
+        name: comparison_numbers(paired(by_variant[first], by_variant[second]), bootstrap)
+        for name, (first, second, _) in COMPARISONS.items() if by_variant[first] and by_variant[second]
+    }
+    for metric in ("srcc", "plcc"):
+        corrected = metrics.holm([numbers[metric]["p_value"] for numbers in found.values()])
+        for numbers, p_value in zip(found.values(), corrected, strict=True):
+            numbers[metric]["p_holm"] = p_value
+    return {name: found.get(name) for name in COMPARISONS}
+
+
+def paired(first: list[Run], second: list[Run]) -> list[tuple[Run, Run]]:
+    """The runs that share a seed; where none do, in the order of their seeds."""
+    seconds = {run.seed: run for run in second}
+    return [(run, seconds[run.seed]) for run in first if run.seed in seconds] or list(zip(first, second, strict=False))
+
+
+def comparison_numbers(pairs: list[tuple[Run, Run]], bootstrap: Bootstrap) -> dict:
+    """Second less first of every pair: intervals, the check by Steiger's test, and what could be resolved."""
+    per_seed = [pair_numbers(*pair) for pair in pairs]
+    firsts, seconds = (list(runs) for runs in zip(*pairs, strict=True))
+    differences = {metric: bootstrap.of(metric, seconds) - bootstrap.of(metric, firsts) for metric in ("srcc", "plcc")}
+    intervals = {
+        metric: asdict(metrics.crossed_interval([numbers[metric] for numbers in per_seed], draws))
+        for metric, draws in differences.items()
+    }
+    if len(pairs) > 1:
+        plain = metrics.plain_crossed_percentiles(differences["srcc"])
+        intervals["srcc"]["plain_crossed"] = dict(zip(("low", "high"), plain, strict=True))
+    return {
+        **intervals,
+        "identical": all(np.array_equal(first.scores, second.scores) for first, second in pairs),
+        "per_seed": per_seed,
+        "power": power(pairs, [numbers["srcc"] for numbers in per_seed], differences["srcc"]),
+        "disagreements": disagreements(pairs),
+    }
+
+
+def pair_numbers(first: Run, second: Run) -> dict:
+    """One seed's differences, second less first, and Steiger's test of the two PLCCs."""
+    agreement = metrics.plcc(first.scores, second.scores)
+    plccs = [metrics.plcc(run.scores, run.mos) for run in (second, first)]
+    srccs = [metrics.srcc(run.scores, run.mos) for run in (second, first)]
+    z, p_value = metrics.steiger(*plccs, agreement, len(first.names))
+    return {
+        "seeds": [first.seed, second.seed], "srcc": srccs[0] - srccs[1], "plcc": plccs[0] - plccs[1],
+        "steiger_z": z, "steiger_p": p_value, "prediction_plcc": agreement,
+        "prediction_srcc": metrics.srcc(first.scores, second.scores),
+    }
+
+
+def power(pairs: list[tuple[Run, Run]], estimates: list[float], draws: np.ndarray) -> dict:
+    """What one run of each variant resolves on this test set, by the correlation of the predictions."""
+    images = len(pairs[0][0].names)
+    correlations = np.mean([
+        [metrics.srcc(first.scores, first.mos), metrics.srcc(second.scores, second.mos),
+         metrics.srcc(first.scores, second.scores)] for first, second in pairs
+    ], axis=0).tolist()
+    error = metrics.difference_standard_error(*correlations, images)
+    runs = metrics.crossed_interval(estimates, draws)
+    return {
+        "prediction_srcc": correlations[2],
+        "standard_error": error,
+        "resolvable": metrics.resolvable_difference(error),
+        "resolvable_bootstrap": metrics.resolvable_difference(runs.standard_error, runs.critical),
+        "small_difference": SMALL_DIFFERENCE,
+        "images_needed": metrics.images_needed(SMALL_DIFFERENCE, error, images),
+        "seeds_known": len(pairs) > 1,
+        "seeds_needed": metrics.seeds_needed(SMALL_DIFFERENCE, estimates, draws) if len(pairs) > 1 else None,
+    }
+
+
+def disagreements(pairs: list[tuple[Run, Run]]) -> list[dict]:
+    """The images whose absolute error changed most from first to second, scores averaged over the seeds."""
+    first, second = (np.mean([run.scores for run in runs], axis=0) for runs in zip(*pairs, strict=True))
+    names, mos = pairs[0][0].names, pairs[0][0].mos
+    change = np.abs(second - mos) - np.abs(first - mos)
+    worst = np.argsort(-np.abs(change), kind="stable")[:DISAGREEMENTS]
+    return [
+        {"image_name": names[i], "mos": float(mos[i]), "score_from": float(first[i]), "score_to": float(second[i]),
+         "error_change": float(change[i])}
+        for i in worst if change[i] != 0
+    ]
+
+
+# ---- the rest ------------------------------------------------------------------------------------------------
+
+
+def attention_by_decile(runs: list[Run]) -> dict | None:
+    """Mean attention per stage in ten groups of images of rising MOS, over images and seeds."""
+    if not runs:
+        return None
+    groups = np.array_split(np.argsort(runs[0].mos, kind="stable"), min(DECILES, len(runs[0].mos)))
+    attention = np.mean([run.attention for run in runs], axis=0)
+    return {
+        "mos": [float(runs[0].mos[group].mean()) for group in groups],
+        **{stage: [float(attention[group, column].mean()) for group in groups] for column, stage in enumerate(STAGES)},
+    }
+
+
+def setup(run: Run) -> dict:
+    """What it takes to repeat a run."""
+    kept = ("run_id", "commit", "versions", "device", "precision", "split", "flags", "dataset_note")
+    return {"folder": run.name, "variant": run.variant, "seed": run.seed, **{k: run.config.get(k) for k in kept}}

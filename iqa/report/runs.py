@@ -1,0 +1,244 @@
+"""Run folders on disk -> checked runs, and whether they may be compared."""
+
+import csv
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from iqa.report.metrics import checked_pair, plcc, srcc
+
+# log name -> (name in tables, name in sentences)
+VARIANTS = {
+    "exp1_baseline": ("ResNet50 baseline", "the ResNet50 baseline"),
+    "exp2_multiscale": ("+ Multi-scale", "multi-scale fusion"),
+    "exp3_multiscale_attention": ("+ Multi-scale + attention", "multi-scale fusion with attention"),
+}
+STAGES = [f"attention_stage{stage}" for stage in (1, 2, 3, 4)]
+
+# Flags in which runs may differ: they make the variant, name the seed, say where files lie or how fast to go, or
+# are compared by what they came to (precision and select_on have the value "auto").
+FREE_FLAGS = {
+    "use_multiscale", "use_attention", "seed",
+    "data_path", "output_dir", "checkpoint_dir", "checkpoint_suffix", "cache_dir", "save_model", "resume",
+    "overwrite", "traceback", "tensorboard",
+    "device", "num_workers", "preload_images", "no_cache", "compile", "deterministic",
+    "precision", "select_on",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run. Scores, MOS and attention belong to the test images, in the order of `names`."""
+
+    folder: Path
+    variant: str
+    seed: int
+    config: dict
+    result: dict
+    epochs: list[dict]             # the lines of metrics.jsonl
+    names: list[str]
+    mos: np.ndarray                # (n,)
+    scores: np.ndarray             # (n,)
+    attention: np.ndarray | None   # (n, 4), rows sum to 1
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def read_runs(log_folder: Path) -> tuple[list[Run], list[str]]:
+    """The finished runs, in the order of variants and seeds, and the names of the unfinished folders."""
+    if not log_folder.is_dir():
+        raise FileNotFoundError(f"{log_folder}: no such folder; give a log folder such as logs/resnet_ablation_...")
+    folders = [(variant, folder) for variant in VARIANTS for folder in _folders_of(log_folder, variant)]
+    finished = [(variant, folder) for variant, folder in folders if (folder / "result.json").exists()]
+    if not finished:
+        raise FileNotFoundError(
+            f"{log_folder}: no finished run (no {next(iter(VARIANTS))}/result.json or the like); "
+            "train the variants first, with run_resnet_ablation.sh or train_resnet_improved.py"
+        )
+    order = list(VARIANTS)
+    runs = sorted((_read_run(*pair) for pair in finished), key=lambda run: (order.index(run.variant), run.seed))
+    for first, second in zip(runs, runs[1:], strict=False):
+        if (first.variant, first.seed) == (second.variant, second.seed):
+            raise ValueError(f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; "
+                             "move one of them elsewhere")
+    return runs, [folder.name for variant, folder in folders if (variant, folder) not in finished]
+
+
+def _folders_of(log_folder: Path, variant: str) -> list[Path]:
+    pattern = re.compile(rf"{variant}(_seed\d+)?")
+    return sorted(path for path in log_folder.iterdir() if path.is_dir() and pattern.fullmatch(path.name))
+
+
+def _read_run(variant: str, folder: Path) -> Run:
+    config, result = _read_json(folder / "config.json"), _read_json(folder / "result.json")
+    for file, contents, keys in (
+        ("config.json", config, ("variant", "flags", "split", "parameters")),
+        ("result.json", result, ("variant", "seed", "selected_epoch", "best_test_srcc", "seconds")),
+    ):
+        absent = [key for key in keys if key not in contents]
+        if absent:
+            raise ValueError(f"{folder / file}: no key {absent[0]!r}; was it written by train_resnet_improved.py?")
+        if contents["variant"] != variant:
+            raise ValueError(f"{folder / file}: variant is {contents['variant']!r}, but the folder is {variant}'s")
+    return Run(
+        folder, variant, int(result["seed"]), config, result,
+        _read_epochs(folder / "metrics.jsonl"), *_read_predictions(folder / "predictions_test.csv"),
+    )
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: missing beside result.json; the run's folder is not whole") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); repeat the run") from None
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path}: expected a JSON object, found {type(contents).__name__}; repeat the run")
+    return contents
+
+
+def _read_epochs(path: Path) -> list[dict]:
+    """The whole lines of metrics.jsonl; a last line that a killed run left half-written is passed over."""
+    epochs = []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            epochs.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise ValueError(f"{path}: line {number} is not JSON; repeat the run") from None
+    return epochs
+
+
+def _read_predictions(path: Path) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray | None]:
+    """Names, MOS, scores and attention of predictions_test.csv, sorted by name; refuses what has no correlation."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: missing beside result.json; the run's folder is not whole")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        absent = [column for column in ("image_name", "mos", "score") if column not in columns]
+        if absent:
+            raise ValueError(f"{path}: no column {absent[0]!r} among {columns}; repeat the run")
+        rows = sorted(reader, key=lambda row: row["image_name"])
+    names = [row["image_name"] for row in rows]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: an image is named twice; repeat the run")
+    try:
+        mos, scores = (np.array([float(row[column]) for row in rows]) for column in ("mos", "score"))
+        checked_pair(scores, mos)
+        attention = np.array([[float(row[s]) for s in STAGES] for row in rows]) if STAGES[0] in columns else None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return names, mos, scores, attention
+
+
+# ---- may they be compared? -----------------------------------------------------------------------------------
+
+
+def mismatches(runs: list[Run]) -> list[str]:
+    """In words, everything in which runs differ that ought to be the same, or disagree with their own files."""
+    settings = {
+        **{f"--{flag}": [run.config["flags"].get(flag) for run in runs] for flag in _compared_flags(runs)},
+        "code (commit)": [run.config.get("commit") for run in runs],
+        "precision": [run.config.get("precision") for run in runs],
+        "epoch chosen on": [run.result.get("select_on") for run in runs],
+        "split": [_split(run) for run in runs],
+        "data set": [run.config.get("dataset_note") or "as given by --dataset" for run in runs],
+    }
+    found = [_difference(name, runs, values) for name, values in settings.items() if not _all_same(values)]
+    return found + _seed_mismatches(runs) + _image_mismatches(runs) + _result_mismatches(runs)
+
+
+def notes(runs: list[Run]) -> list[str]:
+    """What does not forbid a comparison, but a reader should know."""
+    sentences = []
+    for name, values in (
+        ("device", [run.config.get("device") for run in runs]),
+        ("library versions", [_plain(run.config.get("versions")) for run in runs]),
+    ):
+        if not _all_same(values):
+            sentences.append(f"The runs differ in what should hardly matter: {_difference(name, runs, values)}.")
+    commits = {run.config.get("commit") for run in runs}
+    if None in commits or any(str(commit).endswith("-dirty") for commit in commits):
+        sentences.append("The code of a run had no commit or had changes beyond it, so it cannot be named exactly.")
+    return sentences
+
+
+def _compared_flags(runs: list[Run]) -> list[str]:
+    return sorted({flag for run in runs for flag in run.config["flags"]} - FREE_FLAGS)
+
+
+def _split(run: Run) -> str:
+    split = run.config["split"]
+    sizes = " / ".join(str(split.get(part)) for part in ("training", "validation", "test"))
+    return f"{sizes} images with SHA-256 {str(split.get('sha256'))[:12]}"
+
+
+def _seed_mismatches(runs: list[Run]) -> list[str]:
+    seeds = {variant: [run.seed for run in runs if run.variant == variant] for variant in VARIANTS}
+    seeds = {variant: found for variant, found in seeds.items() if found}
+    if _all_same(list(seeds.values())):
+        return []
+    return ["seeds: " + "; ".join(f"{', '.join(map(str, s))} for {variant}" for variant, s in seeds.items())]
+
+
+def _image_mismatches(runs: list[Run]) -> list[str]:
+    first = runs[0]
+    others = [run.name for run in runs if run.names != first.names]
+    return [f"test images: those of {', '.join(others)} are not those of {first.name}"] if others else []
+
+
+def _result_mismatches(runs: list[Run]) -> list[str]:
+    """A result.json that its own predictions do not give: the files are from two runs."""
+    return [
+        f"{run.name}: result.json says {key} {run.result[key]:.6f}, predictions_test.csv gives {value:.6f}"
+        for run in runs
+        for key, value in (("selected_test_srcc", srcc(run.scores, run.mos)),
+                           ("selected_test_plcc", plcc(run.scores, run.mos)))
+        if run.result.get(key) is not None and abs(run.result[key] - value) > 1e-5
+    ]
+
+
+def _difference(name: str, runs: list[Run], values: list) -> str:
+    """'--epochs: 10 in exp1_baseline; 5 in exp2_multiscale'"""
+    holders: dict[str, list[str]] = {}
+    for run, value in zip(runs, values, strict=True):
+        holders.setdefault(_plain(value), []).append(run.name)
+    return f"{name}: " + "; ".join(f"{value} in {', '.join(names)}" for value, names in holders.items())
+
+
+def _all_same(values: list) -> bool:
+    return all(value == values[0] for value in values)
+
+
+def _plain(value: object) -> str:
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+
+
+def on_common_images(runs: list[Run]) -> list[Run]:
+    """The runs, cut down to the test images that all of them scored, which must have one MOS each."""
+    common = set.intersection(*(set(run.names) for run in runs))
+    if len(common) < 2:
+        raise ValueError(f"{runs[0].folder.parent}: the runs have {len(common)} test images in common, and 2 is the "
+                         "least that can be compared; repeat them with one split")
+    runs = [run if len(common) == len(run.names) else _cut(run, common) for run in runs]
+    for run in runs:
+        if not np.allclose(run.mos, runs[0].mos, rtol=0, atol=1e-6):
+            raise ValueError(f"{run.folder / 'predictions_test.csv'}: its MOS are not those of {runs[0].name} for the "
+                             "same images; repeat the runs with one label file")
+    return runs
+
+
+def _cut(run: Run, common: set[str]) -> Run:
+    keep = np.array([name in common for name in run.names])
+    return replace(
+        run, names=[name for name in run.names if name in common], mos=run.mos[keep], scores=run.scores[keep],
+        attention=None if run.attention is None else run.attention[keep],
+    )

@@ -1,0 +1,101 @@
+"""The device that a run computes on: which one, in which precision, and made ready for it."""
+
+import contextlib
+import ctypes
+import os
+import sys
+from typing import Any
+
+import torch
+
+from iqa.data.image_cache import cpu_count
+from iqa.processes import process_count, processes_here
+
+EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+KEEP = 2**31 - 1  # bytes
+
+
+def open_device(name: str) -> torch.device:
+    """The device that --device names, with this process set up for it.
+
+    Raises:
+        ValueError: no such device.
+    """
+    device = choose_device(name)
+    if device.type == "cpu":
+        keep_large_blocks()
+    elif device.index is not None:
+        torch.cuda.set_device(device)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
+    return device
+
+
+def choose_kernels(*, deterministic: bool) -> None:
+    """The fastest of CUDA, found by trying, or those that give the same bits on every run."""
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+
+
+def choose_device(name: str) -> torch.device:
+    number, here = processes_here()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if process_count() > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise ValueError(f"--device {name}: torchrun gives each process a GPU of its own; say --device cuda")
+        if here > torch.cuda.device_count():
+            raise ValueError(
+                f"torchrun --nproc_per_node={here}: torch sees {torch.cuda.device_count()} CUDA devices on this machine; "
+                "start one process for each, or add --device cpu"
+            )
+        name = f"cuda:{number}"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in EVALUATION_BATCH:
+        raise ValueError(f"--device {name}: not a device of this program; choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; choose another or cpu")
+    return device
+
+
+def keep_large_blocks() -> None:
+    """Let freed activations be used again by the next step.
+
+    glibc gives every block above 32 MB back to the system as soon as it is freed, and each page of the next one costs a
+    page fault: a fifth of an evaluation's time.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another C library
+            libc = ctypes.CDLL(None)
+            if libc.mallopt(M_MMAP_THRESHOLD, KEEP):  # older versions refuse, and the second alone would do harm
+                libc.mallopt(M_TRIM_THRESHOLD, KEEP)
+
+
+def choose_precision(name: str, device: torch.device, before: dict[str, Any] | None = None) -> str:
+    """"auto" stands for what the resumed run began with, `before`, or for what is native to the device."""
+    if name != "auto":
+        return name
+    if before:
+        return before["precision"]
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif hasattr(torch.cpu, "get_capabilities"):
+        native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if native else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"

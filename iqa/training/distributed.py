@@ -1,0 +1,130 @@
+"""What several processes do together to train or evaluate one model, each on its part of the patches.
+
+Alone, every function returns what it was given, and torch.distributed is not touched.
+"""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from iqa.processes import end_with_parent, is_first, process_count, processes_here
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """The processes that torchrun started are one group: gloo between CPUs, NCCL between GPUs.
+
+    A process that fails leaves without a word to the others: torchrun ends them.
+    """
+    if process_count() == 1:
+        yield
+        return
+    end_with_parent()
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python's cannot run while C++ waits for the others
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    signal.signal(signal.SIGTERM, handler)
+    if len(set(of_all(device.type))) > 1:
+        raise ValueError("torchrun: some processes have a GPU and others none; say --device cpu, or leave those out")
+    yield
+    of_all(None)  # nobody leaves while another still works
+    dist.destroy_process_group()
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """What `work` returns to the first process, which alone does it."""
+    if process_count() == 1:
+        return work()
+    result = [work() if is_first() else None]
+    dist.broadcast_object_list(result)
+    return result[0]
+
+
+@contextlib.contextmanager
+def one_here_first() -> Iterator[None]:
+    """The first process of each machine does the body alone, the others after it."""
+    if process_count() == 1:
+        yield
+        return
+    waiting = dist.new_group(backend="gloo", timeout=timedelta(days=1))  # the first may have a large cache to fill
+    number, _ = processes_here()
+    if number > 0:
+        dist.barrier(waiting)
+    yield
+    if number == 0:
+        dist.barrier(waiting)
+
+
+def of_all(value: T) -> list[T]:
+    """The value of every process, in their order."""
+    if process_count() == 1:
+        return [value]
+    values: list[Any] = [None] * process_count()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    return MeanOverProcesses.apply(x) if process_count() > 1 else x
+
+
+class MeanOverProcesses(torch.autograd.Function):
+    """The elementwise mean of one tensor of each process, in every process."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x / process_count()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return MeanOverProcesses.forward(ctx, gradient)
+
+
+def distribute(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model as all processes train it: gradients are averaged, batch norm is over the patches of all of them.
+
+    Its layers are changed in place; parameters, buffers and their names stay.
+    """
+    if process_count() == 1:
+        return model
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    else:
+        synchronise_batch_norms(model)
+    on = {"device_ids": [device.index]} if device.type == "cuda" else {}
+    return DistributedDataParallel(model, **on)
+
+
+def synchronise_batch_norms(model: nn.Module) -> None:
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.__class__ = SynchronisedBatchNorm2d
+
+
+class SynchronisedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the patches of all processes, each of which has as many, on CPUs: torch's own needs GPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = mean_over_processes(values.mean((0, 2, 3)))
+        centred = values - mean[:, None, None]
+        variance = mean_over_processes(centred.square().mean((0, 2, 3)))
+        count = x.numel() // x.shape[1] * process_count()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)

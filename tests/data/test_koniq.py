@@ -1,0 +1,309 @@
+"""Labels, splits and image folders on disk: every layout, and an error for every way to get them wrong."""
+
+import csv
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from conftest import (
+    ROOT,
+    SIZES,
+    assert_one_line_error,
+    make_data,
+    make_rows,
+    run_program,
+    write_image,
+    write_official_csv,
+)
+from faults import files_below
+
+from iqa.data.koniq import load_koniq
+
+OFFICIAL = Path(__file__).parents[3] / "shared" / "koniq" / "koniq10k_distributions_sets.csv"
+SHORT = {"training": "train", "validation": "val", "test": "test"}
+
+
+def write_scores_csv(root: Path, rows) -> None:
+    """The other official csv: MOS on 1-5, MOS_zscore on 0-100, no sets."""
+    with open(root / "koniq10k_scores_and_distributions.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image_name", "MOS", "SD", "MOS_zscore"])
+        writer.writerows([name, 1 + mos / 25, 0.5, mos] for name, mos, _ in rows)
+
+
+def write_json_split(root: Path, rows, with_validation=True) -> None:
+    for name, short in SHORT.items():
+        if name != "validation" or with_validation:
+            entries = [{"image": f"1024x768/{image}"} for image, _, set_name in rows if set_name == name]
+            (root / f"koniq_{short}.json").write_text(json.dumps(entries))
+
+
+def write_mat_split(root: Path, rows, with_validation=True) -> None:
+    selections = {
+        f"{short}_sel": np.array([[i + 1] for i, row in enumerate(rows) if row[2] == name], np.float64)
+        for name, short in SHORT.items()
+        if name != "validation" or with_validation
+    }
+    scipy.io.savemat(root / "koniq10k_distributions_sets.mat", selections)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return make_data(tmp_path / "koniq")
+
+
+def assert_refused(root: Path, words: str) -> str:
+    """The command that checks a folder ends in one line that matches `words`, and touches no file; returns the line."""
+    before = files_below(root)
+    process = run_program(sys.executable, ROOT / "data_loader.py", root, cwd=root.parent)
+    assert process.returncode == 1 and process.stdout == ""
+    assert_one_line_error(process)
+    assert re.search(words, process.stderr), process.stderr
+    assert files_below(root) == before
+    return process.stderr
+
+
+@pytest.mark.parametrize("layout", ["csv", "json", "mat"])
+def test_every_label_layout_gives_the_same_labels_and_split(root, layout):
+    expected = load_koniq(root)
+    rows = make_rows()
+    if layout != "csv":
+        (root / "koniq10k_distributions_sets.csv").unlink()
+        write_scores_csv(root, rows)
+        (write_json_split if layout == "json" else write_mat_split)(root, rows)
+    data = load_koniq(root)
+    assert data.sizes() == SIZES and data.sha256 == expected.sha256
+    for name, images in data.sets.items():
+        assert list(zip(images.names, images.mos, strict=True)) == [row[:2] for row in rows if row[2] == name]
+
+
+@pytest.mark.parametrize("write_split", [write_json_split, write_mat_split])
+def test_a_split_may_lack_validation_and_says_which_images_it_does_not_use(root, write_split):
+    (root / "koniq10k_distributions_sets.csv").unlink()
+    write_scores_csv(root, make_rows())
+    write_split(root, make_rows(), with_validation=False)
+    data = load_koniq(root)
+    assert data.sizes() == {**SIZES, "validation": 0}
+    assert any("4 of 16 images are in no set" in warning for warning in data.warnings)
+
+
+def test_the_official_csv_counts_over_the_others(root):
+    write_scores_csv(root, [(name, 50, set_name) for name, _, set_name in make_rows()])
+    assert load_koniq(root).sets["training"].mos[0] == make_rows()[0][1]
+
+
+@pytest.mark.parametrize("folder", ["1024x768", "512x384", "images", "."])
+def test_every_image_folder_is_found(tmp_path, folder):
+    root = make_data(tmp_path / "koniq", folder)
+    assert load_koniq(root).sets["test"].paths[0].parent == root / folder
+
+
+@pytest.mark.parametrize("with_validation", [True, False])
+def test_images_in_folders_of_the_sets(root, with_validation):
+    for name, _, set_name in make_rows():
+        folder = SHORT[set_name] if with_validation or set_name != "validation" else "train"
+        (root / folder).mkdir(exist_ok=True)
+        (root / "1024x768" / name).rename(root / folder / name)
+    paths = load_koniq(root).sets["validation"].paths
+    assert {path.parent.name for path in paths} == {"val" if with_validation else "train"}
+
+
+def test_the_larger_folder_comes_first_unless_it_lacks_images(tmp_path):
+    root = make_data(make_data(tmp_path / "koniq", "1024x768"), "512x384")
+    assert load_koniq(root).sets["test"].paths[0].parent.name == "1024x768"
+    next((root / "1024x768").iterdir()).unlink()
+    assert load_koniq(root).sets["test"].paths[0].parent.name == "512x384"
+
+
+def test_a_split_of_other_sizes_than_the_official_one_is_one_warning_with_the_sizes(root):
+    (warning,) = load_koniq(root).warnings
+    assert "8 / 4 / 4" in warning and "7,058 / 1,000 / 2,015" in warning
+
+
+@pytest.mark.skipif(not OFFICIAL.exists(), reason=f"the official metadata is not at {OFFICIAL}")
+def test_the_full_official_csv(tmp_path):
+    os.symlink(OFFICIAL, tmp_path / OFFICIAL.name)
+    (tmp_path / "images").mkdir()
+    with open(OFFICIAL) as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        (tmp_path / "images" / row["image_name"]).touch()
+    data = load_koniq(tmp_path)
+    assert data.sizes() == {"training": 7058, "validation": 1000, "test": 2015} and data.warnings == []
+    everything = np.concatenate([images.mos for images in data.sets.values()])
+    assert (round(everything.min(), 2), round(everything.max(), 2)) == (3.91, 88.39)
+
+
+def test_byte_order_mark_and_crlf_are_fine(root):
+    path = root / "koniq10k_distributions_sets.csv"
+    text = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert load_koniq(root).sizes() == SIZES
+
+
+def change_row(root: Path, **changes) -> None:
+    """Change the csv's third row of data, which stands in its line 4."""
+    path = root / "koniq10k_distributions_sets.csv"
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[2] |= changes
+    write_official_csv(root, [tuple(row.values()) for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"MOS": "nan"}, r"row 4.*MOS is 'nan'"),
+        ({"MOS": "inf"}, r"row 4.*'inf'"),
+        ({"MOS": "-1"}, r"row 4.*'-1'.*0-100"),
+        ({"MOS": "100.5"}, r"row 4.*'100\.5'"),
+        ({"MOS": "good"}, r"row 4.*'good'"),
+        ({"set": "train"}, r"row 4.*'train'.*training, validation, test"),
+        ({"image_name": "/etc/passwd.jpg"}, r"row 4.*'/etc/passwd\.jpg'"),
+        ({"image_name": "../secret.jpg"}, r"row 4.*'\.\./secret\.jpg'"),
+        ({"image_name": "a/../../secret.jpg"}, r"row 4.*secret"),
+        ({"image_name": "C:\\secret.jpg"}, r"row 4.*secret"),
+        ({"image_name": ""}, r"row 4.*''"),
+        ({"image_name": "00000.jpg"}, r"row 4.*00000\.jpg is named twice.*row 2"),
+        ({"image_name": "00000.jpg", "set": "test"}, r"row 4.*in two sets, training and test.*row 2"),
+    ],
+)
+def test_a_bad_row_is_an_error_with_file_and_row(root, changes, words):
+    change_row(root, **changes)
+    assert "koniq10k_distributions_sets.csv" in assert_refused(root, words)
+
+
+def test_a_one_to_five_column_is_noticed(root):
+    write_official_csv(root, [(name, 1 + mos / 25, set_name) for name, mos, set_name in make_rows()])
+    assert_refused(root, "1-5 scale")
+
+
+def test_labels_without_images_are_an_error(root):
+    write_official_csv(root, [])
+    assert_refused(root, "--data_path .*koniq: its labels name no image")
+
+
+def test_an_image_with_two_rows_of_scores_is_an_error(root):
+    (root / "koniq10k_distributions_sets.csv").unlink()
+    write_scores_csv(root, [*make_rows(), make_rows()[3]])
+    write_json_split(root, make_rows())
+    assert_refused(root, "row 18: 00003.jpg is named twice; first at .*row 5")
+
+
+@pytest.mark.parametrize("column", ["image_name", "MOS", "set"])
+def test_a_missing_column_is_named(root, column):
+    path = root / "koniq10k_distributions_sets.csv"
+    path.write_text(path.read_text().replace(column, "other", 1))
+    assert_refused(root, f"koniq10k_distributions_sets.csv: no column {column}")
+
+
+def test_a_short_row_and_bytes_that_are_no_text_are_errors(root):
+    path = root / "koniq10k_distributions_sets.csv"
+    text = path.read_text()
+    path.write_text(text + "lonely.jpg\n")
+    assert_refused(root, "row 18: no value for MOS, set")
+    path.write_bytes(text.encode() + b"\xff\xfe.jpg,3,test\n")
+    assert_refused(root, "UTF-8")
+
+
+@pytest.mark.parametrize("emptied", ["training", "test"])
+def test_a_set_without_images_is_an_error(root, emptied):
+    write_official_csv(root, [row for row in make_rows() if row[2] != emptied])
+    assert_refused(root, f"no {emptied} images")
+
+
+def test_missing_images_are_counted_and_the_first_five_named(root):
+    names = [name for name, _, _ in make_rows()][2:9]
+    for name in names:
+        (root / "1024x768" / name).unlink()
+    line = assert_refused(root, "7 of 16")
+    assert ", ".join(names[:5]) in line and names[5] not in line
+
+
+@pytest.mark.parametrize(
+    ("present", "words"),
+    [([], "no such folder"), (["."], "neither koniq10k_distributions_sets.csv nor koniq10k_scores"), (["scores"], "no split")],
+)
+def test_a_folder_without_labels_names_what_is_looked_for(tmp_path, present, words):
+    root = tmp_path / "koniq"
+    if present:
+        root.mkdir()
+    if "scores" in present:
+        write_scores_csv(root, make_rows())
+    assert str(root) in assert_refused(root, words)
+
+
+def break_json(root, text):
+    write_json_split(root, make_rows())
+    (root / "koniq_test.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", r"koniq_test\.json: not a JSON file"),
+        ("{}", r"koniq_test\.json: holds a dict, not a list"),
+        ('["a.jpg"]', r"koniq_test\.json: entry 1.*\"image\""),
+        ('[{"image": "1024x768/99999.jpg"}]', r"koniq_test\.json: entry 1: 99999\.jpg is not in"),
+        ('[{"image": "../00012.jpg"}]', r"koniq_test\.json: entry 1.*'\.\.'"),
+        ('[{"image": "x/00000.jpg"}]', r"koniq_test\.json: entry 1: 00000\.jpg is named in two sets"),
+        ('[{"image": "x/00012.jpg"}, {"image": "x/00012.jpg"}]', r"koniq_test\.json: entry 2: 00012\.jpg is named twice"),
+    ],
+)
+def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
+    (root / "koniq10k_distributions_sets.csv").unlink()
+    write_scores_csv(root, make_rows())
+    break_json(root, text)
+    assert_refused(root, words)
+
+
+@pytest.mark.parametrize(
+    ("selections", "words"),
+    [
+        ({"train_sel": [1, 2]}, "no test_sel"),
+        ({"train_sel": [1, 2], "test_sel": [0]}, "test_sel entry 1: 0"),
+        ({"train_sel": [1, 2], "test_sel": [17]}, "test_sel entry 1: 17.*1-16"),
+        ({"train_sel": [1, 2], "test_sel": [1.5]}, r"test_sel entry 1: 1\.5"),
+        ({"train_sel": [1, 2], "test_sel": [2]}, "test_sel entry 1: 00001.jpg is named in two sets"),
+    ],
+)
+def test_a_bad_mat_split_is_an_error_with_file_and_entry(root, selections, words):
+    (root / "koniq10k_distributions_sets.csv").unlink()
+    write_scores_csv(root, make_rows())
+    scipy.io.savemat(root / "koniq10k_distributions_sets.mat", selections)
+    assert "koniq10k_distributions_sets.mat" in assert_refused(root, words)
+
+
+def test_a_file_that_is_no_matlab_file_is_an_error(root):
+    (root / "koniq10k_distributions_sets.csv").unlink()
+    write_scores_csv(root, make_rows())
+    (root / "koniq10k_distributions_sets.mat").write_text("no")
+    assert_refused(root, "not a MATLAB 5 file")
+
+
+def test_an_image_that_a_link_takes_out_of_the_folder_is_refused_and_a_linked_folder_is_not(root, tmp_path):
+    image = root / "1024x768" / "00002.jpg"
+    image.rename(tmp_path / "elsewhere.jpg")
+    image.symlink_to(tmp_path / "elsewhere.jpg")
+    assert_refused(root, r"row 4: 00002\.jpg is a link out of the data folder")
+    image.unlink()
+    write_image(image, 50)
+    (root / "1024x768").rename(tmp_path / "images_elsewhere")
+    (root / "1024x768").symlink_to(tmp_path / "images_elsewhere")
+    assert load_koniq(root).sizes() == SIZES
+
+
+@pytest.mark.parametrize("command", [("data_loader.py",), ("other_datasets.py", "csv")])
+def test_the_check_of_a_folder_is_a_summary_or_one_line(root, command):
+    program, *arguments = command
+    (root / "labels.csv").write_text("image,mos\n" + "".join(f"1024x768/{name},{mos}\n" for name, mos, _ in make_rows()))
+    command = [sys.executable, ROOT / program, *arguments]
+    checked = run_program(*command, root, cwd=root)
+    assert checked.returncode == 0 and "split SHA-256" in checked.stdout, checked.stderr
+    (root / "1024x768" / "00003.jpg").unlink()
+    assert_one_line_error(run_program(*command, root, cwd=root), "00003.jpg")

@@ -1,0 +1,102 @@
+"""Checkpoints are whole or not at all, and damage is noticed."""
+
+import random
+
+import pytest
+import torch
+
+from iqa.training.checkpoints import load_checkpoint, load_last, previous_path, save_checkpoint
+
+
+def state(value: float) -> dict:
+    return {"model": {"weight": torch.full((1000,), value)}, "epoch": int(value), "history": [{"srcc": 0.5, "note": None}]}
+
+
+def damage(path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        content = content[: len(content) // 2]
+    elif how == "empty":
+        content = b""
+    else:
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    save_checkpoint(tmp_path / "a.pth", state(3))
+    loaded = load_checkpoint(tmp_path / "a.pth")
+    assert torch.equal(loaded.pop("model")["weight"], torch.full((1000,), 3.0))
+    assert loaded == {"epoch": 3, "history": [{"srcc": 0.5, "note": None}]}
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "flipped"])
+def test_damage_is_an_error_that_names_the_file(tmp_path, how):
+    save_checkpoint(tmp_path / "a.pth", state(1))
+    damage(tmp_path / "a.pth", how)
+    with pytest.raises(ValueError, match=r"a\.pth: damaged"):
+        load_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "flipped", "missing"])
+def test_the_previous_checkpoint_is_used_with_a_warning_that_names_both(tmp_path, how):
+    path = tmp_path / "last.pth"
+    save_checkpoint(path, state(1), keep_previous=True)
+    save_checkpoint(path, state(2), keep_previous=True)
+    if how == "missing":
+        path.unlink()
+    else:
+        damage(path, how)
+    warnings = []
+    assert load_last(path, warn=warnings.append)["epoch"] == 1
+    assert str(path) in warnings[0] and str(previous_path(path)) in warnings[0]
+
+
+def test_without_a_previous_one_damage_stays_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+        load_last(tmp_path / "last.pth", warn=print)
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_temporary_file(tmp_path):
+    save_checkpoint(tmp_path / "a.pth", state(1))
+    with pytest.raises(Exception):  # noqa: B017 - torch decides which: a generator cannot be pickled
+        save_checkpoint(tmp_path / "a.pth", {"model": (i for i in range(3))})
+    assert load_checkpoint(tmp_path / "a.pth")["epoch"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_no_flipped_bit_changes_what_is_loaded(tmp_path):
+    """Anywhere in the file: it is noticed, or it lies where nothing is read from (padding, time stamps)."""
+    path = tmp_path / "a.pth"
+    save_checkpoint(path, state(1))
+    whole = path.read_bytes()
+    generator = random.Random(0)
+    structure = [i for i in range(len(whole)) if whole[max(0, i - 60) : i + 60].count(b"PK")]
+    noticed = 0
+    for position in generator.sample(structure, 300) + generator.choices(range(len(whole)), k=100):
+        content = bytearray(whole)
+        content[position] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+        try:
+            loaded = load_checkpoint(path)
+        except ValueError:
+            noticed += 1
+        else:
+            assert torch.equal(loaded.pop("model")["weight"], torch.full((1000,), 1.0)), position
+            assert loaded == {"epoch": 1, "history": [{"srcc": 0.5, "note": None}]}, position
+    assert noticed > 150
+
+
+class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+def test_a_malicious_pickle_is_not_executed(tmp_path):
+    torch.save({"model": Malicious(str(tmp_path / "executed"))}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="more than tensors and plain values"):
+        load_checkpoint(tmp_path / "a.pth")
+    assert not (tmp_path / "executed").exists()

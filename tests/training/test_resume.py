@@ -1,0 +1,120 @@
+"""A resumed run is the run that was never interrupted, or is refused."""
+
+import json
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, assert_one_line_error, run_program, train
+from faults import FLAGS, NAME, assert_same_run, copy_run, files_below, inject
+
+from iqa.training.devices import choose_precision
+
+
+def resume(data, cwd, *flags, **environment):
+    return train("--data_path", data, *FLAGS, "--resume", *flags, cwd=cwd, **environment)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(finished_run, tiny_data, tmp_path):
+    """With other workers and no cache; the last checkpoint damaged, a line half-written, a write half-done."""
+    cwd = copy_run(finished_run, tmp_path / "copy", epochs=2)
+    last, previous = (cwd / f"checkpoints/{NAME}_last{suffix}.pth" for suffix in ("", "_previous"))
+    content = bytearray(last.read_bytes())
+    content[len(content) // 3] ^= 16
+    last.unlink()
+    last.write_bytes(content)
+    previous.hardlink_to(finished_run / f"checkpoints/{NAME}_last_previous.pth")
+    metrics = cwd / "run/metrics.jsonl"
+    metrics.write_text(metrics.read_text()[:-30])
+    leftovers = [cwd / "run/.result.json.1.tmp", cwd / f"checkpoints/.{NAME}_last.pth.1.tmp"]
+    of_another_run = cwd / f"checkpoints/.{NAME}_seed43_last.pth.1.tmp"
+    for path in (*leftovers, of_another_run):
+        path.write_text("half")
+    process = resume(tiny_data, cwd, "--num_workers", "2", "--no_cache")
+    assert process.returncode == 0 and process.stderr == "", process.stderr
+    assert f"{NAME}_last.pth: damaged" in process.stdout and f"{NAME}_last_previous.pth" in process.stdout
+    assert "Resuming after epoch 1" in process.stdout and "Epoch 2/2 Summary" in process.stdout
+    assert of_another_run.exists() and not any(path.exists() for path in leftovers)
+    of_another_run.unlink()
+    assert_same_run(finished_run, cwd)
+
+
+def test_a_kill_between_the_last_checkpoint_and_what_tells_of_it_loses_nothing(finished_run, tiny_data, tmp_path):
+    cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
+    for path in (cwd / "run").glob("[mp]*"):
+        path.unlink()
+    killed = resume(tiny_data, cwd, **inject("""
+import os, signal
+replace = os.replace
+def killed_after(source, target):
+    replace(source, target)
+    if str(target).endswith("_last.pth"):
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = killed_after
+"""))  # fmt: skip
+    assert killed.returncode == -9
+    process = resume(tiny_data, cwd)
+    assert process.returncode == 0 and "Resuming after epoch 2" in process.stdout, process.stderr
+    if torch.load(finished_run / f"checkpoints/{NAME}_best.pth", weights_only=True)["epoch"] == 1:
+        assert (cwd / f"checkpoints/{NAME}_best.pth").exists()
+    assert_same_run(finished_run, cwd)
+
+
+def test_kills_at_random_moments_lose_nothing():
+    process = run_program(sys.executable, ROOT / "tests/kill_at_random.py", "--kills", "2", cwd=ROOT)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.count("; equal") == 2, process.stdout
+
+
+def test_a_finished_run_says_so_and_nothing_is_touched(finished_run, tiny_data):
+    before = files_below(finished_run)
+    process = resume(tiny_data, finished_run)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == "run: this run is finished; see run/result.json\n"
+    assert files_below(finished_run) == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_configuration_is_refused_with_what_differs(finished_run, tiny_data, tmp_path, finished):
+    cwd = finished_run if finished else copy_run(finished_run, tmp_path / "copy")
+    before = files_below(cwd)
+    process = resume(tiny_data, cwd, "--seed", "43", "--lr", "0.01", "--epochs", "9")
+    assert_one_line_error(process, "seed 42, now 43", "lr 0.001, now 0.01", "epochs 2, now 9", "--output_dir")
+    changed = {name for name, state in files_below(cwd).items() if before.get(name) != state}
+    assert all(name.endswith(".lock") for name in changed)
+
+
+def test_a_checkpoint_that_is_not_of_this_run_is_refused(finished_run, tiny_data, tmp_path):
+    cwd = copy_run(finished_run, tmp_path / "copy")
+    config = json.loads((cwd / "run/config.json").read_text())
+    (cwd / "run/config.json").write_text(json.dumps({**config, "run_id": "another"}))
+    assert_one_line_error(resume(tiny_data, cwd), f"{NAME}_last.pth is not of the run in run", "--overwrite")
+
+
+def test_no_checkpoint_is_an_error_and_never_a_fresh_start(finished_run, tiny_data, tmp_path):
+    cwd = copy_run(finished_run, tmp_path / "copy")
+    (cwd / f"checkpoints/{NAME}_last.pth").unlink()
+    assert_one_line_error(resume(tiny_data, cwd), f"no checkpoints/{NAME}_last.pth", "--overwrite")
+
+
+def test_a_damaged_config_is_named(finished_run, tiny_data, tmp_path):
+    cwd = copy_run(finished_run, tmp_path / "copy")
+    (cwd / "run/config.json").write_text("{")
+    assert_one_line_error(resume(tiny_data, cwd), "run/config.json: unreadable", "--overwrite")
+
+
+def test_auto_precision_is_that_of_the_run_also_on_a_machine_with_another():
+    for precision in ("bf16", "fp32"):
+        assert choose_precision("auto", torch.device("cpu"), {"precision": precision}) == precision
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_resumed_run_is_equal_on_cuda_too_with_deterministic(tiny_data, tmp_path):
+    flags = ["--data_path", tiny_data, *FLAGS, "--device", "cuda", "--deterministic", "--patch_size", "224"]
+    whole, cwd = tmp_path / "whole", tmp_path / "copy"
+    whole.mkdir()
+    assert train(*flags, cwd=whole).returncode == 0
+    copy_run(whole, cwd, epochs=1)
+    process = train(*flags, "--resume", cwd=cwd)
+    assert process.returncode == 0, process.stderr
+    assert_same_run(whole, cwd)
