@@ -1,62 +1,197 @@
-"""Labelled images -> batches of patches on the device, by way of the cache, of memory or of the files themselves."""
+#!/usr/bin/env python3
+"""A data folder -> labelled images -> batches of patches: all that happens to an image before the network sees it.
 
-import functools
-import shutil
+    python3 data_loader.py ./koniq-10k                               # check a folder and print its split
+    python3 data_loader.py ./ChallengeDB_release --dataset livec     # of another data set
+
+The way of an image, and of this file from top to bottom:
+
+    labels    names, MOS and sets, read and checked by iqa/data/datasets.py (KonIQ's layouts: iqa/data/koniq.py)
+    pixels    an image is resized once, by Pillow's antialiased bilinear filter, so that its shorter side is 384 pixels
+              and its aspect is kept: 1024x768 becomes 512x384 (iqa/data/images.py); the bytes are kept in a file
+              (iqa/data/image_cache.py)
+    patches   squares of P x P pixels: drawn anew for each training epoch, the same in every evaluation
+    batches   cut from the pixels (iqa/data/cutting.py), then mirrored, jittered and normalised on the device
+    scores    of the patches come back in the same order; an image's is their mean
+
+Every draw is a function of (seed, epoch, sample) for training and of (seed, image) for random test crops, made here
+for the whole epoch: the number of workers, the cache, the device and a resume change nothing.
+
+Axes: B patches, H rows, W columns, P patch size in pixels, C = 3 channels.
+"""
+
+if __name__ == "__main__":  # the check of a folder is told at once: torch takes seconds to load
+    import sys
+
+    from iqa.data.check import main
+
+    sys.exit(main())
+
+import copy
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from iqa.console import say
-from iqa.data.image_cache import DecodedImages, ImageCache, StoredImages
+from iqa.data.color_jitter import jitter_colors
+from iqa.data.cutting import AHEAD, DeviceImages, PatchCutter, as_tensors, choose_workers, leave_signals_to_parent
+from iqa.data.image_cache import ImageCache
+from iqa.data.images import DecodedImages, StoredImages
 from iqa.data.labels import QualityData
-from iqa.processes import end_with_parent, processes_here
-from patches import DeviceImages, PatchBatch, PatchCutter, PatchTransform, as_tensors
+from iqa.data.places import corners, grid_positions, random_positions
 
-WORKERS_FOR_GPU = 4
-AHEAD = 2  # batches of each worker that lie ready
-SHARED_MEMORY = Path("/dev/shm")  # of Linux, where the workers put them
+JITTER = (0.1, 0.1, 0.1, 0.05)  # half widths: brightness, contrast and saturation as factors, hue in turns
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+# Pixels
+
+
+def open_images(
+    data: QualityData, *, cache_dir: Path | None, preload: bool = False, log: Callable[[str], None] = print
+) -> dict[str, StoredImages | DecodedImages]:
+    """The resized images of every set that has some: images[i] is uint8 [H, W, 3].
+
+    Args:
+        cache_dir: of the resized images, which are decoded once; None decodes a file for each of its patches.
+        preload: hold the resized pixels in host memory.
+    """
+    paths = [path for images in data.sets.values() for path in images.paths]
+    images = DecodedImages(paths) if cache_dir is None else ImageCache(data.root, cache_dir, log).open(paths)
+    ends = np.cumsum([len(images) for images in data.sets.values()])
+    parts = zip(data.sets, [0, *ends[:-1]], ends, strict=True)
+    opened = {name: images.part(start, end) for name, start, end in parts if end > start}
+    return {name: part.in_memory() for name, part in opened.items()} if preload else opened
+
+
+# Patches
+
+
+class PatchBatch(NamedTuple):
+    """B patches: where they lie and how they are changed (numpy arrays in a plan, tensors once they are cut)."""
+
+    image: Tensor  # [B] index of the image
+    top: Tensor  # [B] row of the first pixel
+    left: Tensor  # [B] column of the first pixel
+    flip: Tensor  # [B] bool, mirrored left to right
+    jitter: Tensor  # [B, 4] brightness, contrast and saturation factor, hue shift
+    mos: Tensor  # [B] float32, of the image, on the scale of the labels
+    pixels: Tensor | None = None  # [B, P, P, 3] uint8
+
+
+class TrainingPlan:
+    """An epoch of random patches in random order, each mirrored with probability 1/2, as batches of one size.
+
+    Args:
+        sizes: [N, 2] height and width of each image.
+        mos: [N].
+        patches: per image and epoch.
+
+    The patches that do not fill the last batch are left out of that epoch; `dropped` counts them.
+    """
+
+    def __init__(self, sizes, mos, *, patches: int, patch_size: int, batch_size: int, seed: int):
+        self.sizes, self.mos = np.asarray(sizes), np.asarray(mos, np.float32)
+        self.patches, self.patch_size, self.batch_size, self.seed = patches, patch_size, batch_size, seed
+        self.epoch = 1
+        self.dropped = len(self.mos) * patches % batch_size
+
+    def __len__(self) -> int:
+        return len(self.mos) * self.patches // self.batch_size
+
+    def __iter__(self) -> Iterator[PatchBatch]:
+        samples = len(self.mos) * self.patches
+        random = np.random.default_rng([self.seed, self.epoch])
+        draws = random.random((samples, 7), np.float32)  # row = sample
+        order = random.permutation(samples)
+        for batch in order[: len(self) * self.batch_size].reshape(len(self), self.batch_size):
+            yield self.place(batch // self.patches, draws[batch])
+
+    def share(self, number: int, count: int) -> "TrainingShare":
+        """Part `number` of `count` equal parts of every batch."""
+        assert self.batch_size % count == 0
+        return TrainingShare(self, slice(number, None, count), self.batch_size // count)
+
+    def place(self, image: np.ndarray, draws: np.ndarray) -> PatchBatch:
+        top, left = corners(self.sizes[image], draws[:, :2], self.patch_size)
+        jitter = np.float32([1, 1, 1, 0]) + (2 * draws[:, 3:] - 1) * np.float32(JITTER)
+        return PatchBatch(image, top, left, draws[:, 2] < 0.5, jitter, self.mos[image])
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """How the images of every set are read: one of cache, memory or the files themselves.
+class TrainingShare:
+    """The same patches of every batch of a plan."""
 
-    Args:
-        cache_dir: of the decoded images; None decodes a file for each of its patches.
-        preload: hold the decoded pixels in host memory.
+    plan: TrainingPlan
+    patches: slice
+    batch_size: int
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[PatchBatch]:
+        for batch in self.plan:
+            yield PatchBatch(*(field if field is None else field[self.patches] for field in batch))
+
+
+class EvaluationPlan:
+    """The same patches of every image each time, image by image: an even grid, or crops drawn from (seed, image name).
+
+    The last batch may be smaller, so that none is left out; nothing is mirrored or jittered.
     """
 
-    data: QualityData
-    cache_dir: Path | None
-    preload: bool
-    log: Callable[[str], None] = print
+    def __init__(self, sizes, mos, names, *, patches: int, patch_size: int, batch_size: int, seed: int, random: bool):
+        mos = np.asarray(mos, np.float32)
+        where = [
+            corners(size[None], random_positions(name, patches, seed) if random else grid_positions(patches), patch_size)
+            for size, name in zip(np.asarray(sizes), names, strict=True)
+        ]
+        top, left = (np.concatenate(values) for values in zip(*where, strict=True))
+        image = np.repeat(np.arange(len(mos)), patches)
+        self.batch_size = min(batch_size, len(image))
+        still = np.tile(np.float32([1, 1, 1, 0]), (len(image), 1))
+        fields = (image, top, left, np.zeros(len(image), bool), still, mos[image])
+        self.batches = [
+            PatchBatch(*(field[start : start + batch_size] for field in fields))
+            for start in range(0, len(image), batch_size)
+        ]
 
-    def open(self) -> dict[str, StoredImages | DecodedImages]:
-        """The images of every set that has some."""
-        paths = [path for images in self.data.sets.values() for path in images.paths]
-        images = DecodedImages(paths)
-        if self.cache_dir is not None:
-            images = ImageCache(self.data.root, self.cache_dir, self.log).open(paths)
-        ends = np.cumsum([len(images) for images in self.data.sets.values()])
-        parts = zip(self.data.sets, [0, *ends[:-1]], ends, strict=True)
-        opened = {name: images.part(start, end) for name, start, end in parts if end > start}
-        return {name: part.in_memory() for name, part in opened.items()} if self.preload else opened
+    def share(self, number: int, count: int) -> "EvaluationPlan":
+        """Every `count`-th batch, from `number` on: no patch is left out, and none is in two shares."""
+        part = copy.copy(self)
+        part.batches = self.batches[number::count]
+        return part
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[PatchBatch]:
+        return iter(self.batches)
+
+
+def mean_per_image(values: Tensor, images: int) -> np.ndarray:
+    """What an `EvaluationPlan` gave for its patches, [N * patches, ...] -> the mean of each image, [N, ...]."""
+    return values.double().unflatten(0, (images, -1)).mean(1).cpu().numpy()
+
+
+# Batches
 
 
 class PatchLoader:
     """Iterates over a plan: (inputs [B, 3, P, P], planned batch), both on the device.
 
     Args:
-        images: `StoredImages` or `DecodedImages` that the plan's image numbers count.
+        images: of `open_images`, which the plan's image numbers count.
         plan: `TrainingPlan` or `EvaluationPlan`.
         color_jitter: change the colours by the plan's amounts.
-        num_workers: processes that cut patches ahead; 0 cuts them in this one, -1 is for `choose_workers`.
+        num_workers: processes that cut patches ahead; 0 cuts them in this one, -1 is none on a CPU, 4 beside a GPU.
         on_device: hold the images (which must be `StoredImages`) in the device's memory.
         share: (i, n) for part i of the n equal parts of the plan; (0, 1) for all of it.
 
@@ -115,26 +250,26 @@ class PatchLoader:
         return PatchBatch(*(x if x is None else x.to(self.device, non_blocking=True) for x in batch))
 
 
-@functools.cache  # said once
-def choose_workers(asked: int, device: str, batch_bytes: int) -> int:
-    """-1 stands for none on a CPU, and for four, or as many as the shared memory has room for, beside a GPU."""
-    wanted = asked if asked >= 0 else WORKERS_FOR_GPU if device == "cuda" else 0
-    if not (wanted and SHARED_MEMORY.is_dir()):
-        return wanted
-    free = shutil.disk_usage(SHARED_MEMORY).free // processes_here()[1]
-    room = next(n for n in range(wanted, -1, -1) if n == 0 or (AHEAD * n + 1) * batch_bytes <= free)
-    if room < wanted:
-        needed = (AHEAD * wanted + 1) * batch_bytes
-        problem = (f"{wanted} processes that cut patches need {needed / 1e6:,.1f} MB in {SHARED_MEMORY}, which has "
-                   f"{free / 1e6:,.1f} MB free")  # fmt: skip
-        if asked >= 0:
-            raise ValueError(f"--num_workers {asked}: {problem}; use {room}, or enlarge it")
-        say(f"Warning: {problem}; {room or 'none'} will do it. Enlarge it for more speed")
-    return room
+class PatchTransform(nn.Module):
+    """Pixels of a batch on the device -> the network's input [B, 3, P, P], channels-last, fp32, normalised.
 
+    Args:
+        color_jitter: torchvision's ColorJitter by the plan's amounts (iqa/data/color_jitter.py).
+    """
 
-def leave_signals_to_parent(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the parent ends its workers itself. Killed, it takes them along."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent()  # torch's own check may take 5 seconds
+    def __init__(self, *, color_jitter: bool):
+        super().__init__()
+        self.color_jitter = color_jitter
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN))
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD))
+
+    def forward(self, batch: PatchBatch) -> Tensor:
+        count, _, size, _ = batch.pixels.shape
+        with_mirrored = torch.cat([batch.pixels, batch.pixels.flip(2)])  # choosing whole patches beats `where` by far
+        chosen = torch.arange(count, device=batch.flip.device) + count * batch.flip
+        rows = with_mirrored.index_select(0, chosen).flatten(2).float()  # [B, P, 3P] in 0-255
+        if self.color_jitter:
+            images = jitter_colors(rows.unflatten(2, (size, 3)).permute(0, 3, 1, 2) / 255, batch.jitter)
+            rows = 255 * images.permute(0, 2, 3, 1).flatten(2)
+        rows.sub_(self.mean.repeat(size)).div_(self.std.repeat(size))  # whole rows, in place: a CPU is slow at threes
+        return rows.unflatten(2, (size, 3)).permute(0, 3, 1, 2)

@@ -10,19 +10,16 @@ Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 
 Axes: B patches, C channels, H rows, W columns.
 """
 
-import copy
-import itertools
-import pickle
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, resnet50
+from torchvision.models import resnet50
 
+from iqa.models.pooling import GRID, pool_to_grid
 from iqa.models.variants import VARIANTS, find_variant
+from iqa.training.backbone_weights import load_backbone_weights
 
 STAGE_CHANNELS = (256, 512, 1024, 2048)  # ResNet50 stages 1-4, at strides 4, 8, 16, 32
-GRID = 7  # every feature map is brought to GRID x GRID
 HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
 ATTENTION_DROPOUT = 0.5
@@ -94,29 +91,6 @@ class Backbone(nn.Module):
             x = stage(x)
             maps.append(pool_to_grid(x))
         return maps
-
-
-def pool_to_grid(x: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, C, 7, 7]: adaptive average pooling, the identity where the map is 7x7.
-
-    Where 7 divides a square map, plain pooling gives the same averages. Adaptive pooling has no deterministic gradient
-    on CUDA; matrix products have one.
-    """
-    height, width = x.shape[2:]
-    if height == width and height % GRID == 0:
-        return F.avg_pool2d(x, height // GRID) if height > GRID else x
-    if not torch.are_deterministic_algorithms_enabled():
-        return F.adaptive_avg_pool2d(x, GRID)
-    rows, columns = (averaging_windows(size, x.device) for size in (height, width))
-    with torch.autocast(x.device.type, enabled=False):
-        return (rows @ x.float() @ columns.T).to(x.dtype)
-
-
-def averaging_windows(size: int, device: torch.device) -> Tensor:
-    """[7, size]: row i averages the cells from floor(i size / 7) to ceil((i + 1) size / 7), adaptive pooling's window."""
-    i, cells = torch.arange(GRID, device=device)[:, None], torch.arange(size, device=device)
-    inside = ((cells >= i * size // GRID) & (cells < -(-(i + 1) * size // GRID))).float()
-    return inside / inside.sum(1, keepdim=True)
 
 
 class MultiScaleFusion(nn.Module):
@@ -205,56 +179,17 @@ def target_net(inputs: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
     return torch.baddbmm(bias[:, :, None], weight, x).flatten()
 
 
-def fold_batch_norms(model: ImageQualityResNet) -> ImageQualityResNet:
-    """A copy for evaluation, each batch norm folded into the convolution before it: equal scores but for rounding."""
-    folded = copy.deepcopy(model).eval()
-    for parent in list(folded.modules()):
-        for (name, layer), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):
-            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
-                setattr(parent, name, nn.utils.fuse_conv_bn_eval(layer, norm))
-                setattr(parent, norm_name, nn.Identity())
-    return folded
-
-
-def load_backbone_weights(network: nn.Module, weights: str) -> None:
-    """Fill a ResNet50 without ``fc`` from "imagenet" or from a file; nothing is loaded in part."""
-    choices = "choose --weights imagenet, a path to a ResNet50 state dict, or none (a random start)"
-    name = weights
-    try:
-        if weights == "imagenet":
-            entry = ResNet50_Weights.IMAGENET1K_V1
-            name = f"{torch.hub.get_dir()}/checkpoints/{entry.url.rsplit('/', 1)[-1]}"
-            state = entry.get_state_dict(progress=True, check_hash=True)
-        else:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # a missing file, no network, a truncated download
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it holds more than tensors and plain values, or is no state dict"
-        raise FileNotFoundError(f"--weights {weights}: cannot load {name} ({reason}); {choices}") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"--weights {weights}: {name} holds a {type(state).__name__}, not a state dict; {choices}")
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    expected = network.state_dict()
-    wrong = [key for key in expected if key not in state or getattr(state[key], "shape", None) != expected[key].shape]
-    wrong += [key for key in state if key not in expected]
-    if wrong:
-        first = ", ".join(map(str, wrong[:3]))
-        raise ValueError(f"--weights {weights}: not a ResNet50: {len(wrong)} entries differ, first {first}; {choices}")
-    network.load_state_dict(state)
-
-
 def main() -> None:
     torch.manual_seed(0)
     for variant in VARIANTS:
         model = ImageQualityResNet(
             use_multiscale=variant.use_multiscale, use_attention=variant.use_attention, weights="none"
-        ).eval()
+        )  # in training mode: the batch norms have seen no image whose statistics evaluation could use
         count = sum(parameter.numel() for parameter in model.parameters())
         assert count == variant.parameters
         print(f"{variant.log_name}: {count:,} parameters ({count / 1e6:.2f}M)")
         for batch in (2, 1):
-            with torch.inference_mode():
+            with torch.no_grad():
                 scores, attention = model.score_with_attention(torch.randn(batch, 3, 224, 224))
             print(f"  batch of {batch}: scores {list(scores.shape)}")
             for weights in attention if attention is not None else ():

@@ -8,163 +8,180 @@ From Python, with paths, PIL images or tensors [3, H, W] (uint8, or floats in 0-
 
     from score_images import load_scorer
     scores = load_scorer("checkpoints/resnet_improved_ms_att_best.pth")(["photo.jpg", image, tensor])
-
-This file holds the flags, the search for images and what is written; scoring.py holds the scores.
 """
 
-import argparse
-import csv
-import glob
-import io
-import json
+from iqa.scoring.command import begin, end
+
+if __name__ == "__main__":  # a wrong flag or file is told here, and ends the command: torch takes seconds to load
+    command = begin(__doc__)
+
+import itertools
 import os
-import signal
 import sys
-import warnings
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from iqa.atomic_files import check_writable, write_atomically
-from iqa.command_line import OneLineParser, Stopped, number, one_line, stop_on_signals
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from data_loader import EvaluationPlan, PatchLoader, mean_per_image
+from iqa.atomic_files import write_atomically
 from iqa.console import say
+from iqa.data.images import SHORT_SIDE, cpu_count, map_ahead
+from iqa.models.folding import fold_batch_norms
+from iqa.scoring import page as scores_page
+from iqa.scoring.files import as_utf8
+from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
+from iqa.scoring.table import STAGES, Row, as_csv, as_json, describe, print_table
+from iqa.training.checkpoints import load_checkpoint
+from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device
+from models_resnet_improved import ImageQualityResNet
 
-# What a folder is searched for; a file that is named, or matches a pattern, is tried whatever its ending.
-ENDINGS = frozenset(".avif .bmp .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split())
-STAGES = ("stage1", "stage2", "stage3", "stage4")
-
-
-class Row(NamedTuple):
-    """One image as it is printed and written."""
-
-    image: str  # the path
-    score: float | None
-    attention: tuple[float, ...] | None
-    error: str | None
-    thumbnail: bytes | None = None  # JPEG
-
-    name = property(lambda self: printable(self.image))
-    reason = property(lambda self: printable(self.error or ""))
+DECODERS = 8  # threads at most: an image of 89 million pixels takes half a gigabyte while it is decoded
+FLAGS = {"use_multiscale": bool, "use_attention": bool, "patch_size": int, "test_patch_num": int}  # that a score needs
 
 
-def load_scorer(checkpoint: str | os.PathLike, **settings):
-    """See scoring.load_scorer, which needs torch: device, precision, batch_size -> a function of a list of images."""
-    import scoring
-
-    return scoring.load_scorer(checkpoint, **settings)
-
-
-# The flags
-
-
-def ending(*allowed: str):
-    """An argparse type: a path with one of the endings."""
-
-    def parse(text):
-        path = Path(text)
-        if path.suffix.lower() not in allowed:
-            raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(allowed)}")
-        return path
-
-    return parse
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("images", nargs="+", metavar="IMAGE",
-                        help="a file, a folder (searched with all below it) or a quoted pattern")
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="PATH",
-                        help="a _best.pth or _last.pth; variant, patch size and number of patches come from it")
-    parser.add_argument("--attention", action="store_true", help="add the weights of the four scales")
-
-    output = parser.add_argument_group("output")
-    output.add_argument("--output", type=ending(".csv", ".json"), metavar="FILE", help="scores.csv or scores.json")
-    output.add_argument("--report", type=ending(".html", ".htm"), metavar="FILE", help="a page to look at in a browser")
-    output.add_argument("--traceback", action="store_true", help="show where an error came from")
-
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
-    machine.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-                         help="of the arithmetic before the score path; auto: that of the run, but bf16 only where "
-                              "the device has it natively")
-    machine.add_argument("--batch_size", type=number(int, 1), metavar="N",
-                         help="patches at a time; default: 64 on a CPU, 256 on a GPU")
-    return parser  # fmt: skip
-
-
-# The images
-
-
-def find_images(arguments: list[str]) -> list[str]:
-    """Paths in the order of the arguments, sorted within a folder or pattern, none twice.
+def load_scorer(
+    checkpoint: str | os.PathLike, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+) -> "Scorer":
+    """The scorer of a `_best.pth` or `_last.pth`; the arguments are those of score_images.py.
 
     Raises:
-        FileNotFoundError: names an argument that leads to no image.
+        FileNotFoundError: no such checkpoint.
+        ValueError: damaged, not of this program, or a device that is not there.
     """
-    found = {}
-    for argument in arguments:
-        for path in expand(argument):
-            found.setdefault(os.path.abspath(path), path)
-    return list(found.values())
+    where = open_device(device)
+    saved = load_checkpoint(Path(checkpoint))
+    config = check_config(saved, checkpoint)
+    flags = config["flags"]
+    model = ImageQualityResNet(
+        use_multiscale=flags["use_multiscale"], use_attention=flags["use_attention"], weights="none"
+    )
+    try:
+        model.load_state_dict(saved["model"])
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{checkpoint}: its weights are not those of {model.variant.log_name}") from error
+    if precision == "auto" and config.get("precision") == "fp32":
+        precision = "fp32"
+    return Scorer(
+        model.to(where, memory_format=torch.channels_last), config, device=where,
+        precision=choose_precision(precision, where), batch_size=batch_size or EVALUATION_BATCH[where.type],
+        epoch=saved.get("epoch") or len(saved.get("history", ())),
+    )  # fmt: skip
 
 
-def expand(argument: str) -> list[str]:
-    if os.path.isdir(argument):
-        return search(argument)
-    if os.path.lexists(argument):
-        return [argument]
-    if not glob.has_magic(argument):
-        raise FileNotFoundError(f"{argument}: no such file or folder")
-    matches = sorted(glob.glob(argument, recursive=True))
-    if not matches:
-        raise FileNotFoundError(f"{argument}: no file matches this pattern")
-    return [path for match in matches for path in (search(match) if os.path.isdir(match) else [match])]
+def check_config(saved: dict, checkpoint: str | os.PathLike) -> dict:
+    """The run's config; ValueError for a dictionary that train_resnet_improved.py did not save."""
+    ways = "name a _best.pth or _last.pth that train_resnet_improved.py saved"
+    missing = [key for key in ("model", "config") if not isinstance(saved.get(key), dict)]
+    if missing:
+        raise ValueError(f"{checkpoint}: holds no {' and no '.join(missing)}, so its settings are unknown; {ways}")
+    flags = saved["config"].get("flags", {})
+    wrong = [name for name, kind in FLAGS.items() if not isinstance(flags.get(name), kind)]
+    if wrong or not (1 <= flags["patch_size"] <= SHORT_SIDE and flags["test_patch_num"] >= 1):
+        raise ValueError(f"{checkpoint}: the flags of its run lack {', '.join(wrong) or 'a usable patch size'}; {ways}")
+    return saved["config"]
 
 
-def search(folder: str) -> list[str]:
-    """The images in a folder and all below it; links to further folders are not followed."""
-    files = sorted(os.path.join(where, name) for where, _, names in os.walk(folder, onerror=fail) for name in names)
-    images = [path for path in files if is_image_name(os.path.basename(path))]
-    others = Counter(os.path.splitext(path)[1].lower() or "no ending" for path in set(files) - set(images))
-    if not images:
-        raise FileNotFoundError(f"{folder}: holds no image; looked for {' '.join(sorted(ENDINGS))}")
-    if others:
-        counts = ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
-        reason = "left out what does not end like an image, or is hidden"
-        print(f"Note: {printable(folder)}: {reason}: {counts}", flush=True)
-    return images
+class ScoredImage(NamedTuple):
+    """A score on the scale of the training labels, or the reason why there is none."""
+
+    score: float | None = None
+    attention: tuple[float, ...] | None = None  # weights of stages 1-4, where the model has attention
+    error: str | None = None
+    extra: Any = None
 
 
-def is_image_name(name: str) -> bool:
-    """Hidden files are left out: macOS keeps a `._photo.jpg`, which is no image, beside each photo.jpg."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS
+class Scorer:
+    """Scores images as the evaluation of a run does: each by the mean over a fixed grid of patches.
+
+    Args:
+        model: in the state of the chosen epoch.
+        config: of the run, as in its config.json.
+        epoch: that the weights are of.
+        device, precision: where and in which arithmetic; neither is "auto".
+        batch_size: patches at a time.
+    """
+
+    def __init__(self, model: ImageQualityResNet, config: dict, *, epoch: int, device, precision: str, batch_size: int):
+        self.folded, self.config, self.epoch = fold_batch_norms(model), config, epoch
+        self.device, self.precision, self.batch_size = device, precision, batch_size
+        self.patch_size, self.patches = config["flags"]["patch_size"], config["flags"]["test_patch_num"]
+        self.variant = model.variant
+
+    def __call__(self, images: Iterable[AnyImage]) -> np.ndarray:
+        """[N] scores of paths, PIL images or tensors [3, H, W], which are uint8 or floats in 0-1.
+
+        Raises:
+            ValueError: names the first image that cannot be scored, and why.
+        """
+        if isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 4) == 3:
+            raise ValueError("one image was given where several are expected: put it in a list")
+        scores = []
+        for i, scored in enumerate(self.stream(images)):
+            if scored.error:
+                raise ValueError(f"image {i}: {scored.error}")
+            scores.append(scored.score)
+        return np.array(scores, np.float64)
+
+    def stream(self, images: Iterable[AnyImage], extra: Callable[[Pixels], Any] | None = None) -> Iterator[ScoredImage]:
+        """One result per image, in order; a few images are in memory at a time, however many there are.
+
+        `extra` is computed from the resized pixels of an image and kept in its result.
+        """
+
+        def read(image):
+            try:
+                pixels = pixels_of(image)
+                return pixels, extra(pixels) if extra else None
+            except Exception as error:  # damaged files make Pillow raise almost anything
+                return reason(error), None
+
+        decoded = map_ahead(read, images, threads=min(cpu_count(), DECODERS))
+        while batch := list(itertools.islice(decoded, max(1, self.batch_size // self.patches))):
+            scored = self.score_batch([pixels for pixels, _ in batch if isinstance(pixels, np.ndarray)])
+            for pixels, kept in batch:
+                is_read = isinstance(pixels, np.ndarray)
+                yield next(scored)._replace(extra=kept) if is_read else ScoredImage(error=pixels)
+
+    def score_batch(self, images: list[Pixels]) -> Iterator[ScoredImage]:
+        if not images:
+            return iter(())
+        scores, attention = self.mean_scores(images)
+        if not np.isfinite(scores).all():
+            raise ValueError("the checkpoint gives scores that are not finite; its run has diverged")
+        weights = map(tuple, attention.tolist()) if attention is not None else itertools.repeat(None)
+        return map(ScoredImage, scores.tolist(), weights)
+
+    def score_patches(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """[B, 3, P, P] normalised patches on the device -> scores [B], attention [B, 4] (None without attention)."""
+        with autocast(self.device, self.precision):
+            return self.folded.score_with_attention(inputs)
+
+    @torch.inference_mode()
+    def mean_scores(self, images: list[Pixels]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores [N] and attention [N, 4], each the mean over the image's patches."""
+        plan = EvaluationPlan(
+            [image.shape[:2] for image in images], np.zeros(len(images)), [""] * len(images), patches=self.patches,
+            patch_size=self.patch_size, batch_size=self.batch_size, seed=0, random=False,
+        )  # fmt: skip
+        loader = PatchLoader(
+            images, plan, patch_size=self.patch_size, color_jitter=False, device=self.device, num_workers=0
+        )
+        scores, attention = zip(*(self.score_patches(inputs) for inputs, _ in loader), strict=True)
+        mean = mean_per_image(torch.cat(scores), len(images))
+        return mean, mean_per_image(torch.cat(attention), len(images)) if self.variant.use_attention else None
 
 
-def fail(error: OSError) -> None:
-    raise error
+# The command
 
 
-def printable(text: str) -> str:
-    """Control characters and bytes that are no UTF-8 as escapes: no name can steer a terminal or end a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def as_utf8(text: str) -> str:
-    """The text as it is, but for bytes of a file name that are no UTF-8, which become escapes."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-# The scores
-
-
-def run(options: argparse.Namespace) -> int:
+def run(options, paths: list[str]) -> int:
     """Score, print and write; returns the exit status."""
-    paths = find_images(options.images)
-    check_writable("--output", options.output)
-    check_writable("--report", options.report)
     scorer = load_scorer(
         options.checkpoint, device=options.device, precision=options.precision, batch_size=options.batch_size
     )
@@ -178,8 +195,6 @@ def run(options: argparse.Namespace) -> int:
         content = as_csv(rows, options.attention) if options.output.suffix.lower() == ".csv" else as_json(rows, about)
         write_atomically(options.output, content)
     if options.report:
-        from iqa.scoring import page as scores_page
-
         write_atomically(options.report, scores_page.page(rows, about, STAGES if options.attention else ()))
     unreadable = sum(row.error is not None for row in rows)
     written = "".join(f"; wrote {path}" for path in (options.output, options.report) if path)
@@ -187,27 +202,9 @@ def run(options: argparse.Namespace) -> int:
     return 1 if unreadable else 0
 
 
-def describe(scorer, checkpoint: Path) -> dict:
-    """What every score of this call depends on, but for the image."""
-    return {
-        "checkpoint": printable(str(checkpoint)),
-        "variant": scorer.variant.log_name,
-        "epoch": scorer.epoch,
-        "mos_range": scorer.config.get("mos_range", [0, 100]),
-        "patch_size": scorer.patch_size,
-        "patches": scorer.patches,
-        "device": scorer.device.type,
-        "precision": scorer.precision,
-    }
-
-
-def score(paths: list[str], scorer, options: argparse.Namespace) -> Iterator[Row]:
+def score(paths: list[str], scorer, options) -> Iterator[Row]:
     """One row per path, in order, with a progress bar on a terminal."""
-    from tqdm import tqdm
-
-    thumbnail = None
-    if options.report:
-        from iqa.scoring.page import thumbnail
+    thumbnail = scores_page.thumbnail if options.report else None
     with tqdm(total=len(paths), desc="Scoring", unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
         for path, scored in zip(paths, scorer.stream(paths, thumbnail), strict=True):
             attention = scored.attention if options.attention else None
@@ -216,60 +213,5 @@ def score(paths: list[str], scorer, options: argparse.Namespace) -> Iterator[Row
             bar.update()
 
 
-def print_table(rows: Iterator[Row], about: dict, attention: bool) -> list[Row]:
-    """Print each row as soon as it is known; returns them all."""
-    say("{variant}, epoch {epoch}: the mean of {patches} patches of {patch_size}x{patch_size} pixels on the MOS scale "
-        "{mos_range[0]:g}-{mos_range[1]:g}, {device}, {precision}".format(**about))  # fmt: skip
-    say("  score  " + "".join(f"{name:<8}" for name in STAGES if attention) + "image")
-    kept = []
-    for row in rows:
-        kept.append(row)
-        say(as_line(row, attention))
-    return kept
-
-
-def as_line(row: Row, attention: bool) -> str:
-    if row.error is not None:
-        return "  error  " + 8 * len(STAGES) * attention * " " + f"{row.name}: {row.reason}"
-    return f"{row.score:7.2f}  " + "".join(f"{weight:<8.4f}" for weight in row.attention or ()) + row.name
-
-
-def as_csv(rows: list[Row], attention: bool) -> str:
-    """image, score, the four attention weights on request, error; numbers in full."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "score", *(f"attention_{name}" for name in STAGES if attention), "error"])
-    empty = [None] * len(STAGES) * attention
-    writer.writerows([row.image, row.score, *(row.attention or empty), row.error] for row in rows)
-    return text.getvalue()
-
-
-def as_json(rows: list[Row], about: dict) -> str:
-    """The settings, and under "images" one object per image; a score is null where there is an error."""
-    images = [{"image": row.image, "score": row.score, "error": row.error} for row in rows]
-    for image, row in zip(images, rows, strict=True):
-        if row.attention:
-            image["attention"] = dict(zip(STAGES, row.attention, strict=True))
-    return json.dumps({**about, "images": images}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def main() -> int:
-    stop_on_signals()
-    options = build_parser().parse_args()
-    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what cannot be read is an error of its own
-    sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        return run(options)
-    except Stopped as stop:
-        name = signal.Signals(stop.args[0]).name
-        print(f"Stopped by {name}; --output and --report are written when every image is scored.", file=sys.stderr)
-        return 128 + stop.args[0]
-    except (OSError, ValueError, MemoryError, RuntimeError) as error:
-        if options.traceback:
-            raise
-        print(f"error: {printable(one_line(error))}", file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    end(command, run)

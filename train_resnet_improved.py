@@ -17,214 +17,317 @@
     # 4 GPUs of one machine, which share each batch
     torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention --save_model
 
-This file holds the flags, what is checked before torch is loaded, which takes seconds, and how a run ends; training.py
-holds the run.
+One run, from top to bottom: `train` with its loop over epochs, `train_epoch` with the training step, `evaluate` with
+the score of an image. data_loader.py says what happens to an image before the network, models_resnet_improved.py what
+the network is. The flags and their defaults are in iqa/training/options.py; the recipe's are 10 epochs, batches of 32
+patches of 224x224 pixels, 25 patches of each image and epoch, learning rate and weight decay 1e-4, dropout 0.3.
 """
 
-import argparse
-import contextlib
-import math
-import signal
-import sys
-import traceback
+from iqa.training.command import begin, end
 
-from iqa.command_line import HelpWithDefaults, OneLineParser, number, one_line, report, stop_on_signals, write_error
+if __name__ == "__main__":  # a wrong flag, folder or label is told here, and ends the command: torch takes seconds to load
+    command = begin()
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
+from iqa.atomic_files import write_atomically
 from iqa.console import say
-from iqa.data.datasets import OTHER_DATASETS, load_dataset
-from iqa.data.image_cache import SHORT_SIDE
-from iqa.data.labels import require_sets
-from iqa.models.variants import find_variant
-from iqa.processes import is_first, leave, process_count
-from iqa.training.live_view import INSTALL, is_installed
-from iqa.training.run_files import RunFiles
+from iqa.data.datasets import load_dataset, split_csv
+from iqa.data.labels import LabelledImages, QualityData
+from iqa.models.folding import fold_batch_norms
+from iqa.processes import is_first, process_count, process_number
+from iqa.report.metrics import correlate
+from iqa.training.description import announce, changed_processes, describe_run
+from iqa.training.devices import (
+    EVALUATION_BATCH,
+    autocast,
+    choose_kernels,
+    choose_precision,
+    fits_on_device,
+    open_device,
+)
+from iqa.training.distributed import (
+    by_first,
+    check_same_everywhere,
+    distribute,
+    gather_batches,
+    joined,
+    mean_over_processes,
+    one_here_first,
+)
+from iqa.training.evaluation import (
+    EvaluationFiles,
+    announce_evaluation,
+    choose_images,
+    describe_evaluation,
+    with_settings,
+)
+from iqa.training.live_view import live_view
+from iqa.training.progress import LossMeter, watch
+from iqa.training.records import predictions_csv, print_summary, publish, save_last, summarise
+from iqa.training.run_files import RunFiles, write_json
+from models_resnet_improved import ImageQualityResNet
+from score_images import load_scorer
 
-FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
-STRIDE = 32  # of ResNet50's last stage: the smallest patch
-
-# With --evaluate, what is not in these comes from the checkpoint; its own data are meant where DATA_FLAGS are left out.
-DATA_FLAGS = ("dataset", "data_path", "mos_range", "split_seed", "split_file")
-EVALUATION_FLAGS = (*DATA_FLAGS, "evaluate", "evaluate_set", "cache_dir", "no_cache", "preload_images", "device",
-                    "precision", "num_workers", "output_dir", "overwrite", "traceback")  # fmt: skip
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(description=__doc__.splitlines()[0], formatter_class=HelpWithDefaults, allow_abbrev=False)
-
-    model = parser.add_argument_group("model")
-    model.add_argument("--use_multiscale", action="store_true", help="fuse stages 1-4 instead of stage 4 alone")
-    model.add_argument("--use_attention", action="store_true", help="weigh the scales; needs --use_multiscale")
-    model.add_argument("--dropout_rate", type=number(float, 0, 1, below=True), default=0.3, help="of the hyper network")
-    model.add_argument("--weights", default="imagenet", metavar="imagenet|PATH|none",
-                       help="of the backbone: torchvision's ImageNet-1k V1, a ResNet50 state dict, or a random start")
-
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=("koniq-10k", *OTHER_DATASETS), default="koniq-10k",
-                      help="layout of the data folder; csv: any folder with a labels.csv of image,mos[,split]")
-    data.add_argument("--data_path", default="./koniq-10k", metavar="DIR", help="labels and images")
-    data.add_argument("--mos_range", nargs=2, type=number(float, -math.inf), metavar=("LOW", "HIGH"),
-                      help="of the MOS scale of --dataset csv; default: the lowest and highest of its file")
-    data.add_argument("--split_seed", type=number(int, 0), default=0,
-                      help="of the split that is drawn where the data have none; --seed does not change it")
-    data.add_argument("--split_file", metavar="CSV", help="image,split columns, such as the split.csv of a run")
-    data.add_argument("--patch_size", type=number(int, STRIDE, SHORT_SIDE), default=224, help="pixels")
-    data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
-    data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")
-    data.add_argument("--test_random_crop", action="store_true", help="test on fixed random crops instead of a grid")
-    data.add_argument("--no_color_jitter", action="store_true", help="leave the colours of training patches alone")
-    data.add_argument("--cache_dir", metavar="DIR", help="of the resized images; default: cache/ in the data folder")
-    data.add_argument("--no_cache", action="store_true", help="decode an image for each of its patches (slow)")
-    data.add_argument("--preload_images", action="store_true", help="hold the resized images in GPU or host memory")
-
-    recipe = parser.add_argument_group("recipe")
-    recipe.add_argument("--epochs", type=number(int, 1), default=10, help="passes over the training patches")
-    recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step, of all processes together")
-    recipe.add_argument("--lr", type=number(float, 0), default=1e-4, help="AdamW learning rate, constant but for --warmup_steps")
-    recipe.add_argument("--warmup_steps", type=number(int, 0), default=0, help="over which the learning rate rises to --lr")
-    recipe.add_argument("--max_grad_norm", type=number(float, 0), default=0.0, help="clip longer gradients; 0: never")
-    recipe.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="AdamW weight decay")
-    recipe.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42,
-                        help="of initialisation, dropout, patches and random test crops")
-    recipe.add_argument("--select_on", choices=("auto", "val", "test"), default="auto",
-                        help="set whose SRCC chooses the epoch; auto: val where the split has one")
-
-    scoring = parser.add_argument_group("evaluation of a checkpoint, instead of training")
-    scoring.add_argument("--evaluate", metavar="CHECKPOINT", help="score the data by a _best.pth or _last.pth")
-    scoring.add_argument("--evaluate_set", choices=("auto", "val", "test", "all"), default="auto",
-                         help="auto: test of the split that the checkpoint was trained with, all images of other data")
-
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
-    machine.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-                         help="of the arithmetic before the score path; auto: bf16 where the device has it natively")
-    machine.add_argument("--num_workers", type=number(int, -1), default=-1,
-                         help="processes that cut patches; -1: 0 on a CPU, 4 for a GPU")
-    machine.add_argument("--compile", action="store_true", help="use torch.compile")
-    machine.add_argument("--deterministic", action="store_true", help="the same bits on every CUDA run; slower")
-
-    output = parser.add_argument_group("output")
-    output.add_argument("--output_dir", metavar="DIR", help="results; default: logs/<name of the variant>, or logs/evaluation_<name of the checkpoint>")
-    output.add_argument("--checkpoint_dir", default="checkpoints", metavar="DIR", help="weights and what --resume needs")
-    output.add_argument("--checkpoint_suffix", default="", metavar="TEXT", help="put behind the names of checkpoints")
-    output.add_argument("--save_model", action="store_true", help="keep the weights of the chosen epoch")
-    output.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
-    output.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
-    output.add_argument("--tensorboard", action="store_true",
-                        help=f"write curves into the output folder; needs the package tensorboard: {INSTALL}")
-    output.add_argument("--traceback", action="store_true", help="show where an error came from")
-    return parser  # fmt: skip
+EVALUATED_PER_TRAINED = 8  # patches in a batch, at most: where training fits into the memory, evaluation does too
 
 
-def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The flags, checked as far as no file and no device has to be looked at."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    given = given_flags(parser, arguments, options)
-    if options.evaluate is not None:
-        restrict_to_evaluation(parser, options, given)
-    mistake = contradiction(options, given)
-    if mistake:
-        parser.error(mistake)
-    return options
+def train(options, variant, files: RunFiles, data: QualityData, before: dict | None) -> None:
+    """Train a variant, evaluate it after every epoch, and leave a finished run in its output folder.
 
+    Args:
+        options: the flags.
+        variant: the row of iqa/models/variants.py that they name.
+        files: where the run leaves what: iqa/training/run_files.py.
+        data: names, MOS and paths of the training, validation and test images, checked.
+        before: config.json of the run to resume, None for a new one.
+    """
+    device = open_device(options.device)
+    choose_kernels(deterministic=options.deterministic)
+    with joined(device):  # by the other processes of torchrun, where there are some
+        check_same_everywhere(data)
+        precision = by_first(lambda: choose_precision(options.precision, device, before))  # bf16 where it is native
+        config = describe_run(options, variant, data, device, precision)
+        announce(config, data)
+        select_on = choose_selection_set(options.select_on, data)
+        saved = by_first(lambda: files.load_last(before, config, warn=say)) if before else None
 
-def given_flags(parser: argparse.ArgumentParser, arguments: list[str] | None, options: argparse.Namespace) -> set[str]:
-    """The flags that the command line names, whatever their values."""
-    unset = object()
-    blank = argparse.Namespace(**dict.fromkeys(vars(options), unset))
-    return {name for name, value in vars(parser.parse_args(arguments, blank)).items() if value is not unset}
+        model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
+        trained, folded = distribute(model, device), fold_batch_norms(model)  # `folded` scores, without batch norms
+        optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
+        history, predictions = [], {}  # a line per epoch, and the predictions of the best one
+        if saved:
+            optimizer.load_state_dict(saved["optimizer"])
+            history, predictions = saved["history"], saved["predictions"]
+        forward, score = trained, folded.score_with_attention
+        if options.compile:
+            forward, score = torch.compile(forward), torch.compile(score)
+        training, evaluation = open_loaders(options, data, device)
 
-
-def restrict_to_evaluation(parser: argparse.ArgumentParser, options: argparse.Namespace, given: set[str]) -> None:
-    """Refuse the flags that a checkpoint decides, and mark the data flags that are left to it with None."""
-    foreign = [f"--{name}" for name in vars(options) if name in given and name not in EVALUATION_FLAGS]
-    if foreign:
-        parser.error(f"--evaluate takes the model, crops and recipe from the checkpoint: leave out {', '.join(foreign)}")
-    for name in DATA_FLAGS:
-        if name not in given:
-            setattr(options, name, None)
-
-
-def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
-    """What is wrong with the flags together."""
-    other, evaluate = options.dataset in OTHER_DATASETS, options.evaluate is not None
-    foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given and not other]
-    if options.use_attention and not options.use_multiscale:
-        return "--use_attention weighs the four scales against each other: add --use_multiscale"
-    if options.batch_size % process_count() and not evaluate:
-        return f"--batch_size {options.batch_size}: {process_count()} processes share it evenly; choose a multiple of {process_count()}"
-    if options.batch_size == 1 and options.patch_size <= STRIDE:
-        return f"--batch_size 1 with --patch_size {options.patch_size}: batch norm needs two values; raise one of them"
-    if "/" in options.checkpoint_suffix:
-        return f"--checkpoint_suffix {options.checkpoint_suffix}: part of a file name; folders go to --checkpoint_dir"
-    if options.resume and options.overwrite:
-        return "--resume continues a run and --overwrite replaces it: choose one"
-    if options.no_cache and options.cache_dir:
-        return f"--cache_dir {options.cache_dir} and --no_cache contradict each other: choose one"
-    if "evaluate_set" in given and not evaluate:
-        return f"--evaluate_set {options.evaluate_set} says what --evaluate scores: add --evaluate CHECKPOINT"
-    if other and "data_path" not in given:
-        return f"--dataset {options.dataset} needs --data_path: the folder of its labels and images"
-    if foreign:
-        return f"{foreign[0]} is for {', '.join(OTHER_DATASETS)}, which have to be named with --dataset"
-    if options.mos_range and options.dataset != "csv":
-        return "--mos_range is for --dataset csv: the scale of the others is known"
-    if options.mos_range and options.mos_range[0] >= options.mos_range[1]:
-        low, high = options.mos_range
-        return f"--mos_range {low:g} {high:g}: LOW must be below HIGH"
-    if options.tensorboard and not is_installed():
-        return f"--tensorboard needs the package tensorboard: {INSTALL}"
-    return None
-
-
-def train(options: argparse.Namespace) -> None:
-    """Check the folders and the data, then train the variant that the flags describe."""
-    variant = find_variant(use_multiscale=options.use_multiscale, use_attention=options.use_attention)
-    files = RunFiles.of(options, variant)
-    if files.is_finished(options):
-        return say(f"{files.output}: this run is finished; see {files.result}")
-    with files.locked() if is_first() else contextlib.nullcontext():
-        before = files.config_to_resume(options)
-        split_file = files.split if before and files.split.exists() else options.split_file
-        data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range,
-                            split_seed=options.split_seed, split_file=split_file)  # fmt: skip
-        require_sets(data)
-        import training  # only now: it loads torch
-
-        training.run(options, variant, files, data, before)
-
-
-def evaluate(options: argparse.Namespace) -> None:
-    import evaluation  # only now: it loads torch
-
-    evaluation.run(options)
-
-
-def main() -> int:
-    received = stop_on_signals()
-    options = parse_options()
-    try:
-        work = train if options.evaluate is None else evaluate
-        work(options)
-    except BaseException as error:
-        if not received and (options.traceback or not isinstance(error, FAULTS)):
-            traceback.print_exc()
-            return 1
-        sys.unraisablehook = lambda _: None  # what breaks while the run is taken down is not the fault
-        return tell_why(error, options, received)
-    return 0
-
-
-def tell_why(error: BaseException, options: argparse.Namespace, received: list[int]) -> int:
-    """Say what ended the run; returns the exit status."""
-    if received:  # workers that got the signal too may have ended the run by an error of theirs
-        again = "The same command with --resume goes on after the last whole epoch, if one was finished."
+        if before:
+            say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
+            config = before
         if is_first():
-            write_error(f"Stopped by {signal.Signals(received[0]).name}. {again * (options.evaluate is None)}")
-        return 128 + received[0]
-    smaller = () if options.evaluate else (f"choose a --batch_size smaller than {options.batch_size}",)
-    report(one_line(error, *smaller))
-    return 1
+            begin_files(files, options, config, data, history, predictions, select_on, model)
+
+        def learning_rate(step: int) -> float:  # constant, but for the warm-up where one is asked for
+            return options.lr * min(1.0, step / max(1, options.warmup_steps))
+
+        board = files.output / "tensorboard" if options.tensorboard and is_first() else None
+        with live_view(board, history, lambda epoch: learning_rate(epoch * len(training))) as show:
+            for epoch in range(len(history) + 1, options.epochs + 1):
+                start, title = time.monotonic(), f"Epoch {epoch}/{options.epochs}"
+                torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
+                training.plan.epoch = epoch  # other patches, in another order
+                loss = train_epoch(
+                    model, forward, optimizer, training, precision=precision, learning_rate=learning_rate,
+                    steps_before=(epoch - 1) * len(training), max_grad_norm=options.max_grad_norm,
+                    names=data.sets["training"].names, title=title,
+                )  # fmt: skip
+
+                folded.load_state_dict(fold_batch_norms(model).state_dict())
+                row, scored, notes = {"epoch": epoch, "train_loss": loss}, {}, {}
+                for name, (images, loader) in evaluation.items():  # validation, where there is one, and test
+                    scored[name] = evaluate(score, loader, len(images), precision=precision, title=f"{title} {name}")
+                    row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
+                row["seconds"] = round(time.monotonic() - start, 3)
+                print_summary(title, row, notes)
+
+                history.append(row)
+                if best_epoch(history, select_on) is row:
+                    predictions = {n: predictions_csv(images, *scored[n]) for n, (images, _) in evaluation.items()}
+                if is_first():  # _last.pth, then metrics.jsonl, predictions_*.csv and, with --save_model, _best.pth
+                    save_last(files, model, optimizer, history, predictions)
+                    publish(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
+                show(row)
+
+        result = summarise(files, config, history, best_epoch(history, select_on), select_on)
+        if is_first():
+            write_json(files.result, result)  # last: a run is finished when it exists
+
+
+def choose_selection_set(name: str, data: QualityData) -> str:
+    """The set whose SRCC chooses the epoch: validation, unless --select_on test asks for, or the split forces, test."""
+    if len(data.sets["validation"]):
+        return "val" if name == "auto" else name
+    if name == "val":
+        raise ValueError(f"--select_on val: the split of {data.root} has no validation images; use --select_on test")
+    say("Warning: the split has no validation images, so the epoch is chosen on test: Selected Test is the peak.")
+    return "test"
+
+
+def best_epoch(history: list[dict], select_on: str) -> dict | None:
+    """The line of the first epoch with the highest SRCC on the selection set, None where no epoch has one."""
+    rows = [row for row in history if row[f"{select_on}_srcc"] is not None]
+    return max(rows, key=lambda row: row[f"{select_on}_srcc"], default=None)
+
+
+def build_model(options, data: QualityData, saved: dict | None) -> ImageQualityResNet:
+    """The variant with its starting weights, or as the last checkpoint has it."""
+    torch.manual_seed(mixed_seed(options.seed, 0))
+    with one_here_first():  # which may download the weights
+        model = ImageQualityResNet(
+            use_multiscale=options.use_multiscale, use_attention=options.use_attention, dropout_rate=options.dropout_rate,
+            weights="none" if saved else options.weights, initial_score=float(data.sets["training"].mos.mean()),
+        )  # fmt: skip
+    if saved:
+        model.load_state_dict(saved["model"])
+    return model
+
+
+def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """One learning rate and decay for every parameter."""
+    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def mixed_seed(seed: int, epoch: int, process: int = 0) -> int:
+    """A seed for initialisation and dropout, the same wherever a run was resumed; each process drops its own."""
+    return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1, np.uint64)[0])
+
+
+def open_loaders(
+    options, data: QualityData, device: torch.device
+) -> tuple[PatchLoader, dict[str, tuple[LabelledImages, PatchLoader]]]:
+    """Random patches to train on; and "val" (where there is one) and "test": images, with the same patches each time."""
+    opened, cutting = open_pixels(options, data, device)
+    plan = TrainingPlan(
+        opened["training"].sizes(), data.sets["training"].mos, patches=options.train_patch_num,
+        patch_size=options.patch_size, batch_size=options.batch_size, seed=options.seed,
+    )  # fmt: skip
+    if not len(plan):
+        count = len(data.sets["training"]) * options.train_patch_num
+        raise ValueError(f"--batch_size {options.batch_size}: more than the {count} training patches of an epoch")
+    if plan.dropped:
+        say(f"Batches: {len(plan)} an epoch; {plan.dropped} random patches of each epoch fill no batch")
+    evaluation = {
+        short: (data.sets[name], evaluation_loader(options, data.sets[name], opened[name], cutting))
+        for short, name in (("val", "validation"), ("test", "test"))
+        if name in opened
+    }
+    return PatchLoader(opened["training"], plan, color_jitter=not options.no_color_jitter, **cutting), evaluation
+
+
+def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict, dict]:
+    """The resized images of every set that has some, and how all loaders cut patches from them."""
+    cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
+    with one_here_first():  # which fills the cache
+        opened = open_images(data, cache_dir=cache_dir, preload=options.preload_images, log=say)
+    return opened, {"patch_size": options.patch_size, "device": device, "num_workers": options.num_workers,
+                    "share": (process_number(), process_count()),
+                    "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip
+
+
+def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) -> PatchLoader:
+    """An even grid of patches, or with --test_random_crop random ones, which are the same in every epoch and variant."""
+    batch = min(EVALUATION_BATCH[cutting["device"].type], EVALUATED_PER_TRAINED * options.batch_size)
+    plan = EvaluationPlan(
+        opened.sizes(), images.mos, images.names, patches=options.test_patch_num, patch_size=options.patch_size,
+        batch_size=batch, seed=options.seed, random=options.test_random_crop,
+    )  # fmt: skip
+    return PatchLoader(opened, plan, color_jitter=False, **cutting)
+
+
+def begin_files(files, options, config: dict, data: QualityData, history, predictions, select_on: str, model) -> None:
+    """Take up a resumed run's files, or begin with config.json: only now, since a fault before leaves what was there."""
+    if history:
+        best = best_epoch(history, select_on)
+        return publish(files, history, predictions, best, model if options.save_model else None)
+    if not options.overwrite and files.last.exists():
+        say(f"Warning: {files.last} of an earlier run will be replaced; to keep it, stop and name another --checkpoint_dir")
+    files.start(config, split_csv(data) if data.drawn else None)
+
+
+def train_epoch(
+    model, forward, optimizer, loader: PatchLoader, *, precision: str, learning_rate: Callable[[int], float],
+    steps_before: int, max_grad_norm: float, names: tuple[str, ...], title: str,
+) -> float:  # fmt: skip
+    """One pass over the plan; returns the mean L1 loss. On one GPU only the reports wait for the device.
+
+    Args:
+        forward: the model as it is trained, by several processes or compiled.
+        learning_rate: of the number of a step, counted from the run's first.
+        steps_before: of the run, in earlier epochs.
+        max_grad_norm: longer gradients are clipped to it; 0 leaves them.
+        names: of the training images, for errors.
+    """
+    model.train()
+    meter = LossMeter(loader, names, title)
+    for step, (inputs, batch) in enumerate(meter.batches(), steps_before + 1):
+        with autocast(loader.device, precision):
+            scores = forward(inputs)  # [B, 3, P, P] -> [B]
+        assert scores.shape == batch.mos.shape  # an L1 loss would broadcast silently
+        loss = F.l1_loss(scores, batch.mos)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
+        meter.add(mean_over_processes(loss.detach()), norm)
+        optimizer.found_inf = (~norm.isfinite()).float()  # AdamW leaves such a step out, and waits for nothing
+        if max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_grad_norm, norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        optimizer.step()
+    return meter.mean()
+
+
+class Scored(NamedTuple):
+    """Per image: the mean of its patches' scores [N], and of their attention [N, 4] where there is any."""
+
+    scores: np.ndarray
+    attention: np.ndarray | None
+
+
+@torch.inference_mode()
+def evaluate(
+    score: Callable[[Tensor], tuple[Tensor, Tensor | None]], loader: PatchLoader, images: int, *, precision: str, title: str
+) -> Scored:
+    """Score every image by the mean over its patches: `score` takes [B, 3, P, P] to scores [B] and attention [B, 4]."""
+    outputs = []
+    for inputs, _ in watch(loader, title):
+        with autocast(loader.device, precision):
+            outputs.append(score(inputs))
+    scores, attention = gather_batches(outputs)  # waits for the device
+    weights = mean_per_image(attention, images) if attention is not None else None
+    return Scored(mean_per_image(scores, images), weights)
+
+
+def evaluate_checkpoint(options) -> None:
+    """--evaluate: score the images of any data set by a checkpoint, whose run decides the model and the crops."""
+    scorer = load_scorer(options.evaluate, device=options.device, precision=options.precision)
+    options = with_settings(options, scorer.config)
+    with joined(scorer.device):
+        data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range,
+                            split_seed=options.split_seed, split_file=options.split_file)  # fmt: skip
+        check_same_everywhere(data)
+        chosen = choose_images(options, data, scorer.config)
+        files = by_first(lambda: EvaluationFiles.of(options, chosen))
+        announce_evaluation(options, scorer, data, chosen)
+        opened, cutting = open_pixels(options, chosen.alone_in(data), scorer.device)
+        loader = evaluation_loader(options, chosen.images, opened["test"], cutting)
+        scored = evaluate(
+            scorer.score_patches, loader, len(chosen.images), precision=scorer.precision, title="Scoring"
+        )  # fmt: skip
+        srcc, plcc, note = correlate(scored.scores, chosen.images.mos)
+        if note:
+            raise ValueError(f"{options.evaluate}: SRCC and PLCC are undefined on {data.root}: {note}")
+        facts = describe_evaluation(options, scorer, data, chosen) | {"srcc": srcc, "plcc": plcc}
+        if is_first():
+            write_atomically(files.predictions, predictions_csv(chosen.images, *scored))
+            write_json(files.facts, facts)
+        say(f"SRCC: {srcc:.4f}")
+        say(f"PLCC: {plcc:.4f}")
+        say(f"Predictions: {files.predictions}")
 
 
 if __name__ == "__main__":
-    leave(main())
+    end(command, evaluate_checkpoint if command.options.evaluate else train)

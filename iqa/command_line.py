@@ -6,13 +6,16 @@ This file does without torch.
 import argparse
 import contextlib
 import math
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
-from iqa.processes import is_first, process_count, process_number
+from iqa.processes import is_first, leave, process_count, process_number
 
+T = TypeVar("T")
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "llocate memory", "bad_alloc")  # of CUDA, its libraries, host, C++
 OTHERS_TELL = 5  # seconds in which the process that an error began in may tell of it
 
@@ -68,6 +71,35 @@ def stop_on_signals() -> list[int]:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     return received
+
+
+def begin(prepare: Callable[[], T], tell_why: Callable[[BaseException], int]) -> T:
+    """What `prepare` found out before the slow libraries are loaded; an error ends the program as `tell_why` has it.
+
+    That holds for the lines between this call and `end`, too, which load them.
+    """
+    try:
+        prepared = prepare()
+    except BaseException as error:
+        leave(tell_why(error))
+    sys.excepthook = lambda _kind, error, _trace: leave_at_once(tell_why(error))
+    return prepared
+
+
+def end(work: Callable[[], int | None], tell_why: Callable[[BaseException], int]) -> NoReturn:
+    """Do the work and end the program, with the exit status that it returns (None: 0)."""
+    try:
+        status = work() or 0
+    except BaseException as error:
+        sys.unraisablehook = lambda _: None  # what breaks while the work is taken down is not the fault
+        status = tell_why(error)
+    leave(status)
+
+
+def leave_at_once(status: int) -> NoReturn:
+    """While libraries are loaded there is nothing to take down, and an exception hook cannot choose the status."""
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def one_line(error: BaseException, more_memory: str = "try --device cpu") -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from iqa.data.image_cache import cpu_count
+from iqa.console import say
+from iqa.data.images import cpu_count
 from iqa.processes import process_count, processes_here
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
@@ -93,6 +94,14 @@ def choose_precision(name: str, device: torch.device, before: dict[str, Any] | N
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def fits_on_device(opened: dict, device: torch.device) -> bool:
+    """Whether the pixels take at most half of the GPU's free memory; says where they are held."""
+    needed = sum(images.pixels.nbytes for images in opened.values())
+    fits = device.type == "cuda" and 2 * needed <= torch.cuda.mem_get_info(device)[0]
+    say(f"Preloaded: {needed / 1e9:.2f} GB of pixels in {'GPU' if fits else 'host'} memory")
+    return fits
 
 
 def device_name(device: torch.device) -> str:

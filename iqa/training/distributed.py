@@ -4,6 +4,7 @@ Alone, every function returns what it was given, and torch.distributed is not to
 """
 
 import contextlib
+import itertools
 import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from iqa.data.labels import QualityData
 from iqa.processes import end_with_parent, is_first, process_count, processes_here
 
 T = TypeVar("T")
@@ -70,6 +72,19 @@ def of_all(value: T) -> list[T]:
     values: list[Any] = [None] * process_count()
     dist.all_gather_object(values, value)
     return values
+
+
+def gather_batches(outputs: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """What the shares of an evaluation plan gave, put together in its order: scores [N], attention [N, 4] or None."""
+    parts = of_all([[x if x is None else x.cpu() for x in output] for output in outputs])
+    in_turn = [output for group in itertools.zip_longest(*parts) for output in group if output]
+    scores, attention = zip(*in_turn, strict=True)
+    return torch.cat(scores), None if attention[0] is None else torch.cat(attention)
+
+
+def check_same_everywhere(data: QualityData) -> None:
+    if len(set(of_all(data.sha256))) > 1:
+        raise ValueError(f"--data_path {data.root}: not the same labels and split for every process; use one folder for all")
 
 
 def mean_over_processes(x: Tensor) -> Tensor:

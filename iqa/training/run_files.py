@@ -1,15 +1,14 @@
 """The files of a run: their names, who may write them, and what a run must share with one that it continues."""
 
 import argparse
-import contextlib
 import fcntl
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from iqa.atomic_files import remove_leftovers, write_atomically
 from iqa.models.variants import Variant
@@ -21,7 +20,7 @@ FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a run leaves what; the names are a contract (README.md, "What a run leaves")."""
+    """Where a run leaves what; the names are a contract (docs/training.md)."""
 
     output: Path
     checkpoints: Path
@@ -46,13 +45,12 @@ class RunFiles:
         """What an earlier run may have left in the output folder, but for config.json."""
         return [self.result, self.metrics, self.split, self.predictions("val"), self.predictions("test")]
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """No other run writes these files; what a killed one left half-written is removed."""
-        with hold_lock(self.output / ".run.lock"), hold_lock(self.checkpoints / f".{self.name}.lock"):
-            for path in (self.config, *self.results(), self.best, self.last):
-                remove_leftovers(path)
-            yield
+    def lock(self) -> list[TextIO]:
+        """Keep other runs from writing these files until the program ends; remove what a killed one left half-written."""
+        locks = [hold_lock(self.output / ".run.lock"), hold_lock(self.checkpoints / f".{self.name}.lock")]
+        for path in (self.config, *self.results(), self.best, self.last):
+            remove_leftovers(path)
+        return locks
 
     def is_finished(self, options: argparse.Namespace) -> bool:
         """Whether there is nothing to resume; a run of other settings is an error."""
@@ -106,25 +104,23 @@ class RunFiles:
         return saved
 
 
-@contextlib.contextmanager
-def hold_lock(path: Path) -> Iterator[None]:
-    """Keep other processes out; a POSIX lock is not inherited by workers, so it ends with this process."""
+def hold_lock(path: Path) -> TextIO:
+    """Keep other processes out while the returned file is open; workers do not inherit a POSIX lock."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = open(path, "a+")
     except OSError as error:
         raise OSError(f"{path.parent}: cannot be written ({error.strerror}); name another folder") from error
-    with lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:  # POSIX leaves the choice
-            lock.seek(0)
-            holder = lock.read().strip()
-            raise OSError(f"{path.parent}: process {holder} is running here; wait, or name another") from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()} on {platform.node()}\n")
-        lock.flush()
-        yield
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:  # POSIX leaves the choice
+        lock.seek(0)
+        holder = lock.read().strip()
+        raise OSError(f"{path.parent}: process {holder} is running here; wait, or name another") from error
+    lock.truncate(0)
+    lock.write(f"{os.getpid()} on {platform.node()}\n")
+    lock.flush()
+    return lock
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:

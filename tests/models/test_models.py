@@ -8,16 +8,11 @@ import torch.nn.functional as F
 from conftest import ROOT, run_program
 from torchvision.models import resnet50
 
-from models_resnet_improved import (
-    VARIANTS,
-    ImageQualityResNet,
-    ScaleAttention,
-    find_variant,
-    fold_batch_norms,
-    pool_to_grid,
-    target_net,
-)
-from training import build_optimizer
+from iqa.models.folding import fold_batch_norms
+from iqa.models.pooling import pool_to_grid
+from iqa.models.variants import VARIANTS, find_variant
+from models_resnet_improved import ImageQualityResNet, ScaleAttention, target_net
+from train_resnet_improved import build_optimizer
 
 COUNTS = {"exp1_baseline": 25_624_337, "exp2_multiscale": 28_124_177, "exp3_multiscale_attention": 28_649_749}
 

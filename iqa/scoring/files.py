@@ -1,0 +1,69 @@
+"""What the arguments of score_images.py name: files, folders and patterns -> paths of images, and how they are printed."""
+
+import glob
+import os
+from collections import Counter
+
+from iqa.console import say
+
+# What a folder is searched for; a file that is named, or matches a pattern, is tried whatever its ending.
+ENDINGS = frozenset(".avif .bmp .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split())
+
+
+def find_images(arguments: list[str]) -> list[str]:
+    """Paths in the order of the arguments, sorted within a folder or pattern, none twice.
+
+    Raises:
+        FileNotFoundError: names an argument that leads to no image.
+    """
+    found = {}
+    for argument in arguments:
+        for path in expand(argument):
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
+
+
+def expand(argument: str) -> list[str]:
+    if os.path.isdir(argument):
+        return search(argument)
+    if os.path.lexists(argument):
+        return [argument]
+    if not glob.has_magic(argument):
+        raise FileNotFoundError(f"{argument}: no such file or folder")
+    matches = sorted(glob.glob(argument, recursive=True))
+    if not matches:
+        raise FileNotFoundError(f"{argument}: no file matches this pattern")
+    return [path for match in matches for path in (search(match) if os.path.isdir(match) else [match])]
+
+
+def search(folder: str) -> list[str]:
+    """The images in a folder and all below it; links to further folders are not followed."""
+    files = sorted(os.path.join(where, name) for where, _, names in os.walk(folder, onerror=fail) for name in names)
+    images = [path for path in files if is_image_name(os.path.basename(path))]
+    others = Counter(os.path.splitext(path)[1].lower() or "no ending" for path in set(files) - set(images))
+    if not images:
+        raise FileNotFoundError(f"{folder}: holds no image; looked for {' '.join(sorted(ENDINGS))}")
+    if others:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
+        reason = "left out what does not end like an image, or is hidden"
+        say(f"Note: {printable(folder)}: {reason}: {counts}")
+    return images
+
+
+def is_image_name(name: str) -> bool:
+    """Hidden files are left out: macOS keeps a `._photo.jpg`, which is no image, beside each photo.jpg."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS
+
+
+def fail(error: OSError) -> None:
+    raise error
+
+
+def printable(text: str) -> str:
+    """Control characters and bytes that are no UTF-8 as escapes: no name can steer a terminal or end a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def as_utf8(text: str) -> str:
+    """The text as it is, but for bytes of a file name that are no UTF-8, which become escapes."""
+    return text.encode(errors="backslashreplace").decode()

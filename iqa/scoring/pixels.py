@@ -1,0 +1,43 @@
+"""A path, a PIL image or a tensor -> resized pixels, uint8 [H, W, 3]."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from iqa.data.images import decode, resized_pixels
+
+Pixels = np.ndarray  # [H, W, 3] uint8, resized
+AnyImage = str | os.PathLike | Image.Image | Tensor
+
+
+def pixels_of(image: AnyImage) -> Pixels:
+    """The resized pixels of a path, a PIL image or a tensor; ValueError says what is wrong with it."""
+    if isinstance(image, (str, os.PathLike)):
+        return decode(Path(image))
+    if isinstance(image, Tensor):
+        image = image_of_tensor(image)
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"a {type(image).__name__} is no path, PIL image or tensor")
+    return resized_pixels(image)
+
+
+def image_of_tensor(tensor: Tensor) -> Image.Image:
+    """[3, H, W], uint8 or floats in 0-1, on any device."""
+    shape = f"a tensor {tensor.dtype} {list(tensor.shape)}"
+    if tensor.ndim != 3 or len(tensor) != 3 or not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
+        raise ValueError(f"{shape} is not [3, H, W] of uint8 or of floats in 0-1")
+    if tensor.is_floating_point():
+        if not ((tensor >= 0) & (tensor <= 1)).all():
+            raise ValueError(f"{shape} has values outside 0-1")
+        tensor = (tensor.float() * 255).round().byte()
+    return Image.fromarray(tensor.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with an image, in one line: of `decode`, what Pillow said."""
+    error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    return " ".join(str(error).split()) or type(error).__name__

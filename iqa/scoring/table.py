@@ -1,0 +1,77 @@
+"""Scored images as lines on the terminal, as csv and as JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from iqa.console import say
+from iqa.scoring.files import printable
+
+STAGES = ("stage1", "stage2", "stage3", "stage4")
+
+
+class Row(NamedTuple):
+    """One image as it is printed and written."""
+
+    image: str  # the path
+    score: float | None
+    attention: tuple[float, ...] | None
+    error: str | None
+    thumbnail: bytes | None = None  # JPEG
+
+    name = property(lambda self: printable(self.image))
+    reason = property(lambda self: printable(self.error or ""))
+
+
+def describe(scorer, checkpoint: Path) -> dict:
+    """What every score of this call depends on, but for the image."""
+    return {
+        "checkpoint": printable(str(checkpoint)),
+        "variant": scorer.variant.log_name,
+        "epoch": scorer.epoch,
+        "mos_range": scorer.config.get("mos_range", [0, 100]),
+        "patch_size": scorer.patch_size,
+        "patches": scorer.patches,
+        "device": scorer.device.type,
+        "precision": scorer.precision,
+    }
+
+
+def print_table(rows: Iterator[Row], about: dict, attention: bool) -> list[Row]:
+    """Print each row as soon as it is known; returns them all."""
+    say("{variant}, epoch {epoch}: the mean of {patches} patches of {patch_size}x{patch_size} pixels on the MOS scale "
+        "{mos_range[0]:g}-{mos_range[1]:g}, {device}, {precision}".format(**about))  # fmt: skip
+    say("  score  " + "".join(f"{name:<8}" for name in STAGES if attention) + "image")
+    kept = []
+    for row in rows:
+        kept.append(row)
+        say(as_line(row, attention))
+    return kept
+
+
+def as_line(row: Row, attention: bool) -> str:
+    if row.error is not None:
+        return "  error  " + 8 * len(STAGES) * attention * " " + f"{row.name}: {row.reason}"
+    return f"{row.score:7.2f}  " + "".join(f"{weight:<8.4f}" for weight in row.attention or ()) + row.name
+
+
+def as_csv(rows: list[Row], attention: bool) -> str:
+    """image, score, the four attention weights on request, error; numbers in full."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "score", *(f"attention_{name}" for name in STAGES if attention), "error"])
+    empty = [None] * len(STAGES) * attention
+    writer.writerows([row.image, row.score, *(row.attention or empty), row.error] for row in rows)
+    return text.getvalue()
+
+
+def as_json(rows: list[Row], about: dict) -> str:
+    """The settings, and under "images" one object per image; a score is null where there is an error."""
+    images = [{"image": row.image, "score": row.score, "error": row.error} for row in rows]
+    for image, row in zip(images, rows, strict=True):
+        if row.attention:
+            image["attention"] = dict(zip(STAGES, row.attention, strict=True))
+    return json.dumps({**about, "images": images}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

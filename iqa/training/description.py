@@ -1,0 +1,76 @@
+"""What a run says of itself before it trains: config.json and the first lines of its log."""
+
+import argparse
+import platform
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import scipy
+import torch
+import torchvision
+
+from iqa.console import say
+from iqa.data.labels import QualityData
+from iqa.models.variants import Variant
+from iqa.processes import process_count
+from iqa.training.devices import device_name
+
+
+def describe_run(
+    options: argparse.Namespace, variant: Variant, data: QualityData, device: torch.device, precision: str
+) -> dict[str, Any]:
+    """config.json: what is needed to repeat the run."""
+    return {
+        "run_id": uuid.uuid4().hex,
+        "variant": variant.log_name,
+        "tag": variant.tag,
+        "parameters": variant.parameters,
+        "flags": vars(options),
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "commit": current_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{m.__name__: m.__version__ for m in (torch, torchvision, np, scipy)},
+            "pillow": PIL.__version__,
+        },
+        "device": device_name(device),
+        "processes": process_count(),
+        "precision": precision,
+        "split": {**data.sizes(), "sha256": data.sha256},
+        "mos_range": list(data.mos_range),
+        "dataset_note": data.note,
+    }
+
+
+def current_commit() -> str | None:
+    """The commit of this program, "-dirty" where files differ from it, None outside a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def announce(config: dict, data: QualityData) -> None:
+    sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes().items())
+    say(f"{config['variant']}: {config['parameters']:,} parameters, seed {config['flags']['seed']}")
+    processes = f"{process_count()} processes, each " if process_count() > 1 else ""
+    say(f"Device: {processes}{config['device']}, {config['precision']}, torch {config['versions']['torch']}")
+    say(f"Data: {data.root}: {sizes} images, split SHA-256 {data.sha256[:12]}")
+    for line in [*([data.note] if data.note else []), *data.facts, *(f"Warning: {text}" for text in data.warnings)]:
+        say(line)
+
+
+def changed_processes(before: dict[str, Any]) -> str:
+    """What to say where a run goes on with more or fewer processes than it began with."""
+    began = before.get("processes", 1)
+    if began == process_count():
+        return ""
+    return (f", with {process_count()} processes where it began with {began}: patches and batches stay the same, dropout "
+            "draws other numbers, so the run is not the uninterrupted one to the bit")  # fmt: skip

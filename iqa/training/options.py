@@ -1,0 +1,147 @@
+"""The flags of train_resnet_improved.py, and which of them contradict each other. This file does without torch."""
+
+import argparse
+import math
+
+from iqa.command_line import HelpWithDefaults, OneLineParser, number
+from iqa.data.datasets import OTHER_DATASETS
+from iqa.data.images import SHORT_SIDE
+from iqa.processes import process_count
+from iqa.training.live_view import INSTALL, is_installed
+
+DESCRIPTION = "Train and evaluate one variant of the ResNet50 HyperIQA ablation on KonIQ-10k."
+STRIDE = 32  # of ResNet50's last stage: the smallest patch
+
+# With --evaluate, what is not in these comes from the checkpoint; its own data are meant where DATA_FLAGS are left out.
+DATA_FLAGS = ("dataset", "data_path", "mos_range", "split_seed", "split_file")
+EVALUATION_FLAGS = (*DATA_FLAGS, "evaluate", "evaluate_set", "cache_dir", "no_cache", "preload_images", "device",
+                    "precision", "num_workers", "output_dir", "overwrite", "traceback")  # fmt: skip
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(description=DESCRIPTION, formatter_class=HelpWithDefaults, allow_abbrev=False)
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--use_multiscale", action="store_true", help="fuse stages 1-4 instead of stage 4 alone")
+    model.add_argument("--use_attention", action="store_true", help="weigh the scales; needs --use_multiscale")
+    model.add_argument("--dropout_rate", type=number(float, 0, 1, below=True), default=0.3, help="of the hyper network")
+    model.add_argument("--weights", default="imagenet", metavar="imagenet|PATH|none",
+                       help="of the backbone: torchvision's ImageNet-1k V1, a ResNet50 state dict, or a random start")
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", choices=("koniq-10k", *OTHER_DATASETS), default="koniq-10k",
+                      help="layout of the data folder; csv: any folder with a labels.csv of image,mos[,split]")
+    data.add_argument("--data_path", default="./koniq-10k", metavar="DIR", help="labels and images")
+    data.add_argument("--mos_range", nargs=2, type=number(float, -math.inf), metavar=("LOW", "HIGH"),
+                      help="of the MOS scale of --dataset csv; default: the lowest and highest of its file")
+    data.add_argument("--split_seed", type=number(int, 0), default=0,
+                      help="of the split that is drawn where the data have none; --seed does not change it")
+    data.add_argument("--split_file", metavar="CSV", help="image,split columns, such as the split.csv of a run")
+    data.add_argument("--patch_size", type=number(int, STRIDE, SHORT_SIDE), default=224, help="pixels")
+    data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
+    data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")
+    data.add_argument("--test_random_crop", action="store_true", help="test on fixed random crops instead of a grid")
+    data.add_argument("--no_color_jitter", action="store_true", help="leave the colours of training patches alone")
+    data.add_argument("--cache_dir", metavar="DIR", help="of the resized images; default: cache/ in the data folder")
+    data.add_argument("--no_cache", action="store_true", help="decode an image for each of its patches (slow)")
+    data.add_argument("--preload_images", action="store_true", help="hold the resized images in GPU or host memory")
+
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument("--epochs", type=number(int, 1), default=10, help="passes over the training patches")
+    recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step, of all processes together")
+    recipe.add_argument("--lr", type=number(float, 0), default=1e-4, help="AdamW learning rate, constant but for --warmup_steps")
+    recipe.add_argument("--warmup_steps", type=number(int, 0), default=0, help="over which the learning rate rises to --lr")
+    recipe.add_argument("--max_grad_norm", type=number(float, 0), default=0.0, help="clip longer gradients; 0: never")
+    recipe.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="AdamW weight decay")
+    recipe.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42,
+                        help="of initialisation, dropout, patches and random test crops")
+    recipe.add_argument("--select_on", choices=("auto", "val", "test"), default="auto",
+                        help="set whose SRCC chooses the epoch; auto: val where the split has one")
+
+    scoring = parser.add_argument_group("evaluation of a checkpoint, instead of training")
+    scoring.add_argument("--evaluate", metavar="CHECKPOINT", help="score the data by a _best.pth or _last.pth")
+    scoring.add_argument("--evaluate_set", choices=("auto", "val", "test", "all"), default="auto",
+                         help="auto: test of the split that the checkpoint was trained with, all images of other data")
+
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
+    machine.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
+                         help="of the arithmetic before the score path; auto: bf16 where the device has it natively")
+    machine.add_argument("--num_workers", type=number(int, -1), default=-1,
+                         help="processes that cut patches; -1: 0 on a CPU, 4 for a GPU")
+    machine.add_argument("--compile", action="store_true", help="use torch.compile")
+    machine.add_argument("--deterministic", action="store_true", help="the same bits on every CUDA run; slower")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--output_dir", metavar="DIR", help="results; default: logs/<name of the variant>, or logs/evaluation_<name of the checkpoint>")
+    output.add_argument("--checkpoint_dir", default="checkpoints", metavar="DIR", help="weights and what --resume needs")
+    output.add_argument("--checkpoint_suffix", default="", metavar="TEXT", help="put behind the names of checkpoints")
+    output.add_argument("--save_model", action="store_true", help="keep the weights of the chosen epoch")
+    output.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
+    output.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
+    output.add_argument("--tensorboard", action="store_true",
+                        help=f"write curves into the output folder; needs the package tensorboard: {INSTALL}")
+    output.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return parser  # fmt: skip
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The flags, checked as far as no file and no device has to be looked at."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    given = given_flags(parser, arguments, options)
+    if options.evaluate is not None:
+        restrict_to_evaluation(parser, options, given)
+    mistake = contradiction(options, given)
+    if mistake:
+        parser.error(mistake)
+    return options
+
+
+def given_flags(parser: argparse.ArgumentParser, arguments: list[str] | None, options: argparse.Namespace) -> set[str]:
+    """The flags that the command line names, whatever their values."""
+    unset = object()
+    blank = argparse.Namespace(**dict.fromkeys(vars(options), unset))
+    return {name for name, value in vars(parser.parse_args(arguments, blank)).items() if value is not unset}
+
+
+def restrict_to_evaluation(parser: argparse.ArgumentParser, options: argparse.Namespace, given: set[str]) -> None:
+    """Refuse the flags that a checkpoint decides, and mark the data flags that are left to it with None."""
+    foreign = [f"--{name}" for name in vars(options) if name in given and name not in EVALUATION_FLAGS]
+    if foreign:
+        parser.error(f"--evaluate takes the model, crops and recipe from the checkpoint: leave out {', '.join(foreign)}")
+    for name in DATA_FLAGS:
+        if name not in given:
+            setattr(options, name, None)
+
+
+def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
+    """What is wrong with the flags together."""
+    other, evaluate = options.dataset in OTHER_DATASETS, options.evaluate is not None
+    foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given and not other]
+    if options.use_attention and not options.use_multiscale:
+        return "--use_attention weighs the four scales against each other: add --use_multiscale"
+    if options.batch_size % process_count() and not evaluate:
+        return f"--batch_size {options.batch_size}: {process_count()} processes share it evenly; choose a multiple of {process_count()}"
+    if options.batch_size == 1 and options.patch_size <= STRIDE:
+        return f"--batch_size 1 with --patch_size {options.patch_size}: batch norm needs two values; raise one of them"
+    if "/" in options.checkpoint_suffix:
+        return f"--checkpoint_suffix {options.checkpoint_suffix}: part of a file name; folders go to --checkpoint_dir"
+    if options.resume and options.overwrite:
+        return "--resume continues a run and --overwrite replaces it: choose one"
+    if options.no_cache and options.cache_dir:
+        return f"--cache_dir {options.cache_dir} and --no_cache contradict each other: choose one"
+    if "evaluate_set" in given and not evaluate:
+        return f"--evaluate_set {options.evaluate_set} says what --evaluate scores: add --evaluate CHECKPOINT"
+    if other and "data_path" not in given:
+        return f"--dataset {options.dataset} needs --data_path: the folder of its labels and images"
+    if foreign:
+        return f"{foreign[0]} is for {', '.join(OTHER_DATASETS)}, which have to be named with --dataset"
+    if options.mos_range and options.dataset != "csv":
+        return "--mos_range is for --dataset csv: the scale of the others is known"
+    if options.mos_range and options.mos_range[0] >= options.mos_range[1]:
+        low, high = options.mos_range
+        return f"--mos_range {low:g} {high:g}: LOW must be below HIGH"
+    if options.tensorboard and not is_installed():
+        return f"--tensorboard needs the package tensorboard: {INSTALL}"
+    return None

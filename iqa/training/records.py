@@ -1,0 +1,100 @@
+"""What a run leaves: the lines that people grep, its checkpoints, metrics, predictions and result."""
+
+import csv
+import io
+import itertools
+from typing import Any
+
+import torch
+
+from iqa.atomic_files import write_atomically
+from iqa.console import say
+from iqa.data.labels import LabelledImages
+from iqa.training.checkpoints import save_checkpoint
+from iqa.training.run_files import RunFiles, write_lines
+
+
+def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
+    """The lines that people grep; four decimals."""
+    say(f"{title} Summary:")
+    say(f"  Train Loss: {row['train_loss']:.4f}")
+    for name, note in notes.items():
+        for metric in ("srcc", "plcc"):
+            value = row[f"{name}_{metric}"]
+            say(f"  {name.title()} {metric.upper()}: " + (f"undefined ({note})" if value is None else f"{value:.4f}"))
+    say(f"  Time: {row['seconds']:.1f}s")
+    for name, note in notes.items():
+        if note:
+            say(f"Warning: {title} has no {name} SRCC and cannot be chosen: {note}")
+
+
+def save_last(files: RunFiles, model: torch.nn.Module, optimizer, history: list[dict], predictions: dict) -> None:
+    """All that a resume needs, before anything that tells of this epoch."""
+    config = files.read_config()
+    save_checkpoint(files.last, {
+        "model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history,
+        "predictions": predictions, "run_id": config["run_id"], "config": config,
+    }, keep_previous=True)  # fmt: skip
+
+
+def publish(
+    files: RunFiles, history: list[dict], predictions: dict[str, str], best: dict | None, model: torch.nn.Module | None
+) -> None:
+    """Metrics, and predictions and weights of the best epoch, as the last checkpoint has them.
+
+    After a resume too: the run may have been killed between the checkpoint and these.
+
+    Args:
+        best: the line of the best epoch so far.
+        model: to keep where its epoch is that one; None with no --save_model.
+    """
+    write_lines(files.metrics, history)
+    for name, text in predictions.items():
+        write_atomically(files.predictions(name), text)
+    if model is not None and best is history[-1]:
+        state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}  # it may be read without a GPU
+        save_checkpoint(files.best, {"model": state, "epoch": best["epoch"], "config": files.read_config()})
+
+
+def predictions_csv(images: LabelledImages, scores, attention) -> str:
+    """image_name, mos, score and the four attention weights where there are any; numbers in full.
+
+    scores [N], attention [N, 4] or None.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    stages = [] if attention is None else [f"attention_stage{i + 1}" for i in range(attention.shape[1])]
+    weights = itertools.repeat(()) if attention is None else attention.tolist()
+    writer.writerow(["image_name", "mos", "score", *stages])
+    rows = zip(images.names, images.mos.tolist(), scores.tolist(), weights, strict=False)
+    writer.writerows([name, mos, score, *row] for name, mos, score, row in rows)
+    return text.getvalue()
+
+
+def summarise(files: RunFiles, config: dict, history: list[dict], chosen: dict | None, select_on: str) -> dict[str, Any]:
+    """Print the run's numbers; returns the content of result.json.
+
+    Raises:
+        ValueError: no epoch has a defined SRCC.
+    """
+    if chosen is None or chosen["test_srcc"] is None:
+        name = "test" if chosen else select_on
+        raise ValueError(f"{files.output}: no epoch has a defined {name} SRCC; no result. See the warnings above")
+    best = {metric: max(row[metric] for row in history if row[metric] is not None)
+            for metric in ("test_srcc", "test_plcc")}  # fmt: skip
+    say()
+    say(f"Best Test SRCC: {best['test_srcc']:.4f}")
+    say(f"Best Test PLCC: {best['test_plcc']:.4f}")
+    say(f"Selected epoch: {chosen['epoch']} (best {select_on.title()} SRCC {chosen[f'{select_on}_srcc']:.4f})")
+    say(f"Selected Test SRCC: {chosen['test_srcc']:.4f}")
+    say(f"Selected Test PLCC: {chosen['test_plcc']:.4f}")
+    return {
+        **{key: config[key] for key in ("variant", "tag", "parameters")},
+        "seed": config["flags"]["seed"],
+        "epochs": len(history),
+        "select_on": select_on,
+        "selected_epoch": chosen["epoch"],
+        **{f"selected_{name}": chosen.get(name) for name in ("val_srcc", "val_plcc", "test_srcc", "test_plcc")},
+        **{f"best_{name}": value for name, value in best.items()},
+        "seconds": round(sum(row["seconds"] for row in history), 3),
+    }
