@@ -13,13 +13,12 @@ Axes: B patches, C channels, H rows, W columns.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import resnet50
 
-from iqa.models.pooling import GRID, pool_to_grid
+from iqa.models.backbones import BACKBONES
+from iqa.models.pooling import GRID
 from iqa.models.variants import VARIANTS, find_variant
 from iqa.training.backbone_weights import load_backbone_weights
 
-STAGE_CHANNELS = (256, 512, 1024, 2048)  # ResNet50 stages 1-4, at strides 4, 8, 16, 32
 HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
 ATTENTION_DROPOUT = 0.5
@@ -32,7 +31,8 @@ class ImageQualityResNet(nn.Module):
         use_multiscale: fuse stages 1-4 instead of using stage 4 alone.
         use_attention: weigh the four scales per image; needs ``use_multiscale``.
         dropout_rate: dropout in the hyper network, 0 <= rate < 1.
-        weights: of the backbone: "imagenet", "none" or the path of a ResNet50 state dict.
+        backbone: a row of iqa/models/backbones.py; "resnet50" is torchvision's, its stages 1-4.
+        weights: of the backbone: "imagenet", "none" or the path of a state dict.
         initial_score: where the scores start, on the MOS scale: the mean MOS of the training set saves the first
             thousand steps, which would be spent on climbing there.
 
@@ -42,14 +42,17 @@ class ImageQualityResNet(nn.Module):
     """
 
     def __init__(
-        self, *, use_multiscale=False, use_attention=False, dropout_rate=0.3, weights="imagenet", initial_score=0.0
-    ):
+        self, *, backbone="resnet50", use_multiscale=False, use_attention=False, dropout_rate=0.3, weights="imagenet",
+        initial_score=0.0,
+    ):  # fmt: skip
         super().__init__()
-        self.variant = find_variant(use_multiscale=use_multiscale, use_attention=use_attention)
-        channels = sum(STAGE_CHANNELS) if use_multiscale else STAGE_CHANNELS[-1]
-        self.backbone = Backbone(weights)
-        self.fusion = MultiScaleFusion(use_attention=use_attention) if use_multiscale else None
-        feature_scale = 1 / len(STAGE_CHANNELS) if use_attention else 1.0  # the attention starts near uniform
+        self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
+        row = BACKBONES[backbone]
+        channels = sum(row.channels) if use_multiscale else row.channels[-1]
+        self.backbone = row.build()  # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each pooled to 7x7
+        load_backbone_weights(self.backbone, row, weights)
+        self.fusion = MultiScaleFusion(row.channels, use_attention=use_attention) if use_multiscale else None
+        feature_scale = 1 / len(row.channels) if use_attention else 1.0  # the attention starts near uniform
         self.hyper_net = HyperNet(
             channels, dropout_rate=dropout_rate, feature_scale=feature_scale, initial_score=initial_score
         )
@@ -73,36 +76,15 @@ class ImageQualityResNet(nn.Module):
         return scores, attention
 
 
-class Backbone(nn.Module):
-    """ResNet50 without its classifier: [B, 3, H, W] -> four maps [B, 256 | 512 | 1024 | 2048, 7, 7]."""
-
-    def __init__(self, weights: str):
-        super().__init__()
-        network = resnet50(weights=None)
-        del network.fc
-        if weights != "none":
-            load_backbone_weights(network, weights)
-        self.stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
-        self.stages = nn.ModuleList([network.layer1, network.layer2, network.layer3, network.layer4])
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        maps, x = [], self.stem(images)
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(pool_to_grid(x))
-        return maps
-
-
 class MultiScaleFusion(nn.Module):
     """Four 7x7 maps -> their concatenation [B, 3840, 7, 7], optionally weighted per image."""
 
-    def __init__(self, *, use_attention: bool):
+    def __init__(self, channels: tuple[int, ...], *, use_attention: bool):
         super().__init__()
         self.adapters = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU())
-            for channels in STAGE_CHANNELS[:-1]
+            nn.Sequential(nn.Conv2d(c, c, 1), nn.BatchNorm2d(c), nn.ReLU()) for c in channels[:-1]
         )
-        self.attention = ScaleAttention() if use_attention else None
+        self.attention = ScaleAttention(channels) if use_attention else None
 
     def forward(self, stages: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         maps = [adapt(stage) for adapt, stage in zip(self.adapters, stages[:-1], strict=True)] + [stages[-1]]
@@ -116,12 +98,11 @@ class MultiScaleFusion(nn.Module):
 class ScaleAttention(nn.Module):
     """Channel attention over the scales: stage 4 [B, 2048, 7, 7] -> weights [B, 4] that sum to 1."""
 
-    def __init__(self):
+    def __init__(self, channels: tuple[int, ...]):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(STAGE_CHANNELS[-1], 256), nn.ReLU(), nn.Dropout(ATTENTION_DROPOUT),
-            nn.Linear(256, len(STAGE_CHANNELS)),
-        )  # fmt: skip
+            nn.Linear(channels[-1], 256), nn.ReLU(), nn.Dropout(ATTENTION_DROPOUT), nn.Linear(256, len(channels))
+        )
         for layer in (self.layers[0], self.layers[-1]):  # small weights: the attention starts near uniform
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
@@ -186,7 +167,6 @@ def main() -> None:
             use_multiscale=variant.use_multiscale, use_attention=variant.use_attention, weights="none"
         )  # in training mode: the batch norms have seen no image whose statistics evaluation could use
         count = sum(parameter.numel() for parameter in model.parameters())
-        assert count == variant.parameters
         print(f"{variant.log_name}: {count:,} parameters ({count / 1e6:.2f}M)")
         for batch in (2, 1):
             with torch.no_grad():

@@ -59,7 +59,8 @@ def load_scorer(
     config = check_config(saved, checkpoint)
     flags = config["flags"]
     model = ImageQualityResNet(
-        use_multiscale=flags["use_multiscale"], use_attention=flags["use_attention"], weights="none"
+        backbone=flags.get("backbone", "resnet50"), use_multiscale=flags["use_multiscale"],
+        use_attention=flags["use_attention"], weights="none",
     )
     try:
         model.load_state_dict(saved["model"])

@@ -97,11 +97,12 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         check_same_everywhere(data)
         precision = by_first(lambda: choose_precision(options.precision, device, before))  # bf16 where it is native
         config = describe_run(options, variant, data, device, precision)
+        saved = by_first(lambda: files.load_last(before, config, warn=say)) if before else None
+        model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
+        config["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         announce(config, data)
         select_on = choose_selection_set(options.select_on, data)
-        saved = by_first(lambda: files.load_last(before, config, warn=say)) if before else None
 
-        model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
         trained, folded = distribute(model, device), fold_batch_norms(model)  # `folded` scores, without batch norms
         optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
         history, predictions = [], {}  # a line per epoch, and the predictions of the best one
@@ -176,8 +177,9 @@ def build_model(options, data: QualityData, saved: dict | None) -> ImageQualityR
     torch.manual_seed(mixed_seed(options.seed, 0))
     with one_here_first():  # which may download the weights
         model = ImageQualityResNet(
-            use_multiscale=options.use_multiscale, use_attention=options.use_attention, dropout_rate=options.dropout_rate,
-            weights="none" if saved else options.weights, initial_score=float(data.sets["training"].mos.mean()),
+            backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
+            dropout_rate=options.dropout_rate, weights="none" if saved else options.weights,
+            initial_score=float(data.sets["training"].mos.mean()),
         )  # fmt: skip
     if saved:
         model.load_state_dict(saved["model"])

@@ -1,6 +1,8 @@
-"""The three variants of the ablation, for all that builds, names or checks one. This file does without torch."""
+"""The variants of the ablation, for all that builds, names or checks one. This file does without torch."""
 
 from typing import NamedTuple
+
+from iqa.models.backbones import BACKBONES
 
 
 class Variant(NamedTuple):
@@ -8,21 +10,30 @@ class Variant(NamedTuple):
 
     log_name: str
     tag: str
+    backbone: str
     use_multiscale: bool
     use_attention: bool
-    parameters: int
 
 
-VARIANTS = (
-    Variant("exp1_baseline", "ss_noatt", False, False, 25_624_337),
-    Variant("exp2_multiscale", "ms_noatt", True, False, 28_124_177),
-    Variant("exp3_multiscale_attention", "ms_att", True, True, 28_649_749),
+FUSIONS = (
+    ("1_baseline", "ss_noatt", False, False),
+    ("2_multiscale", "ms_noatt", True, False),
+    ("3_multiscale_attention", "ms_att", True, True),
 )
 
 
-def find_variant(*, use_multiscale: bool, use_attention: bool) -> Variant:
-    """The table's row for a pair of flags; ValueError for attention without multi-scale."""
-    for variant in VARIANTS:
+def variants_of(backbone: str) -> tuple[Variant, ...]:
+    """The three variants on one backbone."""
+    row = BACKBONES[backbone]
+    return tuple(Variant(row.log_name + name, row.tag + tag, backbone, *flags) for name, tag, *flags in FUSIONS)
+
+
+VARIANTS = variants_of("resnet50")
+
+
+def find_variant(*, backbone: str = "resnet50", use_multiscale: bool, use_attention: bool) -> Variant:
+    """The row for these flags; ValueError for attention without multi-scale."""
+    for variant in variants_of(backbone):
         if (variant.use_multiscale, variant.use_attention) == (use_multiscale, use_attention):
             return variant
     raise ValueError("--use_attention weighs the four scales against each other: add --use_multiscale")

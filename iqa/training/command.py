@@ -59,7 +59,9 @@ def end(command: Command, work: Callable[..., None]) -> NoReturn:
 
 def prepare(options: argparse.Namespace, locks: list[TextIO]) -> Run:
     """Check the folders and the data, and keep others out of the folders."""
-    variant = find_variant(use_multiscale=options.use_multiscale, use_attention=options.use_attention)
+    variant = find_variant(
+        backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention
+    )
     files = RunFiles.of(options, variant)
     if files.is_finished(options):
         say(f"{files.output}: this run is finished; see {files.result}")

@@ -29,7 +29,6 @@ def describe_run(
         "run_id": uuid.uuid4().hex,
         "variant": variant.log_name,
         "tag": variant.tag,
-        "parameters": variant.parameters,
         "flags": vars(options),
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
         "commit": current_commit(),

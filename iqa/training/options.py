@@ -6,6 +6,7 @@ import math
 from iqa.command_line import HelpWithDefaults, OneLineParser, number
 from iqa.data.datasets import OTHER_DATASETS
 from iqa.data.images import SHORT_SIDE
+from iqa.models.backbones import BACKBONES
 from iqa.processes import process_count
 from iqa.training.live_view import INSTALL, is_installed
 
@@ -22,11 +23,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=DESCRIPTION, formatter_class=HelpWithDefaults, allow_abbrev=False)
 
     model = parser.add_argument_group("model")
+    model.add_argument("--backbone", choices=BACKBONES, default="resnet50", help="what makes the feature maps")
     model.add_argument("--use_multiscale", action="store_true", help="fuse stages 1-4 instead of stage 4 alone")
     model.add_argument("--use_attention", action="store_true", help="weigh the scales; needs --use_multiscale")
     model.add_argument("--dropout_rate", type=number(float, 0, 1, below=True), default=0.3, help="of the hyper network")
     model.add_argument("--weights", default="imagenet", metavar="imagenet|PATH|none",
-                       help="of the backbone: torchvision's ImageNet-1k V1, a ResNet50 state dict, or a random start")
+                       help="of the backbone: torchvision's ImageNet-1k V1, a file with its state dict, or a random start")
 
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", choices=("koniq-10k", *OTHER_DATASETS), default="koniq-10k",

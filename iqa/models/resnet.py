@@ -1,0 +1,31 @@
+"""torchvision's ResNet50 without its classifier."""
+
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from iqa.models.pooling import pool_to_grid
+
+OWN_NAMES = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{i + 1}": f"stages.{i}" for i in range(4)}}
+
+
+class ResNet50(nn.Module):
+    """[B, 3, H, W] -> four maps [B, 256 | 512 | 1024 | 2048, 7, 7]."""
+
+    def __init__(self):
+        super().__init__()
+        network = resnet50(weights=None)
+        self.stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+        self.stages = nn.ModuleList([network.layer1, network.layer2, network.layer3, network.layer4])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps, x = [], self.stem(images)
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(pool_to_grid(x))
+        return maps
+
+    @staticmethod
+    def own_name(key: str) -> str | None:
+        """torchvision's name of an entry -> this module's."""
+        part, _, rest = key.partition(".")
+        return None if part == "fc" else f"{OWN_NAMES.get(part, part)}.{rest}"

