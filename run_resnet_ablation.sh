@@ -5,6 +5,7 @@
 #   bash run_resnet_ablation.sh --demo                   # no data needed: small procedural images, 10 minutes on 2 cores
 #   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64        # extra flags go to every variant
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
+#   BACKBONES="resnet50 swin_b" bash run_resnet_ablation.sh      # the three variants on each of them
 #   NPROC=4 bash run_resnet_ablation.sh                  # 4 GPUs of this machine, which share each batch
 #   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS     # after an interruption; NPROC again
 #
@@ -17,13 +18,6 @@ recipe=(--no_color_jitter --test_random_crop --seed 42 --save_model)
 # From random weights in few steps: a higher rate, and the two brakes that it needs at the start.
 demo=(--data_path demo-data --weights none --patch_size 96 --epochs 5 --train_patch_num 8 --test_patch_num 6
       --lr 5e-4 --warmup_steps 20 --max_grad_norm 1)
-variants=(exp1_baseline exp2_multiscale exp3_multiscale_attention)
-variant_flags() {
-    case $1 in
-        exp2_multiscale) echo --use_multiscale ;;
-        exp3_multiscale_attention) echo --use_multiscale --use_attention ;;
-    esac
-}
 
 fail() {
     echo "error: $1" >&2
@@ -72,6 +66,8 @@ while (($#)); do
             if [[ $1 == --resume ]]; then set -- "--resume=${2:-}" "${@:3}"; fi
             log_dir=${1#*=}
             [[ -n $log_dir ]] || fail "--resume needs the log folder of an ablation" ;;
+        --backbone | --backbone=*)
+            fail "$1 is set by the runner for each variant; name the backbones before it: BACKBONES=\"resnet50\" bash $0" ;;
         --use_multiscale | --use_attention | --output_dir* | --checkpoint_suffix* | --overwrite)
             fail "$1 is set by the runner for each variant; for a single run use train_resnet_improved.py" ;;
         *) flags+=("$1") ;;
@@ -88,7 +84,13 @@ if [[ -n $log_dir ]]; then
     [[ -z $is_demo && ${#flags[@]} == 0 ]] || fail "--resume goes on with the flags of the interrupted ablation: give no others"
     [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: no ablation was started there (no ablation_flags)"
     flags=()
-    { read -r is_demo; read -r SEEDS; while IFS= read -r flag; do flags+=("$flag"); done; } <"$log_dir/ablation_flags"
+    {
+        read -r is_demo
+        read -r SEEDS
+        while IFS= read -r flag; do
+            case $flag in BACKBONES=*) BACKBONES=${flag#*=} ;; *) flags+=("$flag") ;; esac
+        done
+    } <"$log_dir/ablation_flags"
 elif [[ -z $is_demo && ! -d $data_path ]]; then
     echo "error: no data in $data_path: get KonIQ-10k (images and metadata) from its authors, database.mmsp-kn.de, and" >&2
     echo "name its folder with --data_path; or try the program without it: bash run_resnet_ablation.sh --demo" >&2
@@ -101,10 +103,16 @@ processes=${NPROC:-1}
 supervise true
 find_python requirements.txt || fail "the packages of requirements.txt could not be installed" 1
 
+backbones=${BACKBONES:-resnet50}
+# shellcheck disable=SC2086 # one word for each backbone
+table=$(cd "$here" && "$python" -m iqa.models.variants $backbones) || exit 2
+variants=() # a line for each: its log name and its flags
+while IFS= read -r line; do variants+=("$line"); done <<<"$table"
+
 if [[ -z $log_dir ]]; then
     log_dir=logs/resnet_ablation_$(date +%Y%m%d_%H%M%S)
     mkdir -p logs && mkdir "$log_dir" || fail "$log_dir cannot be made" 1
-    printf '%s\n' "$is_demo" "${SEEDS:-}" ${flags[@]+"${flags[@]}"} >"$log_dir/ablation_flags"
+    printf '%s\n' "$is_demo" "${SEEDS:-}" "BACKBONES=$backbones" ${flags[@]+"${flags[@]}"} >"$log_dir/ablation_flags"
 fi
 if [[ -n $is_demo ]]; then
     supervise "$python" "$here/demo_dataset.py" --output demo-data --images 300 || exit
@@ -114,8 +122,9 @@ fi
 launch=("$python")
 if ((processes > 1)); then launch+=(-m torch.distributed.run --standalone "--nproc_per_node=$processes"); fi
 
-train() { # variant, seed or nothing
-    local name=$1 suffix="" mode=() seed=()
+train() { # line of the table, seed or nothing
+    local name variant_flags suffix="" mode=() seed=()
+    read -r name variant_flags <<<"$1"
     if ((${#seeds[@]} > 1)); then suffix=_seed$2; fi
     if [[ -n $2 ]]; then seed=(--seed "$2"); fi
     local output=$log_dir/$name$suffix
@@ -127,8 +136,8 @@ train() { # variant, seed or nothing
     say "== $name$suffix, log in $output.log"
     exec 3> >(exec tee -ia "$output.log")
     local tee=$! status=0
-    # shellcheck disable=SC2046 # one word for each flag
-    supervise "${launch[@]}" "$here/train_resnet_improved.py" $(variant_flags "$name") "${recipe[@]}" \
+    # shellcheck disable=SC2086 # one word for each flag
+    supervise "${launch[@]}" "$here/train_resnet_improved.py" $variant_flags "${recipe[@]}" \
         ${flags[@]+"${flags[@]}"} ${seed[@]+"${seed[@]}"} --output_dir "$output" --checkpoint_suffix "$suffix" \
         ${mode[@]+"${mode[@]}"} >&3 2>&1 3>&- || status=$?
     exec 3>&-

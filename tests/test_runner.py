@@ -154,9 +154,12 @@ def test_help_says_how_to_call_it_and_starts_nothing(tmp_path):
 
 @pytest.fixture
 def recorder(tmp_path):
-    """An interpreter that takes down the commands that train, and does nothing else."""
+    """An interpreter that takes down the commands that train, and does nothing else but name the variants."""
     interpreter = tmp_path / "python3"
-    interpreter.write_text(f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n')
+    interpreter.write_text(
+        f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n'
+        f'[[ $* != *iqa.models.variants* ]] || exec {sys.executable} "$@"\n'
+    )
     interpreter.chmod(0o755)
     (tmp_path / "data").mkdir()
     return str(interpreter)
@@ -169,6 +172,12 @@ def test_the_demo_gives_every_variant_flags_that_training_takes(tmp_path, record
     runs = [parse_options(command.split()[1:]) for command in commands]
     assert [(run.use_multiscale, run.use_attention) for run in runs] == [(False, False), (True, False), (True, True)]
     assert all(run.data_path == "demo-data" and run.weights == "none" and run.save_model for run in runs)
+
+
+def test_an_unknown_backbone_is_an_error_that_names_the_known_ones(tmp_path, tiny_data):
+    process = run_program("bash", RUNNER, "--data_path", tiny_data, cwd=tmp_path, BACKBONES="resnet50 vgg")
+    assert process.returncode == 2 and process.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+    assert "error: BACKBONES names vgg" in process.stderr and "resnet50" in process.stderr
 
 
 @pytest.mark.parametrize(("seeds", "suffixes"), [("42 43", ("_seed42", "_seed43")), ("7", ("",))])
