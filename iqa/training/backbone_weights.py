@@ -7,6 +7,8 @@ from torch import nn
 
 from iqa.models.backbones import Backbone
 
+COUNTER = ".num_batches_tracked"  # of a batch norm, which training does not use; older files lack it, torchvision's too
+
 
 def load_backbone_weights(network: nn.Module, row: Backbone, weights: str) -> None:
     """Fill the row's network from "imagenet" or from a file; "none" leaves it as it is. Nothing is loaded in part.
@@ -36,11 +38,12 @@ def read_file(path: str) -> object:
 
 
 def fill(network: nn.Module, state: dict, problem: str, choices: str) -> None:
+    """Load a state dict under the file's names; ValueError names the first entries that differ."""
     own = {key: name for key in state if (name := network.own_name(str(key))) is not None}
     expected = network.state_dict()
     wrong = [key for key, name in own.items() if getattr(state[key], "shape", 0) != getattr(expected.get(name), "shape", None)]
-    wrong += [name for name in expected if name not in own.values()]
+    wrong += [name for name in expected if name not in own.values() and not name.endswith(COUNTER)]
     if wrong:
         first = ", ".join(map(str, wrong[:3]))
         raise ValueError(f"{problem}: {len(wrong)} entries differ, first {first}; {choices}")
-    network.load_state_dict({name: state[key] for key, name in own.items()})
+    network.load_state_dict({**expected, **{name: state[key] for key, name in own.items()}})

@@ -126,6 +126,14 @@ def test_weights_from_a_file_with_or_without_classifier(tmp_path, classifier):
     torch.testing.assert_close(model.backbone.stages[3][2].conv3.weight, state["layer4.2.conv3.weight"])
 
 
+def test_weights_without_the_counters_of_batch_norms_are_taken(tmp_path):
+    """torchvision's own files for ResNet50 are older than these counters."""
+    state = {key: value for key, value in resnet50(weights=None).state_dict().items() if "num_batches" not in key}
+    torch.save(state, tmp_path / "w.pth")
+    model = make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
+    torch.testing.assert_close(model.backbone.stages[3][2].bn3.running_var, state["layer4.2.bn3.running_var"])
+
+
 def test_weights_that_cannot_be_had_are_an_error_with_the_choices(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no_such\.pth.*imagenet.*path.*none"):
         make_model(VARIANTS[0], weights=str(tmp_path / "no_such.pth"))
