@@ -1,28 +1,27 @@
 #!/usr/bin/env python3
-"""How close training comes to what the device can do, and how far from one patch per forward pass.
+"""How close training comes to what the machine can do, and how far it is from one patch per forward pass.
 
     python3 benchmark_training.py --quick                      # 2 minutes on 2 CPU cores
     python3 benchmark_training.py --data_path ./koniq-10k      # the device at hand, with real JPEGs
 
-Four rates of the third variant, in training and in evaluation, in patches per second:
+Rates of the third variant, in training and in evaluation, in patches per second:
 
-    CUT       the host's part of the input alone: planned and cut from the cache
-    INPUT     the whole input alone: planned, cut, moved to the device, mirrored and normalised there
-    COMPUTE   the steps alone: the same code on one batch that lies on the device
     FULL      the real thing: the functions that train and evaluate a run, with their input
+    COMPUTE   the steps alone: the same code on one batch that lies on the device
+    INPUT     the whole input alone: planned, cut, moved to the device, mirrored and normalised there
+    CUT       the host's part of the input alone: planned and cut from the cache
+    LIMIT     if every operation went as fast as in the machine's own largest matrix product, of the same precision,
+              timed beside each trial
+    habit     one patch per forward pass, fp32, each patch decoded from its JPEG and resized
 
-FULL / COMPUTE is the headline: 1 means that the input costs nothing. The habit that this replaces is timed beside it:
-one patch per forward pass, fp32, each patch decoded from its JPEG and resized.
+FULL / LIMIT and FULL / COMPUTE are the headlines: 1 means that nothing is left to gain on this machine, and that the
+input costs nothing. FULL / habit is what whoever comes from the habit gains.
 """
 
 import argparse
-import contextlib
-import io
+import copy
 import itertools
 import json
-import platform
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,27 +29,29 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import PIL
 import torch
 import torch.nn.functional as F
-import torchvision
 
-from iqa.data.koniq import load_koniq
+from data_loader import EvaluationPlan, PatchLoader, PatchTransform, TrainingPlan
 from iqa.atomic_files import check_writable, write_atomically
-from iqa.command_line import OneLineParser, number, one_line
-from iqa.data.image_cache import SHORT_SIDE, DecodedImages, ImageCache, cpu_count
+from iqa.benchmark.arithmetic import MatrixProduct, flop_per_patch, wait_for
+from iqa.benchmark.report import KINDS, achieved, cache_report, machine, memory, print_report, projection
+from iqa.benchmark.trials import First, Work, measure, timed
+from iqa.command_line import OneLineParser, number, one_line, report, write_error
+from iqa.data.cutting import PatchCutter
+from iqa.data.image_cache import ImageCache
+from iqa.data.images import SHORT_SIDE, DecodedImages
+from iqa.data.koniq import load_koniq
+from iqa.models.folding import fold_batch_norms
 from iqa.models.variants import VARIANTS
-from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, device_name, open_device
+from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, open_device
+from iqa.training.options import STRIDE
 from models_resnet_improved import ImageQualityResNet
-from data_loader import PatchLoader
-from patches import EvaluationPlan, PatchCutter, PatchTransform, TrainingPlan
-from train_resnet_improved import STRIDE
-from training import build_optimizer, evaluate, make_state, train_epoch
+from train_resnet_improved import build_optimizer, evaluate, start_model, train_epoch
 
-TRAINING_PATCHES = 3 * 10 * 7058 * 25  # of the whole ablation: variants x epochs x images x patches
-EVALUATION_PATCHES = 3 * 10 * (1000 + 2015) * 25
 VARIANT = VARIANTS[2]
+OPTIMIZER = {"lr": 1e-4, "weight_decay": 1e-4}
+LIMIT_SHARE = 0.2  # of a trial's seconds, for the matrix product
 
 
 def parse_options() -> argparse.Namespace:
@@ -86,15 +87,16 @@ def main() -> int:
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         if options.traceback:
             raise
-        print(f"error: {one_line(error, 'choose a smaller --batch_size')}", file=sys.stderr)
+        report(one_line(error, "choose a smaller --batch_size"))
         return 1
     except KeyboardInterrupt:
-        print("Stopped; nothing was written.", file=sys.stderr)
+        write_error("Stopped; nothing was written.")
         return 130
     return 0
 
 
 def benchmark(options: argparse.Namespace) -> None:
+    """Measure, write the JSON file and print the table."""
     device = open_device(options.device)
     choose_kernels(deterministic=False)
     precision = choose_precision(options.precision, device)
@@ -103,13 +105,18 @@ def benchmark(options: argparse.Namespace) -> None:
         images = data.sets["training"]
         cache = ImageCache(data.root, Path(scratch) / "cache", lambda line: None)
         build = timed(lambda: cache.open(images.paths))
-        report = {"machine": machine(device, precision, options), "cache": build_report(build, len(images))}
+        product = MatrixProduct(device, precision, LIMIT_SHARE * options.seconds)
+        numbers = {
+            "machine": machine(device, precision, product, options), "cache": cache_report(build, len(images))
+        }  # fmt: skip
         bench = Benchmark(options, device, precision, images, cache.open(images.paths))
-        report["training"], report["evaluation"] = bench.training(), bench.evaluation()
-    report["memory"] = memory(device)
-    report["ablation"] = projection(report)
-    write_atomically(options.output, json.dumps(report, indent=2) + "\n")
-    print_report(report)
+        for kind, work in zip(KINDS, (bench.training(), bench.evaluation()), strict=True):
+            numbers[kind] = measure(work, product, trials=options.trials, seconds=options.seconds)
+            numbers[kind]["achieved_tera_flop_per_second"] = achieved(numbers[kind])
+    numbers["memory"] = memory(device)
+    numbers["ablation"] = projection(numbers)
+    write_atomically(options.output, json.dumps(numbers, indent=2) + "\n")
+    print_report(numbers)
 
 
 class Benchmark:
@@ -119,10 +126,17 @@ class Benchmark:
         self.options, self.device, self.precision, self.images = options, device, precision, images
         self.stored = stored.in_memory() if options.preload_images else stored
         self.sizes = stored.sizes()
-        model = ImageQualityResNet(use_multiscale=True, use_attention=True, weights="none", initial_score=50)
-        self.state = make_state(
-            model, lr=1e-4, weight_decay=1e-4, device=device, precision=precision, compiled=options.compile
-        )
+        model = ImageQualityResNet(
+            use_multiscale=VARIANT.use_multiscale, use_attention=VARIANT.use_attention, weights="none",
+            mos_mean=images.mos.mean(), mos_deviation=images.mos.std(),
+        )  # fmt: skip
+        self.flop = flop_per_patch(model, options.patch_size)
+        self.model = model.to(device, memory_format=torch.channels_last)
+        start_model(self.model, self.training_loader(1), precision)
+        self.optimizer = build_optimizer(self.model, **OPTIMIZER)
+        self.forward, self.score = self.model, fold_batch_norms(self.model).describe
+        if options.compile:
+            self.forward, self.score = torch.compile(self.forward), torch.compile(self.score)
 
     def loader(self, plan, color_jitter=False) -> PatchLoader:
         return PatchLoader(
@@ -131,73 +145,41 @@ class Benchmark:
             on_device=self.options.preload_images and self.device.type == "cuda",
         )  # fmt: skip
 
-    def training(self) -> dict:
+    def training_loader(self, steps: int) -> PatchLoader:
         batch = self.options.batch_size
+        patches = -(-steps * batch // len(self.images))
+        settings = {"patches": patches, "patch_size": self.options.patch_size, "batch_size": batch, "seed": 42}
+        plan = First(TrainingPlan(self.sizes, self.images.mos, **settings), steps)
+        return self.loader(plan, self.options.color_jitter)
 
-        def plan(steps):
-            patches = -(-steps * batch // len(self.images))
-            settings = {"patches": patches, "patch_size": self.options.patch_size, "batch_size": batch, "seed": 42}
-            return First(TrainingPlan(self.sizes, self.images.mos, **settings), steps)
-
+    def training(self) -> Work:
         def run(loader):
-            train_epoch(self.state, loader, self.images.names, "benchmark")
+            train_epoch(
+                self.model, self.forward, self.optimizer, loader, precision=self.precision, learning_rate=lambda step: 1e-4,
+                steps_before=0, max_grad_norm=0, names=self.images.names, title="benchmark",
+            )  # fmt: skip
 
-        return self.rates(lambda steps: self.loader(plan(steps), self.options.color_jitter), run, batch,
-                          self.habit(training=True))  # fmt: skip
+        return Work(self.training_loader, run, self.habit(training=True), self.options.batch_size, self.flop.training)
 
-    def evaluation(self) -> dict:
+    def evaluation(self) -> Work:
         batch = EVALUATION_BATCH[self.device.type]
 
-        def plan(steps):
+        def make_loader(steps):
             patches = -(-steps * batch // len(self.images))
-            return First(EvaluationPlan(
+            return self.loader(First(EvaluationPlan(
                 self.sizes, self.images.mos, self.images.names, patches=patches, patch_size=self.options.patch_size,
                 batch_size=batch, seed=42, random=True,
-            ), steps)  # fmt: skip
+            ), steps))  # fmt: skip
 
         def run(loader):
-            evaluate(self.state.score(), loader, len(loader) * batch, "benchmark")
+            evaluate(self.score, loader, len(loader) * batch, precision=self.precision, title="benchmark")
 
-        return self.rates(lambda steps: self.loader(plan(steps)), run, batch, self.habit(training=False))
-
-    def rates(self, make_loader: Callable, run: Callable, batch: int, habit: Callable) -> dict:
-        """Patches/s of CUT, INPUT, COMPUTE, FULL and the habit; their trials take turns, so that a drift meets all."""
-        first = make_loader(2)
-        warm_up = timed(lambda: self.wait(run, Repeated(first)))
-        once = timed(lambda: self.wait(run, Repeated(first))) / 2
-        steps = max(1, round(self.options.seconds / once))
-        loader, repeated = make_loader(steps), Repeated(first, steps)
-        self.wait(lambda x: [None for _ in x], loader)  # starts the workers, touches the pages
-        trials = {"CUT": [], "INPUT": [], "COMPUTE": [], "FULL": [], "habit": []}
-        for _ in range(self.options.trials):
-            trials["CUT"].append(steps * batch / timed(lambda: [None for _ in loader.cut]))
-            trials["INPUT"].append(steps * batch / timed(lambda: self.wait(lambda x: [None for _ in x], loader)))
-            trials["COMPUTE"].append(steps * batch / timed(lambda: self.wait(run, repeated)))
-            trials["FULL"].append(steps * batch / timed(lambda: self.wait(run, loader)))
-            trials["habit"].append(habit())
-        ratios = [full / compute for full, compute in zip(trials["FULL"], trials["COMPUTE"], strict=True)]
-        speedups = [full / old for full, old in zip(trials["FULL"], trials["habit"], strict=True)]
-        return {
-            "batch_size": batch,
-            "steps_per_trial": steps,
-            "warm_up_seconds": round(warm_up, 2),
-            **{name: spread(values) for name, values in trials.items()},
-            "FULL / COMPUTE": spread(ratios),
-            "FULL / habit": spread(speedups),
-        }
-
-    def wait(self, run: Callable, loader) -> None:
-        """Run to the end of the device's queue; progress lines are not part of the measurement's output."""
-        with contextlib.redirect_stdout(io.StringIO()):
-            run(loader)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        return Work(make_loader, run, self.habit(training=False), batch, self.flop.evaluation)
 
     def habit(self, *, training: bool) -> Callable[[], float]:
         """Patches/s of one patch per forward pass: fp32, channels first, decoded and resized for each patch."""
-        model = ImageQualityResNet(use_multiscale=True, use_attention=True, weights="none", initial_score=50)
-        model = model.to(self.device).train(training)
-        optimizer = build_optimizer(model, lr=1e-4, weight_decay=1e-4)
+        model = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format).train(training)
+        optimizer = build_optimizer(model, **OPTIMIZER)
         size, batch = self.options.patch_size, self.options.batch_size
         plan = TrainingPlan(self.sizes, self.images.mos, patches=1, patch_size=size, batch_size=1, seed=42)
         cutter = PatchCutter(DecodedImages(self.images.paths), size)
@@ -211,7 +193,7 @@ class Benchmark:
                     return model(inputs)
             (F.l1_loss(model(inputs), cut.mos) / batch).backward()
 
-        def measure() -> float:
+        def rate() -> float:
             count, start = 0, time.monotonic()
             for count, planned in enumerate(itertools.cycle(plan), 1):
                 patch(planned)
@@ -220,50 +202,11 @@ class Benchmark:
                     optimizer.zero_grad(set_to_none=True)
                 if time.monotonic() - start > self.options.seconds:
                     break
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
+            wait_for(self.device)
             return count / (time.monotonic() - start)
 
         patch(next(iter(plan)))
-        return measure
-
-
-class First:
-    """The first `steps` batches of a plan, over and over."""
-
-    def __init__(self, plan, steps: int):
-        self.batches, self.batch_size = list(itertools.islice(plan, steps)), plan.batch_size
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        return iter(self.batches)
-
-
-class Repeated:
-    """A loader of one batch that lies on the device already."""
-
-    def __init__(self, loader: PatchLoader, steps: int = 2):
-        self.item, self.steps = next(iter(loader)), steps
-        self.device, self.plan = loader.device, First(loader.plan, 1)
-
-    def __len__(self):
-        return self.steps
-
-    def __iter__(self):
-        return itertools.repeat(self.item, self.steps)
-
-
-def timed(work: Callable) -> float:
-    start = time.monotonic()
-    work()
-    return time.monotonic() - start
-
-
-def spread(values: list[float]) -> dict:
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.mean(values), "sd": deviation, "trials": values}
+        return rate
 
 
 def make_demo(folder: Path, images: int) -> Path:
@@ -272,68 +215,6 @@ def make_demo(folder: Path, images: int) -> Path:
     if made.returncode:
         raise RuntimeError(f"the demo images cannot be made: {made.stderr.strip().removeprefix('error: ')}")
     return folder
-
-
-def machine(device: torch.device, precision: str, options) -> dict:
-    return {
-        "device": device_name(device),
-        "processor": processor_name(),
-        "precision": precision,
-        "patch_size": options.patch_size,
-        "compile": options.compile,
-        "preload_images": options.preload_images,
-        "python": platform.python_version(),
-        **{m.__name__: m.__version__ for m in (torch, torchvision, np)},
-        "pillow": PIL.__version__,
-    }
-
-
-def processor_name() -> str:
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    return platform.processor()
-
-
-def build_report(seconds: float, images: int) -> dict:
-    rate = images / seconds
-    return {"images": images, "seconds": seconds, "images_per_second": rate, "per_core": rate / cpu_count()}
-
-
-def memory(device: torch.device) -> dict:
-    """Peaks, in GB: of this process on the host (mapped cache pages counted), and on the device."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    peaks = {"host_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
-    if device.type == "cuda":
-        peaks["device_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
-    return peaks
-
-
-def projection(report: dict) -> dict:
-    """Hours of the whole ablation on KonIQ-10k with the recipe's numbers of patches, from the FULL rates."""
-    seconds = {
-        "training": TRAINING_PATCHES / report["training"]["FULL"]["mean"],
-        "evaluation": EVALUATION_PATCHES / report["evaluation"]["FULL"]["mean"],
-        "cache": 10_073 / report["cache"]["images_per_second"],
-    }
-    return {"hours": sum(seconds.values()) / 3600, **{f"{name}_hours": s / 3600 for name, s in seconds.items()}}
-
-
-def print_report(report: dict) -> None:
-    facts = report["machine"]
-    print(f"{facts['device']} ({facts['processor']}), {facts['precision']}, patch {facts['patch_size']}, "
-          f"torch {facts['torch']}, torchvision {facts['torchvision']}, Python {facts['python']}\n")  # fmt: skip
-    print("| patches/s | training | evaluation |\n|---|---|---|")
-    for name in ("CUT", "INPUT", "COMPUTE", "FULL", "habit", "FULL / COMPUTE", "FULL / habit"):
-        digits = 3 if name == "FULL / COMPUTE" else 1
-        cells = [report[kind][name] for kind in ("training", "evaluation")]
-        print(f"| {name} | " + " | ".join(f"{c['mean']:,.{digits}f} ± {c['sd'] or 0:.{digits}f}" for c in cells) + " |")
-    cache = report["cache"]
-    print(f"\nMean ± standard deviation of {len(cells[0]['trials'])} trials; batches of "
-          f"{report['training']['batch_size']} and {report['evaluation']['batch_size']} patches.")  # fmt: skip
-    print(f"Cache build: {cache['images_per_second']:.0f} images/s ({cache['per_core']:.0f} per core)")
-    print("Peak memory: " + ", ".join(f"{value:.2f} GB {name[:-3]}" for name, value in report["memory"].items()))
-    print(f"The whole ablation on KonIQ-10k, projected: {report['ablation']['hours']:.1f} hours")
 
 
 if __name__ == "__main__":

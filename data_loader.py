@@ -28,6 +28,7 @@ if __name__ == "__main__":  # the check of a folder is told at once: torch takes
     sys.exit(main())
 
 import copy
+import itertools
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -205,10 +206,11 @@ class PatchLoader:
         self.plan, self.device = plan, device
         self.part = plan if share == (0, 1) else plan.share(*share)
         self.transform = PatchTransform(color_jitter=color_jitter).to(device)
+        self.cutter = PatchCutter(images, patch_size)
         self.device_images = DeviceImages(images, patch_size, device) if on_device else None
         workers = 0 if on_device else choose_workers(num_workers, device.type, self.part.batch_size * patch_size**2 * 3)
         self.cut = self.part if on_device else DataLoader(
-            PatchCutter(images, patch_size),
+            self.cutter,
             sampler=self.part,
             batch_size=None,  # the plan's items are whole batches
             num_workers=workers,
@@ -225,12 +227,20 @@ class PatchLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, PatchBatch]]:
         for batch in self.cut_batches():
-            if self.device_images:
-                batch = self.to_device(as_tensors(batch))
-                batch = batch._replace(pixels=self.device_images.cut(batch))
-            else:
-                batch = self.to_device(batch)
+            batch = self.cut_on_device(batch) if self.device_images else self.to_device(batch)
             yield self.transform(batch), batch
+
+    def first(self, patches: int) -> Tensor:
+        """The inputs of the plan's first batches, all shares of them, that hold so many patches or all there are."""
+        inputs = []
+        for batch in itertools.islice(self.plan, -(-patches // self.plan.batch_size)):
+            batch = self.cut_on_device(batch) if self.device_images else self.to_device(self.cutter[batch])
+            inputs.append(self.transform(batch))
+        return torch.cat(inputs)
+
+    def cut_on_device(self, batch: PatchBatch) -> PatchBatch:
+        batch = self.to_device(as_tensors(batch))
+        return batch._replace(pixels=self.device_images.cut(batch))
 
     def cut_batches(self) -> Iterator[PatchBatch]:
         try:

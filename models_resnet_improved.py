@@ -1,40 +1,57 @@
-"""The three ResNet50 HyperIQA variants: tensors in, quality scores out.
+"""The three HyperIQA variants: tensors in, quality scores out.
 
     python3 models_resnet_improved.py          # parameter counts and shapes of the three variants, no network
 
 The image's own features decide the weights of the small network that scores it (hyper network, Su et al., "Blindly
 Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
 
-    score = target_net(projection(features); hyper_net(features))
+    features = backbone's last map, or all four maps fused
+    score    = training mean + training deviation * target_net(projection(features); hyper_net(features))
 
 Axes: B patches, C channels, H rows, W columns.
 """
 
+from typing import NamedTuple
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iqa.models.backbones import BACKBONES
 from iqa.models.pooling import GRID
+from iqa.models.standardise import Standardise, measuring
 from iqa.models.variants import VARIANTS, find_variant
 from iqa.training.backbone_weights import load_backbone_weights
 
 HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
 ATTENTION_DROPOUT = 0.5
+# Adam moves every weight by the learning rate, so a generated weight by that times the sum of 512 hidden values: at a
+# gain of 1 the target network is saturated after a few dozen steps.
+HYPER_GAIN = 1 / (3 * HYPER_CHANNELS**0.5)
+FIRST_DEVIATION = 0.1  # of the first scores, in deviations of the training MOS
+
+
+class PatchScores(NamedTuple):
+    """What the model says of B patches."""
+
+    scores: Tensor  # [B] fp32, on the MOS scale
+    attention: Tensor | None  # [B, 4] weights of stages 1-4 that sum to 1, where the variant has attention
+    hidden: list[Tensor]  # [B, 224], [B, 112], [B, 56], [B, 28] in 0-1: the units of the target network's hidden layers
 
 
 class ImageQualityResNet(nn.Module):
-    """ResNet50 backbone, optional fusion of its four scales, hyper network and target network.
+    """Backbone, optional fusion of its four scales, hyper network and target network.
 
     Args:
+        backbone: a row of iqa/models/backbones.py; "resnet50" is torchvision's, its stages 1-4.
         use_multiscale: fuse stages 1-4 instead of using stage 4 alone.
         use_attention: weigh the four scales per image; needs ``use_multiscale``.
         dropout_rate: dropout in the hyper network, 0 <= rate < 1.
-        backbone: a row of iqa/models/backbones.py; "resnet50" is torchvision's, its stages 1-4.
         weights: of the backbone: "imagenet", "none" or the path of a state dict.
-        initial_score: where the scores start, on the MOS scale: the mean MOS of the training set saves the first
-            thousand steps, which would be spent on climbing there.
+        mos_mean, mos_deviation: of the training MOS. The scores are learnt in units of the deviation, so that scales of
+            0-1, 1-5 and 0-100 train alike.
+
+    `start` has to see a batch before a new model is trained.
 
     Raises:
         ValueError: attention without multi-scale, or weights of another shape.
@@ -43,60 +60,89 @@ class ImageQualityResNet(nn.Module):
 
     def __init__(
         self, *, backbone="resnet50", use_multiscale=False, use_attention=False, dropout_rate=0.3, weights="imagenet",
-        initial_score=0.0,
+        mos_mean=0.0, mos_deviation=1.0,
     ):  # fmt: skip
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
         row = BACKBONES[backbone]
-        channels = sum(row.channels) if use_multiscale else row.channels[-1]
         self.backbone = row.build()  # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each pooled to 7x7
         load_backbone_weights(self.backbone, row, weights)
-        self.fusion = MultiScaleFusion(row.channels, use_attention=use_attention) if use_multiscale else None
-        feature_scale = 1 / len(row.channels) if use_attention else 1.0  # the attention starts near uniform
-        self.hyper_net = HyperNet(
-            channels, dropout_rate=dropout_rate, feature_scale=feature_scale, initial_score=initial_score
-        )
+        if use_multiscale:
+            channels, self.fusion = sum(row.channels), MultiScaleFusion(row.channels, use_attention=use_attention)
+        else:
+            channels, self.fusion = row.channels[-1], SingleScale(row.channels)
+        self.hyper_net = HyperNet(channels, dropout_rate=dropout_rate)
         self.projection = nn.Conv2d(channels, TARGET_WIDTHS[0], 1)
+        self.register_buffer("mos_mean", torch.tensor(float(mos_mean)))
+        self.register_buffer("mos_deviation", torch.tensor(float(mos_deviation)))
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] normalised patches -> [B] scores on the MOS scale, fp32."""
-        scores, _ = self.score_with_attention(images)
-        return scores
+        return self.describe(images).scores
 
-    def score_with_attention(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """[B, 3, H, W] -> scores [B], attention over stages 1-4 [B, 4] (None without attention)."""
-        stages = self.backbone(images)
-        features, attention = self.fusion(stages) if self.fusion else (stages[-1], None)
+    def describe(self, images: Tensor) -> PatchScores:
+        """[B, 3, H, W] -> scores, attention and hidden units."""
+        features, attention = self.fusion(self.backbone(images))  # [B, C, 7, 7], [B, 4]
         layers = self.hyper_net(features)
         with torch.autocast(images.device.type, enabled=False):  # a bf16 score near 100 has steps of 0.5
             # The average over the grid and a 1x1 convolution commute, and this order is 49 times cheaper.
-            inputs = self.projection(features.float().mean((2, 3), keepdim=True)).flatten(1)
-            scores = target_net(inputs, layers)
+            inputs = self.projection(features.float().mean((2, 3), keepdim=True)).flatten(1)  # [B, 112]
+            output, hidden = target_net(inputs, layers)
+            scores = self.mos_mean + self.mos_deviation * output
         assert scores.shape == images.shape[:1]
-        return scores, attention
+        return PatchScores(scores, attention, hidden)
+
+    @torch.no_grad()
+    def start(self, images: Tensor) -> None:
+        """Let every variant on every backbone start alike: what follows from one batch [B, 3, H, W] is found here.
+
+        The features are standardised by constants (iqa/models/standardise.py), and the first scores of these images
+        get the training mean and a tenth of the training deviation. No random number is drawn.
+        """
+        with measuring(self):
+            scores = self.describe(images).scores
+        self.hyper_net.set_first_scores((scores - self.mos_mean) / self.mos_deviation)
+
+
+class SingleScale(nn.Module):
+    """Four 7x7 maps -> the last one, standardised."""
+
+    def __init__(self, channels: tuple[int, ...]):
+        super().__init__()
+        self.standardise = Standardise(channels[-1])
+
+    def forward(self, stages: list[Tensor]) -> tuple[Tensor, None]:
+        return self.standardise(stages[-1]), None
 
 
 class MultiScaleFusion(nn.Module):
-    """Four 7x7 maps -> their concatenation [B, 3840, 7, 7], optionally weighted per image."""
+    """Four 7x7 maps -> their concatenation [B, C, 7, 7], optionally weighted per image, and the weights [B, 4].
+
+    Stages 1-3 pass an adapter. The four bring the same energy, whatever their channels: else 2048 would drown 256.
+    """
 
     def __init__(self, channels: tuple[int, ...], *, use_attention: bool):
         super().__init__()
         self.adapters = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, c, 1), nn.BatchNorm2d(c), nn.ReLU()) for c in channels[:-1]
         )
+        mean_channels = sum(channels) / len(channels)
+        self.standardise = nn.ModuleList(Standardise(c, variance=mean_channels / c) for c in channels)
         self.attention = ScaleAttention(channels) if use_attention else None
 
     def forward(self, stages: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         maps = [adapt(stage) for adapt, stage in zip(self.adapters, stages[:-1], strict=True)] + [stages[-1]]
+        maps = [standardise(x) for standardise, x in zip(self.standardise, maps, strict=True)]
         if self.attention is None:
             return torch.cat(maps, 1), None
-        weights = self.attention(stages[-1])
-        maps = [x * weight[:, None, None, None].to(x.dtype) for x, weight in zip(maps, weights.unbind(1), strict=True)]
+        weights = self.attention(maps[-1])  # [B, 4]
+        shares = len(maps) * weights  # 1 where all weights are equal: attention starts as multi-scale without it
+        maps = [x * share[:, None, None, None].to(x.dtype) for x, share in zip(maps, shares.unbind(1), strict=True)]
         return torch.cat(maps, 1), weights
 
 
 class ScaleAttention(nn.Module):
-    """Channel attention over the scales: stage 4 [B, 2048, 7, 7] -> weights [B, 4] that sum to 1."""
+    """Channel attention over the scales: standardised stage 4 [B, C, 7, 7] -> weights [B, 4] that sum to 1."""
 
     def __init__(self, channels: tuple[int, ...]):
         super().__init__()
@@ -108,41 +154,46 @@ class ScaleAttention(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, stage4: Tensor) -> Tensor:
-        return self.layers(stage4.mean((2, 3))).float().softmax(1)
+        pooled = stage4.mean((2, 3)) / stage4.shape[1] ** 0.5  # for the reason of HYPER_GAIN
+        return self.layers(pooled).float().softmax(1)
 
 
 class HyperNet(nn.Module):
     """Features [B, C, 7, 7] -> the target network's five (weight [B, out, in], bias [B, out]) pairs, fp32."""
 
-    def __init__(self, channels: int, *, dropout_rate: float, feature_scale: float, initial_score: float):
+    def __init__(self, channels: int, *, dropout_rate: float):
         super().__init__()
         layers = list(zip(TARGET_WIDTHS[:-1], TARGET_WIDTHS[1:], strict=True))
         self.reduce = nn.Sequential(nn.Conv2d(channels, HYPER_CHANNELS, 1), nn.ReLU(), nn.Dropout(dropout_rate))
         self.weights = nn.ModuleList(nn.Conv2d(HYPER_CHANNELS, a * b // GRID**2, 1) for a, b in layers[:-1])
         self.last_weight = nn.Linear(HYPER_CHANNELS, layers[-1][0])
         self.biases = nn.ModuleList(nn.Linear(HYPER_CHANNELS, b) for _, b in layers)
-        self.initialise(feature_scale, initial_score)
+        self.initialise()
 
-    def initialise(self, feature_scale: float, initial_score: float) -> None:
-        """Choose the start of the *generated* layers: weights of variance 2 / fan-in / 7, biases of zero.
+    def initialise(self) -> None:
+        """Choose the start of the *generated* layers: weights of variance 2 / fan-in / 49, biases of zero.
 
         Chang, Flokas and Lipson, "Principled Weight Initialization for Hypernetworks", ICLR 2020. The 49 weights that
-        come from one map are correlated and add up, hence the division by the grid's width. With PyTorch's defaults
-        the first scores reach the hundreds.
+        come from one map are correlated and meet sigmoids, which are all near 0.5: they add up, hence the 49. With
+        PyTorch's defaults the first scores reach the hundreds.
         """
         nn.init.kaiming_normal_(self.reduce[0].weight)
-        with torch.no_grad():
-            self.reduce[0].weight /= feature_scale
         for make, fan_in in zip([*self.weights, self.last_weight], TARGET_WIDTHS[:-1], strict=True):
-            nn.init.normal_(make.weight, std=(2 / (fan_in * HYPER_CHANNELS)) ** 0.5 / GRID**0.5)
+            nn.init.normal_(make.weight, std=(2 / (fan_in * HYPER_CHANNELS)) ** 0.5 / GRID / HYPER_GAIN)
         for make in self.biases:
             nn.init.zeros_(make.weight)
         for layer in (self.reduce[0], *self.weights, self.last_weight, *self.biases):
             nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.biases[-1].bias, initial_score)
+
+    def set_first_scores(self, outputs: Tensor) -> None:
+        """The last layer's start, such that the network that gave these outputs [B] gives mean 0 and FIRST_DEVIATION."""
+        deviation = outputs.std(correction=0)
+        if deviation > 0:  # images that are all the same have nothing to spread
+            self.last_weight.weight *= FIRST_DEVIATION / deviation
+            self.biases[-1].bias -= FIRST_DEVIATION / deviation * outputs.mean()
 
     def forward(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
-        h = self.reduce(features)  # [B, 512, 7, 7]
+        h = HYPER_GAIN * self.reduce(features)  # [B, 512, 7, 7]
         weights = [make(h).flatten(1).float() for make in self.weights]  # [B, in*out], in channel, row, column order
         with torch.autocast(h.device.type, enabled=False):
             g = h.float().mean((2, 3))  # [B, 512]
@@ -151,13 +202,17 @@ class HyperNet(nn.Module):
         return [(w.unflatten(1, (b.shape[1], -1)), b) for w, b in zip(weights, biases, strict=True)]
 
 
-def target_net(inputs: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Score each patch by its own network: inputs [B, 112], weights [B, out, in], biases [B, out] -> [B]."""
-    x = inputs[:, :, None]  # [B, in, 1]
+def target_net(inputs: Tensor, layers: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+    """Score each patch by its own network: inputs [B, 112], weights [B, out, in], biases [B, out] -> [B], hidden units.
+
+    Sigmoid behind all layers but the last, as in HyperIQA: with ReLU a short training can end one-sided.
+    """
+    x, hidden = inputs[:, :, None], []  # [B, in, 1]
     for weight, bias in layers[:-1]:
-        x = F.relu(torch.baddbmm(bias[:, :, None], weight, x))
+        x = torch.baddbmm(bias[:, :, None], weight, x).sigmoid()
+        hidden.append(x.squeeze(2))
     weight, bias = layers[-1]
-    return torch.baddbmm(bias[:, :, None], weight, x).flatten()
+    return torch.baddbmm(bias[:, :, None], weight, x).flatten(), hidden
 
 
 def main() -> None:
@@ -168,9 +223,10 @@ def main() -> None:
         )  # in training mode: the batch norms have seen no image whose statistics evaluation could use
         count = sum(parameter.numel() for parameter in model.parameters())
         print(f"{variant.log_name}: {count:,} parameters ({count / 1e6:.2f}M)")
+        model.start(torch.randn(4, 3, 224, 224))
         for batch in (2, 1):
             with torch.no_grad():
-                scores, attention = model.score_with_attention(torch.randn(batch, 3, 224, 224))
+                scores, attention, _ = model.describe(torch.randn(batch, 3, 224, 224))
             print(f"  batch of {batch}: scores {list(scores.shape)}")
             for weights in attention if attention is not None else ():
                 print(f"    attention {[round(w, 4) for w in weights.tolist()]}, sum {weights.sum():.4f}")

@@ -3,8 +3,8 @@
 
     python3 report_ablation.py logs/resnet_ablation_20250101_120000
 
-writes report.md, report.tex, report.json and figures/ into that folder, and prints the verdict and a short
-table. It trains nothing, needs no GPU and may be run at any time; missing variants are named.
+writes report.md, report.tex, report.json and figures/ into that folder, and prints the signs of runs that are not sound,
+the verdict and a short table. It trains nothing, needs no GPU and may be run at any time; missing variants are named.
 """
 
 import argparse
@@ -68,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     for warning in words.warnings(numbers):
         say(f"Note: {warning}")
     say(f"\nReport: {flags.log_folder / 'report.md'} (also report.tex, report.json, figures/)\n")
+    for run, sentence in words.sick_runs(numbers):
+        say(f"Not sound: {run['folder']}: {sentence}\n")
     say(" ".join(numbers["verdict"]) + "\n")
     say(report_markdown.short_table(numbers))
     return 0

@@ -83,7 +83,7 @@ if [[ -n $log_dir ]]; then
     log_dir=${log_dir%/}
     [[ -z $is_demo && ${#flags[@]} == 0 ]] || fail "--resume goes on with the flags of the interrupted ablation: give no others"
     [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: no ablation was started there (no ablation_flags)"
-    flags=()
+    flags=() BACKBONES=""
     {
         read -r is_demo
         read -r SEEDS
@@ -105,7 +105,7 @@ find_python requirements.txt || fail "the packages of requirements.txt could not
 
 backbones=${BACKBONES:-resnet50}
 # shellcheck disable=SC2086 # one word for each backbone
-table=$(cd "$here" && "$python" -m iqa.models.variants $backbones) || exit 2
+table=$(PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} "$python" -m iqa.models.variants $backbones) || exit 2
 variants=() # a line for each: its log name and its flags
 while IFS= read -r line; do variants+=("$line"); done <<<"$table"
 

@@ -39,7 +39,7 @@ from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
 from iqa.scoring.table import STAGES, Row, as_csv, as_json, describe, print_table
 from iqa.training.checkpoints import load_checkpoint
 from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device
-from models_resnet_improved import ImageQualityResNet
+from models_resnet_improved import ImageQualityResNet, PatchScores
 
 DECODERS = 8  # threads at most: an image of 89 million pixels takes half a gigabyte while it is decoded
 FLAGS = {"use_multiscale": bool, "use_attention": bool, "patch_size": int, "test_patch_num": int}  # that a score needs
@@ -158,10 +158,10 @@ class Scorer:
         weights = map(tuple, attention.tolist()) if attention is not None else itertools.repeat(None)
         return map(ScoredImage, scores.tolist(), weights)
 
-    def score_patches(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def score_patches(self, inputs: Tensor) -> PatchScores:
         """[B, 3, P, P] normalised patches on the device -> scores [B], attention [B, 4] (None without attention)."""
         with autocast(self.device, self.precision):
-            return self.folded.score_with_attention(inputs)
+            return self.folded.describe(inputs)
 
     @torch.inference_mode()
     def mean_scores(self, images: list[Pixels]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -173,7 +173,7 @@ class Scorer:
         loader = PatchLoader(
             images, plan, patch_size=self.patch_size, color_jitter=False, device=self.device, num_workers=0
         )
-        scores, attention = zip(*(self.score_patches(inputs) for inputs, _ in loader), strict=True)
+        scores, attention, _ = zip(*(self.score_patches(inputs) for inputs, _ in loader), strict=True)
         mean = mean_per_image(torch.cat(scores), len(images))
         return mean, mean_per_image(torch.cat(attention), len(images)) if self.variant.use_attention else None
 

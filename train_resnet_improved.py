@@ -45,6 +45,7 @@ from iqa.data.datasets import load_dataset, split_csv
 from iqa.data.labels import LabelledImages, QualityData
 from iqa.models.folding import fold_batch_norms
 from iqa.processes import is_first, process_count, process_number
+from iqa.report.health import layer_health
 from iqa.report.metrics import correlate
 from iqa.training.description import announce, changed_processes, describe_run
 from iqa.training.devices import (
@@ -75,9 +76,10 @@ from iqa.training.live_view import live_view
 from iqa.training.progress import LossMeter, watch
 from iqa.training.records import predictions_csv, print_summary, publish, save_last, summarise
 from iqa.training.run_files import RunFiles, write_json
-from models_resnet_improved import ImageQualityResNet
+from models_resnet_improved import ImageQualityResNet, PatchScores
 from score_images import load_scorer
 
+START_PATCHES = 32  # at least, of the first batches, from which a new model's start is found
 EVALUATED_PER_TRAINED = 8  # patches in a batch, at most: where training fits into the memory, evaluation does too
 
 
@@ -102,6 +104,9 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         config["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         announce(config, data)
         select_on = choose_selection_set(options.select_on, data)
+        training, evaluation = open_loaders(options, data, device)
+        if not saved:
+            by_first(lambda: start_model(model, training, precision))
 
         trained, folded = distribute(model, device), fold_batch_norms(model)  # `folded` scores, without batch norms
         optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
@@ -109,10 +114,9 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         if saved:
             optimizer.load_state_dict(saved["optimizer"])
             history, predictions = saved["history"], saved["predictions"]
-        forward, score = trained, folded.score_with_attention
+        forward, score = trained, folded.describe
         if options.compile:
             forward, score = torch.compile(forward), torch.compile(score)
-        training, evaluation = open_loaders(options, data, device)
 
         if before:
             say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
@@ -140,18 +144,20 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                 for name, (images, loader) in evaluation.items():  # validation, where there is one, and test
                     scored[name] = evaluate(score, loader, len(images), precision=precision, title=f"{title} {name}")
                     row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
+                row["target_layers"] = [layer_health(units) for units in scored[select_on].hidden]
                 row["seconds"] = round(time.monotonic() - start, 3)
                 print_summary(title, row, notes)
 
                 history.append(row)
                 if best_epoch(history, select_on) is row:
-                    predictions = {n: predictions_csv(images, *scored[n]) for n, (images, _) in evaluation.items()}
+                    predictions = {n: predictions_csv(images, scored[n]) for n, (images, _) in evaluation.items()}
                 if is_first():  # _last.pth, then metrics.jsonl, predictions_*.csv and, with --save_model, _best.pth
                     save_last(files, model, optimizer, history, predictions)
                     publish(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
                 show(row)
 
-        result = summarise(files, config, history, best_epoch(history, select_on), select_on)
+        result = summarise(files, config, history, predictions, best_epoch(history, select_on), select_on,
+                           training_mos=data.sets["training"].mos)  # fmt: skip
         if is_first():
             write_json(files.result, result)  # last: a run is finished when it exists
 
@@ -174,16 +180,23 @@ def best_epoch(history: list[dict], select_on: str) -> dict | None:
 
 def build_model(options, data: QualityData, saved: dict | None) -> ImageQualityResNet:
     """The variant with its starting weights, or as the last checkpoint has it."""
+    mos = data.sets["training"].mos
     torch.manual_seed(mixed_seed(options.seed, 0))
     with one_here_first():  # which may download the weights
         model = ImageQualityResNet(
             backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
             dropout_rate=options.dropout_rate, weights="none" if saved else options.weights,
-            initial_score=float(data.sets["training"].mos.mean()),
+            mos_mean=mos.mean(), mos_deviation=mos.std(),
         )  # fmt: skip
     if saved:
         model.load_state_dict(saved["model"])
     return model
+
+
+def start_model(model: ImageQualityResNet, loader: PatchLoader, precision: str) -> None:
+    """Let the model start as every other variant does, from the first patches that it will be trained on."""
+    with autocast(loader.device, precision):
+        model.start(loader.first(START_PATCHES))
 
 
 def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
@@ -283,24 +296,25 @@ def train_epoch(
 
 
 class Scored(NamedTuple):
-    """Per image: the mean of its patches' scores [N], and of their attention [N, 4] where there is any."""
+    """Per image, the means over its patches."""
 
-    scores: np.ndarray
-    attention: np.ndarray | None
+    scores: np.ndarray  # [N]
+    attention: np.ndarray | None  # [N, 4]
+    hidden: list[np.ndarray]  # [N, units] of each hidden layer of the target network
 
 
 @torch.inference_mode()
 def evaluate(
-    score: Callable[[Tensor], tuple[Tensor, Tensor | None]], loader: PatchLoader, images: int, *, precision: str, title: str
+    score: Callable[[Tensor], PatchScores], loader: PatchLoader, images: int, *, precision: str, title: str
 ) -> Scored:
-    """Score every image by the mean over its patches: `score` takes [B, 3, P, P] to scores [B] and attention [B, 4]."""
+    """Score every image by the mean over its patches."""
     outputs = []
     for inputs, _ in watch(loader, title):
         with autocast(loader.device, precision):
-            outputs.append(score(inputs))
-    scores, attention = gather_batches(outputs)  # waits for the device
-    weights = mean_per_image(attention, images) if attention is not None else None
-    return Scored(mean_per_image(scores, images), weights)
+            scores, attention, hidden = score(inputs)  # [B], [B, 4] or None, four times [B, units]
+        outputs.append((scores, attention, torch.cat(hidden, 1)))
+    means = [x if x is None else mean_per_image(x, images) for x in gather_batches(outputs)]  # waits for the device
+    return Scored(means[0], means[1], np.split(means[2], np.cumsum([x.shape[1] for x in hidden])[:-1], axis=1))
 
 
 def evaluate_checkpoint(options) -> None:
@@ -324,7 +338,7 @@ def evaluate_checkpoint(options) -> None:
             raise ValueError(f"{options.evaluate}: SRCC and PLCC are undefined on {data.root}: {note}")
         facts = describe_evaluation(options, scorer, data, chosen) | {"srcc": srcc, "plcc": plcc}
         if is_first():
-            write_atomically(files.predictions, predictions_csv(chosen.images, *scored))
+            write_atomically(files.predictions, predictions_csv(chosen.images, scored))
             write_json(files.facts, facts)
         say(f"SRCC: {srcc:.4f}")
         say(f"PLCC: {plcc:.4f}")

@@ -4,7 +4,6 @@ This file does without torch.
 """
 
 import argparse
-import contextlib
 import math
 import os
 import signal
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from iqa.processes import is_first, leave, process_count, process_number
+from iqa.streams import flush, write_line
 
 T = TypeVar("T")
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "llocate memory", "bad_alloc")  # of CUDA, its libraries, host, C++
@@ -98,7 +98,7 @@ def end(work: Callable[[], int | None], tell_why: Callable[[BaseException], int]
 
 def leave_at_once(status: int) -> NoReturn:
     """While libraries are loaded there is nothing to take down, and an exception hook cannot choose the status."""
-    sys.stderr.flush()
+    flush()
     os._exit(status)
 
 
@@ -133,5 +133,4 @@ def report(error: str) -> None:
 
 
 def write_error(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        print(line, file=sys.stderr, flush=True)
+    write_line(line, sys.stderr)

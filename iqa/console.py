@@ -1,12 +1,12 @@
 """Lines on standard output."""
 
-import contextlib
+import sys
 
 from iqa.processes import is_first
+from iqa.streams import write_line
 
 
 def say(line: str = "") -> None:
     """Print a line, once for all processes; a reader that went away (`| head`) does not end a run of hours."""
     if is_first():
-        with contextlib.suppress(BrokenPipeError):
-            print(line, flush=True)
+        write_line(line, sys.stdout)

@@ -1,11 +1,12 @@
 """Which of the processes that torchrun started this one is; alone, the first of one."""
 
-import contextlib
 import ctypes
 import os
 import signal
 import sys
 from typing import NoReturn
+
+from iqa.streams import flush
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 LAUNCHED = "TORCHELASTIC_RUN_ID" in os.environ  # set by torchrun; others may leave RANK behind
@@ -37,8 +38,7 @@ def leave(status: int) -> NoReturn:
     is aborted, and the process with it (https://github.com/pytorch/pytorch/pull/179291).
     """
     if process_count() > 1:
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.flush()
+        flush()
         os._exit(status)
     sys.exit(status)
 

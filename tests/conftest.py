@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+os.environ.pop("PYTHONUNBUFFERED", None)  # a user's programs keep what they print in a buffer
 # Tests that run side by side take one core each: more threads than cores would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
+import command_server  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -58,15 +60,34 @@ def tiny_data(tmp_path_factory) -> Path:
     return make_data(tmp_path_factory.mktemp("data") / "koniq")
 
 
-def run_program(*command, cwd: Path, **environment) -> subprocess.CompletedProcess:
-    """A command of this program, by the interpreter that runs the tests; stdout and stderr as text."""
-    environment = {**os.environ, **environment}
-    return subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+def start_program(*command, cwd: Path, real: bool = False, session: bool = True, **environment):
+    """A command of this program, by the interpreter that runs the tests: a subprocess.Popen, or what is like one.
+
+    Args:
+        real: never by a fork of the command server.
+        session: in one of its own, which holds every process that it starts.
+    """
+    command, environment = list(map(str, command)), {**os.environ, **environment}
+    if not real and command_server.can_serve(command, environment):
+        return command_server.start(command, cwd=cwd, env=environment, start_new_session=session)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=session, **streams)
 
 
-def train(*flags, cwd: Path, **environment) -> subprocess.CompletedProcess:
+def run_program(*command, cwd: Path, real: bool = False, **environment) -> subprocess.CompletedProcess:
+    """A command as in `start_program` from its start to its end; stdout and stderr as text."""
+    process = start_program(*command, cwd=cwd, real=real, session=False, **environment)
+    try:
+        output, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def train(*flags, cwd: Path, real: bool = False, **environment) -> subprocess.CompletedProcess:
     """train_resnet_improved.py; a flag given here counts over the same one of TINY_FLAGS."""
-    return run_program(sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, *flags, cwd=cwd, **environment)
+    command = (sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, *flags)
+    return run_program(*command, cwd=cwd, real=real, **environment)
 
 
 def assert_one_line_error(process: subprocess.CompletedProcess, *words: str) -> None:
@@ -80,10 +101,13 @@ def assert_one_line_error(process: subprocess.CompletedProcess, *words: str) -> 
 
 @pytest.fixture(scope="session")
 def finished_run(tiny_data, tmp_path_factory) -> Path:
-    """The working folder of a finished run of the third variant: run/ and checkpoints/ lie in it, and log.txt."""
+    """The working folder of a finished run of the third variant: run/ and checkpoints/ lie in it, and log.txt.
+
+    By an interpreter of its own, so that each served command that goes on with a copy of it is compared with a real one.
+    """
     cwd = tmp_path_factory.mktemp("finished")
     process = train("--data_path", tiny_data, "--use_multiscale", "--use_attention", "--save_model", "--epochs", "2",
-                    "--lr", "1e-3", "--precision", "fp32", "--output_dir", "run", cwd=cwd)  # fmt: skip
+                    "--lr", "1e-3", "--precision", "fp32", "--output_dir", "run", cwd=cwd, real=True)  # fmt: skip
     assert process.returncode == 0, process.stderr
     (cwd / "log.txt").write_text(process.stdout)
     return cwd

@@ -5,9 +5,14 @@ import statistics
 import sys
 
 import pytest
+import torch
 from conftest import ROOT, assert_one_line_error, run_program
 
-RATES = ("CUT", "INPUT", "COMPUTE", "FULL", "habit")
+from iqa.benchmark.arithmetic import flop_per_patch
+
+RATES = ("FULL", "COMPUTE", "INPUT", "CUT", "LIMIT", "habit")
+RATIOS = ("FULL / LIMIT", "FULL / COMPUTE", "FULL / habit")
+KINDS = ("training", "evaluation")
 
 
 def benchmark(*flags, cwd):
@@ -24,7 +29,7 @@ def report(tmp_path_factory):
     return json.loads((cwd / "benchmark.json").read_text()), process.stdout
 
 
-@pytest.mark.parametrize("kind", ["training", "evaluation"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_rate_has_its_trials_and_every_ratio_is_of_rates_of_one_trial(report, kind):
     numbers = report[0][kind]
     for name in RATES:
@@ -32,9 +37,38 @@ def test_every_rate_has_its_trials_and_every_ratio_is_of_rates_of_one_trial(repo
         assert len(trials) == 2 and min(trials) > 0
         assert numbers[name]["mean"] == pytest.approx(statistics.mean(trials))
         assert numbers[name]["sd"] == pytest.approx(statistics.stdev(trials))
-    for name, below in (("FULL / COMPUTE", "COMPUTE"), ("FULL / habit", "habit")):
-        ratios = [full / other for full, other in zip(numbers["FULL"]["trials"], numbers[below]["trials"], strict=True)]
+    for name in RATIOS:
+        below = numbers[name.removeprefix("FULL / ")]["trials"]
+        ratios = [full / other for full, other in zip(numbers["FULL"]["trials"], below, strict=True)]
         assert numbers[name]["trials"] == pytest.approx(ratios)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_limit_is_the_matrix_product_at_the_arithmetic_of_a_patch(report, kind):
+    numbers, output = report
+    part, product = numbers[kind], numbers["machine"]["matrix_product"]
+    achieved, share = part["achieved_tera_flop_per_second"], part["FULL / LIMIT"]["mean"]
+    for name in ("FULL", "LIMIT"):
+        assert achieved[name] == pytest.approx(part[name]["mean"] * part["flop_per_patch"] / 1e12)
+    assert product["dtype"] == "float32"
+    (line,) = [line for line in output.splitlines() if line.startswith("Of ") and f" {kind} does " in line]
+    words = f"{achieved['LIMIT']:.3f} TFLOP/s", f"{product['side']}x{product['side']}", f"{achieved['FULL']:.3f}: {share:.1%}"
+    assert all(word in line for word in words)
+
+
+def test_a_patchs_arithmetic_is_about_three_times_as_much_backward(report):
+    training, evaluation = (report[0][kind]["flop_per_patch"] for kind in KINDS)
+    assert 2.5 * evaluation < training < 3 * evaluation
+
+
+def test_counting_leaves_a_model_as_it_is():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.LazyLinear(1),
+                                torch.nn.Flatten(0))  # fmt: skip
+    model(torch.randn(2, 3, 8, 8))
+    before = {name: value.clone() for name, value in model.eval().state_dict().items()}
+    assert flop_per_patch(model, 8) == (2 * (2 * 4 * 36 * 27) + 3 * (2 * 144), 2 * 4 * 36 * 27 + 2 * 144)
+    assert not model.training and all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_the_projection_is_the_ablations_patches_at_the_full_rates(report):
@@ -47,8 +81,10 @@ def test_the_projection_is_the_ablations_patches_at_the_full_rates(report):
 
 def test_the_table_and_the_machine_are_printed_as_they_are_in_the_json(report):
     numbers, output = report
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in output.splitlines() if line.startswith("| ")][1:]
+    assert rows == ["FULL / LIMIT", "FULL / COMPUTE", *RATES, "FULL / habit"]
     for name in RATES:
-        cells = [f"{numbers[kind][name]['mean']:,.1f}" for kind in ("training", "evaluation")]
+        cells = [f"{numbers[kind][name]['mean']:,.1f}" for kind in KINDS]
         (row,) = [line for line in output.splitlines() if line.startswith(f"| {name} |")]
         assert all(cell in row for cell in cells)
     assert numbers["machine"]["device"] in output and numbers["machine"]["precision"] == "fp32"

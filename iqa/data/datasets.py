@@ -1,102 +1,89 @@
-"""The data sets other than KonIQ-10k -> labelled images: each is one small function and one row of a table.
-
-    python3 other_datasets.py livec ./ChallengeDB_release          # check a data folder and print its split
-
-A data set without a split of its own gets one of 70/10/20 % that is a function of --split_seed and of the names alone:
-not of --seed, so that every variant and every training seed is tested on the same images.
-"""
+"""The data sets -> labelled images: each is one function that reads its labels, and one row of a table."""
 
 import csv
-import hashlib
 import io
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from iqa.data.koniq import load_koniq
-from iqa.data.labels import (
-    FOLDER_OF_SET,
-    SHORT_NAMES,
-    Label,
-    Layout,
-    QualityData,
-    check_names,
-    locate_images,
-    print_check,
-    quality_data,
-    read_mat,
-    read_mos,
-    read_table,
-)
-
-SHARES = {"test": 0.2, "validation": 0.1}  # of a drawn split; the rest is for training
-SPLIT_VALUES = {**SHORT_NAMES, **{name: name for name in FOLDER_OF_SET}}  # train, val, test and the full names
-LIVEC_EXAMPLES = 7  # the first images of the release, which its study trained the raters with
+from iqa.data import authentic, koniq, synthetic
+from iqa.data.image_files import Layout, locate_images
+from iqa.data.labels import FOLDER_OF_SET, SETS, Label, QualityData, check_names, quality_data, require_sets
+from iqa.data.splits import apply_split, draw_split, draw_validation
 
 MosRange = tuple[float, float]  # lowest and highest of the scale
 
 
-def read_csv(root: Path) -> Iterator[Label]:
-    """labels.csv: image,mos[,split]; the MOS on any scale."""
-    for where, row in read_table(root / "labels.csv", ("image", "mos")):
-        split = read_split(row["split"], where) if "split" in row else ""
-        yield Label(row["image"], read_mos(row["mos"], where, "mos"), split, where)
+class Dataset(NamedTuple):
+    """How one data set is read; `load_dataset` does the rest."""
 
-
-def read_livec(root: Path) -> Iterator[Label]:
-    """LIVE In the Wild Challenge: a MATLAB cell array of names and a vector of MOS, in one order."""
-    files = [root / f"Data/{key}.mat" for key in ("AllImages_release", "AllMOS_release")]
-    names, mos = (read_texts(path, path.stem) for path in files)
-    if len(names) != len(mos):
-        raise ValueError(f"{files[1]}: {len(mos)} MOS for the {len(names)} names of {files[0].name}")
-    for i in range(LIVEC_EXAMPLES, len(names)):
-        where = f"{files[1]}: entry {i + 1}"
-        yield Label(names[i], read_mos(mos[i], where, "MOS"), "", where)
-
-
-def read_kadid10k(root: Path) -> Iterator[Label]:
-    """KADID-10k: dmos.csv; in spite of its name a higher dmos is better. Its scenes are its reference images."""
-    for where, row in read_table(root / "dmos.csv", ("dist_img", "ref_img", "dmos")):
-        yield Label(row["dist_img"], read_mos(row["dmos"], where, "dmos"), "", where, scene=row["ref_img"])
-
-
-class OtherDataset(NamedTuple):
-    """How one data set is read; `load_other` does the rest."""
-
-    read: Callable[[Path], Iterator[Label]]
+    read: Callable[[Path], Iterable[Label]]
     label_files: tuple[str, ...]
     image_layouts: tuple[Layout, ...]  # the first that holds the images counts
-    title: str  # ends the sentence "Not results on KonIQ-10k: ..." of a report
+    title: str | None  # ends the sentence "Not results on KonIQ-10k: ..." of a report
     mos_range: MosRange | None = None  # None: from --mos_range, or the lowest and highest of the file
-    images: int | None = None  # of the release, where it has a known size
+    sizes: tuple[int, ...] = ()  # of the release: its images, or those to train, validate and test
+    scale: str = "the scale of the data set"
+    own_split: str | None = None  # where it comes from; None: the data set has none, and one is drawn
+    draws_validation: bool = False  # from the training set of its own split, which has no validation set
+    any_case: bool = False  # names and files differ in capitals
+    advice: str = ""  # where a label file comes from that is not in the release
 
 
-OTHER_DATASETS = {
-    "csv": OtherDataset(read_csv, ("labels.csv",), ((".",), ("images",)), "images and MOS of a labels.csv"),
-    "livec": OtherDataset(
-        read_livec, ("Data/AllImages_release.mat", "Data/AllMOS_release.mat"), (("Images",),),
-        "LIVE In the Wild Image Quality Challenge", (0, 100), 1162,
+DATASETS = {
+    "koniq-10k": Dataset(
+        koniq.read_koniq, (), koniq.IMAGE_LAYOUTS, None, koniq.MOS_RANGE, koniq.OFFICIAL_SIZES,
+        own_split="KonIQ-10k's own",
     ),
-    "kadid10k": OtherDataset(
-        read_kadid10k, ("dmos.csv",), (("images",),), "KADID-10k, synthetic distortions of 81 photographs", (1, 5), 10125
+    "csv": Dataset(
+        authentic.read_csv, ("labels.csv",), ((".",), ("images",)), "images and MOS of a labels.csv",
+        own_split="that of labels.csv",
+    ),
+    "livec": Dataset(
+        authentic.read_livec, authentic.LIVEC_FILES, (("Images",),), "LIVE In the Wild Image Quality Challenge",
+        (0, 100), (1162,),
+    ),
+    "biq2021": Dataset(
+        authentic.read_biq2021, tuple(authentic.BIQ2021_FILES.values()), (("Images",),), "BIQ2021, 12,000 photographs",
+        (0, 1), (9000, 1000, 2000), own_split="BIQ2021's own", draws_validation=True, any_case=True,
+    ),
+    "bid": Dataset(
+        authentic.read_bid, (authentic.BID_CSV,), (("ImageDatabase",), (".",)), "BID, blurred photographs",
+        (0, 5), (586,), any_case=True, advice="it is DatabaseGrades.xlsx, saved as csv by a spreadsheet program",
+    ),
+    "spaq": Dataset(
+        authentic.read_spaq, (authentic.SPAQ_CSV,), (("TestImage",),), "SPAQ, photographs by smartphones",
+        (0, 100), (11125,), advice="it is the .xlsx of the same name, saved as csv by a spreadsheet program",
+    ),
+    "agiqa3k": Dataset(
+        authentic.read_agiqa3k, ("data.csv",), (("AGIQA-3K",), ("images",), (".",)), "AGIQA-3K, generated images",
+        (0, 5), (2982,),
+    ),
+    "kadid10k": Dataset(
+        synthetic.read_kadid10k, ("dmos.csv",), (("images",),), "KADID-10k, synthetic distortions of 81 photographs",
+        (1, 5), (10125,),
+    ),
+    "tid2013": Dataset(
+        synthetic.read_tid2013, ("mos_with_names.txt",), (("distorted_images",),),
+        "TID2013, synthetic distortions of 25 images", (0, 9), (3000,), any_case=True,
+    ),
+    "live": Dataset(
+        synthetic.read_live, synthetic.LIVE_FILES, ((".",),), "LIVE, synthetic distortions of 29 photographs",
+        (0, 100), (779,), scale="100 - DMOS, so that higher is better",
+    ),
+    "csiq": Dataset(
+        synthetic.read_csiq, ("csiq_label.txt",),
+        (("dst_imgs_all",), ("dst_imgs",), tuple(f"dst_imgs/{folder}" for folder in synthetic.CSIQ_FOLDERS)),
+        "CSIQ, synthetic distortions of 30 photographs", (0, 1), (866,), scale="1 - DMOS, so that higher is better",
+        advice="it lies in HyperIQA's repository, github.com/SSL92/hyperIQA",
     ),
 }  # fmt: skip
+OTHER_DATASETS = tuple(name for name in DATASETS if name != "koniq-10k")
 
 
-def load_dataset(name: str, root: str | os.PathLike, **settings) -> QualityData:
-    """KonIQ-10k, which has a scale and a split of its own, or a data set of the table with `load_other`'s settings."""
-    if name == "koniq-10k":
-        return load_koniq(root)
-    if name not in OTHER_DATASETS:  # of a checkpoint, which may know more than this program
-        raise ValueError(f"--dataset {name}: not one of koniq-10k, {', '.join(OTHER_DATASETS)}; name another")
-    return load_other(name, root, **settings)
-
-
-def load_other(
+def load_dataset(
     name: str,
     root: str | os.PathLike,
     *,
@@ -108,127 +95,123 @@ def load_other(
 
     Args:
         mos_range: lowest and highest of the scale, for a data set whose table row has none.
-        split_seed: of the split that is drawn where the data set has none.
+        split_seed: of what is drawn where the data set has no split, or none to validate.
         split_file: image,split columns that count over the data set's own split, such as the split.csv of a run.
 
     Raises:
         FileNotFoundError: the folder, its labels, images or the split file are missing.
         ValueError: labels that contradict themselves or their scale.
     """
-    dataset, root = OTHER_DATASETS[name], Path(root)
+    if name not in DATASETS:  # of a checkpoint, which may know more than this program
+        raise ValueError(f"--dataset {name}: not one of {', '.join(DATASETS)}; name another")
+    dataset, root = DATASETS[name], Path(root)
     check_files(name, root)
     labels = list(dataset.read(root))
-    check_names(labels)
+    check_names(labels, dataset.any_case)
     mos_range, origin = choose_range(labels, mos_range, dataset, root)
-    warnings = warn_of_size(labels, dataset)
-    own = any(label.set for label in labels)
-    if split_file:
-        labels, split = apply_split(labels, Path(split_file)), f"from {split_file}"
-        warnings += warn_of_unused(labels, split_file)
-    elif own:
-        split = f"that of {dataset.label_files[0]}"
-    else:
-        labels, split = draw_split(labels, split_seed), f"drawn 70/10/20 from the names with --split_seed {split_seed}"
+    check_direction(labels, root)
+    labels, split, drawn = choose_split(labels, dataset, split_seed, split_file)
+    warnings = [*warn_of_size(labels, dataset, custom=bool(split_file)), *warn_of_unused(labels, split)]
     labels = [label for label in labels if label.set]
-    return quality_data(
-        root, labels, locate_images(root, labels, dataset.image_layouts), mos_range=mos_range, split=split,
-        drawn=bool(split_file) or not own, note=dataset.title, warnings=warnings,
+    data = quality_data(
+        root, labels, locate_images(root, labels, dataset.image_layouts, dataset.any_case), mos_range=mos_range,
+        split=split, drawn=drawn, note=read_note(root) or dataset.title, warnings=warnings,
         facts=[f"MOS: {mos_range[0]:g} to {mos_range[1]:g}, {origin}", f"Split: {split}"],
     )  # fmt: skip
+    if len(dataset.sizes) == len(SETS) and not split_file:
+        require_sets(data)
+    return data
 
 
-# Label files
+# Labels
 
 
 def check_files(name: str, root: Path) -> None:
-    dataset = OTHER_DATASETS[name]
+    dataset = DATASETS[name]
     if not root.is_dir():
-        raise FileNotFoundError(f"--data_path {root}: no such folder")
+        raise FileNotFoundError(f"--data_path {root}: no such folder; docs/data.md says where the data sets come from")
     missing = [file for file in dataset.label_files if not (root / file).is_file()]
     if missing:
         folders = " or ".join(f"{'/ + '.join(layout)}/" for layout in dataset.image_layouts)
+        advice = f"; {dataset.advice}" if dataset.advice else ""
         raise FileNotFoundError(
             f"--data_path {root}: no {' and no '.join(missing)}; --dataset {name} reads "
-            f"{' and '.join(dataset.label_files)}, and images in {folders}"
+            f"{' and '.join(dataset.label_files)}, and images in {folders}{advice}"
         )
 
 
-def read_texts(path: Path, key: str) -> list[str]:
-    """A vector or cell array of a MATLAB file, each entry as text."""
-    variables = read_mat(path)
-    if key not in variables:
-        raise ValueError(f"{path}: no variable {key}")
-    return [str(np.squeeze(entry)) for entry in np.ravel(variables[key])]
+def read_note(root: Path) -> str | None:
+    note = root / koniq.DEMO_NOTE
+    lines = note.read_text(encoding="utf-8", errors="replace").splitlines() if note.is_file() else []
+    return lines[0] if lines else None
 
 
-def read_split(text: str | None, where: str) -> str:
-    """One of the three sets, from train, val or test or from their full names."""
-    if text not in SPLIT_VALUES:
-        raise ValueError(f"{where}: split is {text!r}, not one of {', '.join(SPLIT_VALUES)}")
-    return SPLIT_VALUES[text]
-
-
-def choose_range(
-    labels: list[Label], given: MosRange | None, dataset: OtherDataset, root: Path
-) -> tuple[MosRange, str]:
+def choose_range(labels: list[Label], given: MosRange | None, dataset: Dataset, root: Path) -> tuple[MosRange, str]:
     """The range of the scale, within which all MOS lie, and where it comes from."""
-    file = root / dataset.label_files[-1]
     if not labels:
-        raise ValueError(f"{file}: names no images")
+        raise ValueError(f"--data_path {root}: its labels name no image")
     values = [label.mos for label in labels]
     if min(values) == max(values):
-        raise ValueError(f"{file}: every MOS is {values[0]:g}, so there is nothing to tell apart")
+        raise ValueError(f"--data_path {root}: every MOS is {values[0]:g}, so there is nothing to tell apart")
     if not (given or dataset.mos_range):
-        return (min(values), max(values)), f"the lowest and highest of {file.name}"
+        return (min(values), max(values)), f"the lowest and highest of {dataset.label_files[0]}"
     low, high = given or dataset.mos_range
     for label in labels:
         if not low <= label.mos <= high:
             ways = "correct the row or --mos_range" if given else "is this the release's own file?"
             raise ValueError(f"{label.where}: MOS {label.mos:g} is outside {low:g} to {high:g}; {ways}")
-    return (low, high), "given by --mos_range" if given else "the scale of the data set"
+    return (low, high), "given by --mos_range" if given else dataset.scale
 
 
-def warn_of_size(labels: list[Label], dataset: OtherDataset) -> list[str]:
-    if dataset.images in (None, len(labels)):
-        return []
-    return [f"{dataset.label_files[0]}: {len(labels):,} images; the release has {dataset.images:,}"]
+def check_direction(labels: list[Label], root: Path) -> None:
+    """A distortion that is stronger looks worse, if not in every image: else the scale stands on its head."""
+    levels = sorted({label.level for label in labels if label.level})
+    if len(levels) < 2:
+        return
+    weakest, strongest = (
+        sum(label.mos for label in chosen) / len(chosen)
+        for chosen in ([x for x in labels if x.level == level] for level in (levels[0], levels[-1]))
+    )
+    if strongest > weakest:
+        raise ValueError(
+            f"--data_path {root}: the strongest distortions have the better MOS, {strongest:.4g} on the average and "
+            f"{weakest:.4g} for the weakest; is this the release's own file?"
+        )
 
 
 # Splits
 
 
-def draw_split(labels: list[Label], seed: int) -> list[Label]:
-    """Shares of the scenes in the order of a hash: other rows' order, MOS or machine change nothing."""
-    scenes = {label.scene or label.name for label in labels}
-    order = sorted(scenes, key=lambda scene: hashlib.sha256(f"{seed}/{scene}".encode()).digest())
-    sets, start = dict.fromkeys(order, "training"), 0
-    for name, share in SHARES.items():
-        end = start + max(1, round(share * len(order)))
-        sets.update(dict.fromkeys(order[start:end], name))
-        start = end
-    return [label._replace(set=sets[label.scene or label.name]) for label in labels]
+def choose_split(
+    labels: list[Label], dataset: Dataset, seed: int, split_file: str | os.PathLike | None
+) -> tuple[list[Label], str, bool]:
+    """The labels with their sets, where those come from, and whether they were drawn or brought along."""
+    if split_file:
+        return apply_split(labels, Path(split_file)), f"from {split_file}", True
+    if not any(label.set for label in labels):
+        return draw_split(labels, seed), f"drawn 70/10/20 from the names with --split_seed {seed}", True
+    if dataset.draws_validation:
+        split = f"{dataset.own_split}, a tenth of its training images drawn to validate with --split_seed {seed}"
+        return draw_validation(labels, seed), split, True
+    return labels, dataset.own_split, False
 
 
-def apply_split(labels: list[Label], path: Path) -> list[Label]:
-    """The labels with the sets that a file of image,split columns gives them; "" where it has none."""
-    if not path.is_file():
-        raise FileNotFoundError(f"--split_file {path}: no such file")
-    rows = [
-        Label(row["image"], 0, read_split(row["split"], where), where)
-        for where, row in read_table(path, ("image", "split"))
-    ]
-    check_names(rows)
-    known = {label.name for label in labels}
-    for row in rows:
-        if row.name not in known:
-            raise ValueError(f"{row.where}: {row.name} is not among the {len(known)} images of the data set")
-    sets = {row.name: row.set for row in rows}
-    return [label._replace(set=sets.get(label.name, "")) for label in labels]
+def warn_of_size(labels: list[Label], dataset: Dataset, custom: bool) -> list[str]:
+    """Where the images are not as many as in the release, or in its own split."""
+    found = Counter(label.set for label in labels)
+    if len(dataset.sizes) == len(SETS) and not custom:
+        sizes = tuple(found[name] for name in SETS)
+        if sizes != dataset.sizes:
+            ours, theirs = (" / ".join(f"{size:,}" for size in three) for three in (sizes, dataset.sizes))
+            return [f"{ours} images to train, validate and test; the release has {theirs}"]
+    elif dataset.sizes and len(labels) != sum(dataset.sizes):
+        return [f"{len(labels):,} images; the release has {sum(dataset.sizes):,}"]
+    return []
 
 
-def warn_of_unused(labels: list[Label], split_file: str | os.PathLike) -> list[str]:
+def warn_of_unused(labels: list[Label], split: str) -> list[str]:
     unused = sum(not label.set for label in labels)
-    return [f"{split_file}: {unused} of {len(labels)} images are in no set and not used"] if unused else []
+    return [f"{unused} of {len(labels)} images are in no set and not used; split: {split}"] if unused else []
 
 
 def split_csv(data: QualityData) -> str:
@@ -241,9 +224,3 @@ def split_csv(data: QualityData) -> str:
             [image, mos, FOLDER_OF_SET[name]] for image, mos in zip(images.names, images.mos.tolist(), strict=True)
         )
     return text.getvalue()
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in OTHER_DATASETS:
-        sys.exit(f"usage: python3 other_datasets.py {'|'.join(OTHER_DATASETS)} FOLDER")
-    sys.exit(print_check(lambda: load_other(*sys.argv[1:])))

@@ -1,15 +1,14 @@
-"""Label files -> checked sets of images, for any data set; KonIQ's names are in data_loader.py, others' in
-other_datasets.py.
+"""Labels, checked sets of images, and the label files that they come from, for any data set.
 
-Whatever is wrong is one error that names the file, the row and the value. This file does without torch, so that the
-flags can be checked before it is loaded.
+Which files and columns a data set has is in koniq.py, authentic.py and synthetic.py, the table of all in datasets.py.
+Whatever is wrong is one error that names the file, the row and the value. None of these files loads torch, so that the
+flags and labels can be checked before it is.
 """
 
 import csv
 import hashlib
 import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
@@ -22,9 +21,10 @@ FOLDER_OF_SET = {name: short for short, name in SHORT_NAMES.items()}
 
 
 class Label(NamedTuple):
-    """One row: the image's name, its MOS, its set ("" where it has none) and where that stands, for errors.
+    """One row: the image's name, its MOS (higher is better), its set ("" where it has none) and where that stands.
 
-    Images of one scene stay together where a split is drawn; "" is a scene of its own.
+    Images of one scene stay together where a split is drawn; "" is a scene of its own. The level is the strength of a
+    distortion, from 1; 0 where it is unknown.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Label(NamedTuple):
     set: str
     where: str
     scene: str = ""
+    level: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def require_sets(data: QualityData, names: tuple[str, ...] = ("training", "test"
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """("file: row N", row) of a csv with a header; a byte-order mark and CRLF are fine."""
+    """("file: row N", row) of a csv with a header; a byte-order mark, CRLF and rows of empty cells are fine."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -96,12 +97,28 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict
                 raise ValueError(f"{path}: no column {', '.join(missing)}; it has {reader.fieldnames}")
             for row in reader:
                 where = f"{path}: row {reader.line_num}"
+                if not any(row.values()):  # such as spreadsheets leave at the end
+                    continue
                 short = [column for column in columns if row[column] is None]
                 if short:
                     raise ValueError(f"{where}: no value for {', '.join(short)}")
                 yield where, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a csv file in UTF-8 ({error})") from error
+
+
+def read_words(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """("file: row N", row) of a text file without a header, whose words are the columns."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8 ({error})") from error
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if words and len(words) != len(columns):
+            raise ValueError(f"{path}: row {number}: {line.strip()!r} is not {' and '.join(columns)}")
+        if words:
+            yield f"{path}: row {number}", dict(zip(columns, words, strict=True))
 
 
 def read_mos(text: str, where: str, column: str, low: float = -math.inf, high: float = math.inf) -> float:
@@ -115,86 +132,18 @@ def read_mos(text: str, where: str, column: str, low: float = -math.inf, high: f
     return mos
 
 
-def read_mat(path: Path) -> dict[str, np.ndarray]:
-    """The variables of a MATLAB 5 file."""
-    import scipy.io  # only now: it is slow to load, and few label files need it
-
-    try:
-        return scipy.io.loadmat(path)
-    except Exception as error:  # scipy raises many kinds for a file that is not MATLAB 5
-        raise ValueError(f"{path}: not a MATLAB 5 file ({error})") from error
-
-
-def check_names(labels: list[Label]) -> None:
-    """Names that stay in the folder and occur once."""
+def check_names(labels: list[Label], any_case: bool = False) -> None:
+    """Names that stay in the folder and occur once; with `any_case`, in capitals or not."""
     seen: dict[str, Label] = {}
     for label in labels:
         check_name(label.name, label.where)
-        if label.name in seen:
-            first = seen[label.name]
+        first = seen.setdefault(label.name.casefold() if any_case else label.name, label)
+        if first is not label:
             clash = "twice" if first.set == label.set else f"in two sets, {first.set} and {label.set}"
             raise ValueError(f"{label.where}: {label.name} is named {clash}; first at {first.where}")
-        seen[label.name] = label
 
 
 def check_name(name: str, where: str) -> None:
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
     if not name.strip() or "\0" in name or absolute or ".." in PureWindowsPath(name).parts:
         raise ValueError(f"{where}: image name {name!r} is empty, absolute or leaves its folder through '..'")
-
-
-# Images
-
-
-Layout = tuple[str, ...]  # folders that hold the images together
-
-
-def locate_images(root: Path, labels: list[Label], layouts: tuple[Layout, ...]) -> dict[str, Path]:
-    """Name -> path, in the first layout that holds every image."""
-    found = {layout: find_in_layout(root, layout, labels) for layout in layouts}
-    layout = max(layouts, key=lambda layout: len(found[layout]))  # the first, where several hold as many
-    paths = found[layout]
-    missing = [label.name for label in labels if label.name not in paths]
-    if missing:
-        looked = ", ".join("/ + ".join(names) + "/" for names in layouts)
-        raise FileNotFoundError(
-            f"--data_path {root}: {len(missing)} of {len(labels)} labelled images are missing, first "
-            f"{', '.join(missing[:5])}; looked in {looked}" + f"; {'/ + '.join(layout)}/ holds the most" * bool(paths)
-        )
-    for label in labels:
-        check_stays_inside(paths[label.name], root, layout, label)
-    return paths
-
-
-def find_in_layout(root: Path, layout: Layout, labels: list[Label]) -> dict[str, Path]:
-    """An image is looked for in the folder of its own set first, where the layout has one."""
-    folders = [name for name in layout if (root / name).is_dir()]
-    found = {}
-    for label in labels:
-        own = FOLDER_OF_SET.get(label.set)
-        for folder in sorted(folders, key=lambda name, own=own: name != own):
-            path = root / folder / label.name
-            if path.is_file():
-                found[label.name] = path
-                break
-    return found
-
-
-def check_stays_inside(path: Path, root: Path, layout: Layout, label: Label) -> None:
-    """A link to a whole image folder is the user's own; an image that a link takes elsewhere is refused."""
-    if path.is_symlink() or len(PurePosixPath(label.name).parts) > 1:
-        allowed = [root.resolve(), *((root / folder).resolve() for folder in layout)]
-        real = path.resolve()
-        if not any(real.is_relative_to(folder) for folder in allowed):
-            raise ValueError(f"{label.where}: {label.name} is a link out of the data folder, to {real}")
-
-
-def print_check(load: Callable[[], QualityData]) -> int:
-    """What a data folder holds, or the one line that says what is wrong with it; returns the exit status."""
-    try:
-        data = load()
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print("\n".join([*data.warnings, *data.facts, f"{data.root}: {data.sizes()}, split SHA-256 {data.sha256}"]))
-    return 0

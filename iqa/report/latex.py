@@ -15,7 +15,7 @@ PAGE = r"""%% Written by report_ablation.py from finished runs; needs \usepackag
 
 %(warning)s%(question)s
 
-%(verdict)s %(published)s
+%(health)s%(verdict)s %(published)s
 
 %(limits)s
 
@@ -56,6 +56,7 @@ def page(numbers: dict) -> str:
         "question": "To see whether multi-scale fusion and channel attention help a plain CNN as well, we train three "
                     "variants of a HyperIQA-style model on a ResNet50 with the same settings (Table~"
                     r"\ref{tab:cnn-backbones}).",
+        "health": escaped(_health(numbers)),
         "verdict": escaped(" ".join(words.verdict(numbers))),
         "published": escaped(" ".join(numbers["published"]["sentences"])),
         "limits": escaped(_limits(numbers)),
@@ -64,6 +65,12 @@ def page(numbers: dict) -> str:
         "figure": escaped(f"Differences in SRCC with 95% intervals, {words.sample_words(numbers, words.seeds_compared(numbers))}."
                           + (f" Not results on KonIQ-10k: {note}." if note else "")),
     }
+
+
+def _health(numbers: dict) -> str:
+    """The signs of runs that are not sound, each in a sentence, and a blank line; nothing where there are none."""
+    sentences = [f"{words.capitalised(words.run_words(run, numbers))}: {sentence}" for run, sentence in words.sick_runs(numbers)]
+    return f"Not every training is sound. {' '.join(sentences)}\n\n" if sentences else ""
 
 
 def _limits(numbers: dict) -> str:

@@ -1,26 +1,21 @@
 """Numbers -> report.md, and the short table for the terminal."""
 
+from iqa.report import health_sections
 from iqa.report import words as words
 from iqa.report.metrics import LEVEL, POWER
 from iqa.report.numbers import COMPARISONS
 from iqa.report.runs import STAGES, VARIANTS
-
-MISSING = "missing"
-NONE = "–"
+from iqa.report.tables import MISSING, NONE, table
 
 
 def page(numbers: dict) -> str:
-    """The whole of report.md."""
-    sections = (verdict, results, contributions, resolution, seeds, disagreements, attention, figures, set_up, method)
-    return "\n\n".join(["# ResNet50 ablation: multi-scale fusion and channel attention", *(
+    """The whole of report.md: the health of the runs before the verdict, the figures behind it after the results."""
+    sections = (health_sections.signs, verdict, results, contributions, resolution, seeds, health_sections.figures,
+                disagreements, attention, figures, set_up, method)
+    banner = [f"> **{words.not_koniq(numbers)}**"] if numbers["dataset_note"] else []
+    return "\n\n".join(["# ResNet50 ablation: multi-scale fusion and channel attention", *banner, *(
         section(numbers) for section in sections
     )]) + "\n"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; all columns but the first to the right."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 # ---- the table for the terminal ------------------------------------------------------------------------------
@@ -64,11 +59,10 @@ def _between_published(measured: list[list[str]], columns: int) -> list[list[str
 
 
 def verdict(numbers: dict) -> str:
-    """The verdict in two sentences; before it what no reader may miss, after it what limits it."""
-    notes = words.warnings(numbers)
-    banner = [f"> **{notes.pop(0)}**"] if numbers["dataset_note"] else []
+    """The verdict, and after it what limits it."""
+    notes = words.warnings(numbers)[1 if numbers["dataset_note"] else 0:]
     limits = ["\n>\n".join(f"> {sentence}" for sentence in notes)] if notes else []
-    return "\n\n".join([*banner, f"**{' '.join(words.verdict(numbers))}**", *limits])
+    return "\n\n".join(["## Verdict", f"**{' '.join(words.verdict(numbers))}**", *limits])
 
 
 def results(numbers: dict) -> str:
@@ -138,7 +132,7 @@ def _contribution_row(name: str, found: dict | None) -> list[str]:
         label,
         words.with_interval(found["srcc"]), words.p_words(found["srcc"]["p_holm"]),
         words.with_interval(found["plcc"]), words.p_words(found["plcc"]["p_holm"]),
-        steiger, words.decision(found),
+        steiger, words.reading(found),
     ]
 
 
@@ -295,6 +289,8 @@ def method(numbers: dict) -> str:
         "images and what the seeds add to it, with Student's t for few seeds. p-values invert the intervals; Holm's "
         "correction is over the comparisons made, and a difference is shown where p < 0.05 after it. Steiger's Z "
         "(1980) tests the two PLCCs of each seed, as a check.",
+        f"The verdict is about the ideas with {words.SEEDS_FOR_IDEAS} seeds or more whose runs are all sound; else about the "
+        "trained models, which differ by more than the idea.",
         "Words for the size of a gain against a published one, by the whole interval in multiples of it: much smaller "
         "(below 0.5), similar (within 0.8 to 1.25), comparable (within 0.5 to 2), smaller (below 1), larger (above 1), "
         "much larger (above 2); else not distinguishable.",

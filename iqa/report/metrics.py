@@ -59,6 +59,14 @@ def plcc(scores: ArrayLike, mos: ArrayLike) -> float:
     return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
 
 
+def correlate(scores: ArrayLike, mos: ArrayLike) -> tuple[float | None, float | None, str]:
+    """SRCC and PLCC, or None twice and the reason."""
+    try:
+        return srcc(scores, mos), plcc(scores, mos), ""
+    except ValueError as error:
+        return None, None, str(error)
+
+
 def krcc(scores: ArrayLike, mos: ArrayLike) -> float:
     """Kendall's rank correlation tau-b: (concordant - discordant pairs) / sqrt(pairs untied in x, and in y).
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import numpy as np
 
 from iqa.report import metrics as metrics
+from iqa.report.health import findings, is_sick, run_health
 from iqa.report.runs import STAGES, VARIANTS, Run, notes
 
 SMALL_DIFFERENCE = 0.003   # the difference for which the report says how many images or seeds would show it
@@ -36,6 +37,7 @@ def analyse(runs: list[Run], unfinished: list[str], mismatches: list[str], draws
     """Every number of the report. The runs share their test images."""
     bootstrap = Bootstrap(runs, draws, seed)
     by_variant = {variant: [run for run in runs if run.variant == variant] for variant in VARIANTS}
+    health = [health_of(run) for run in runs]
     return {
         "dataset_note": next((note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))), None),
         "mos_range": runs[0].config.get("mos_range", [0, 100]),
@@ -46,14 +48,33 @@ def analyse(runs: list[Run], unfinished: list[str], mismatches: list[str], draws
         "missing": [variant for variant, found in by_variant.items() if not found],
         "mismatches": mismatches,
         "notes": notes(runs),
+        "health": health,
         "bootstrap": {"draws": draws, "seed": seed, "level": metrics.LEVEL},
         "variants": {
             variant: variant_numbers(found, bootstrap) if found else None for variant, found in by_variant.items()
         },
-        "comparisons": compare(by_variant, bootstrap),
+        "comparisons": compare(by_variant, bootstrap, {run["folder"] for run in health if is_sick(run["findings"])}),
         "attention_by_mos": attention_by_decile([run for run in runs if run.attention is not None]),
         "setup": [setup(run) for run in runs],
     }
+
+
+# ---- health --------------------------------------------------------------------------------------------------
+
+
+def health_of(run: Run) -> dict:
+    """A run's health and what is wrong: the scores from its predictions, the epochs from its metrics.jsonl, and from
+    its result.json what only training can know; that is unknown for a run of before.
+    """
+    stored = run.result.get("health", {})
+    loss = stored.get("loss") or {}
+    health = run_health(
+        scores=run.scores, mos=run.mos, mos_range=run.config.get("mos_range", [0, 100]),
+        target_layers=stored.get("target_layers"), selected_epoch=run.result["selected_epoch"], history=run.epochs,
+        select_on=str(run.result.get("select_on")), train_loss=loss.get("training"), epochs=run.result.get("epochs"),
+        constant_loss=loss.get("constant") if loss.get("constant_from") == "training MOS" else None,
+    )
+    return {"folder": run.name, "variant": run.variant, "seed": run.seed, "health": health, "findings": findings(health)}
 
 
 # ---- one variant ---------------------------------------------------------------------------------------------
@@ -100,10 +121,13 @@ def _mean(values: list[float | None]) -> float | None:
 # ---- two variants --------------------------------------------------------------------------------------------
 
 
-def compare(by_variant: dict[str, list[Run]], bootstrap: Bootstrap) -> dict[str, dict | None]:
-    """Every comparison, its p-values corrected over those that could be made; None where a variant is missing."""
+def compare(by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]) -> dict[str, dict | None]:
+    """Every comparison, its p-values corrected over those that could be made; None where a variant is missing.
+
+    `sick` are the folders of the runs that are not sound.
+    """
     found = {
-        name: comparison_numbers(paired(by_variant[first], by_variant[second]), bootstrap)
+        name: comparison_numbers(paired(by_variant[first], by_variant[second]), bootstrap, sick)
         for name, (first, second, _) in COMPARISONS.items() if by_variant[first] and by_variant[second]
     }
     for metric in ("srcc", "plcc"):
@@ -119,7 +143,7 @@ def paired(first: list[Run], second: list[Run]) -> list[tuple[Run, Run]]:
     return [(run, seconds[run.seed]) for run in first if run.seed in seconds] or list(zip(first, second, strict=False))
 
 
-def comparison_numbers(pairs: list[tuple[Run, Run]], bootstrap: Bootstrap) -> dict:
+def comparison_numbers(pairs: list[tuple[Run, Run]], bootstrap: Bootstrap, sick: set[str]) -> dict:
     """Second less first of every pair: intervals, the check by Steiger's test, and what could be resolved."""
     per_seed = [pair_numbers(*pair) for pair in pairs]
     firsts, seconds = (list(runs) for runs in zip(*pairs, strict=True))
@@ -133,6 +157,7 @@ def comparison_numbers(pairs: list[tuple[Run, Run]], bootstrap: Bootstrap) -> di
         intervals["srcc"]["plain_crossed"] = dict(zip(("low", "high"), plain, strict=True))
     return {
         **intervals,
+        "sick": [run.name for run in firsts + seconds if run.name in sick],
         "identical": all(np.array_equal(first.scores, second.scores) for first, second in pairs),
         "per_seed": per_seed,
         "power": power(pairs, [numbers["srcc"] for numbers in per_seed], differences["srcc"]),

@@ -85,10 +85,26 @@ def _read_run(variant: str, folder: Path) -> Run:
             raise ValueError(f"{folder / file}: no key {absent[0]!r}; was it written by train_resnet_improved.py?")
         if contents["variant"] != variant:
             raise ValueError(f"{folder / file}: variant is {contents['variant']!r}, but the folder is {variant}'s")
+    for key in ("seed", "selected_epoch"):
+        if not isinstance(result[key], int):
+            raise ValueError(f"{folder / 'result.json'}: {key} is {result[key]!r}, not a whole number; repeat the run")
+    if not _is_health(result.get("health", {})):
+        raise ValueError(f"{folder / 'result.json'}: 'health' is not as train_resnet_improved.py writes it; repeat the run")
     return Run(
-        folder, variant, int(result["seed"]), config, result,
+        folder, variant, result["seed"], config, result,
         _read_epochs(folder / "metrics.jsonl"), *_read_predictions(folder / "predictions_test.csv"),
     )
+
+
+def _is_health(health: object) -> bool:
+    """Whether what only training can know, of all that a run tells of its health, has the right kind."""
+    layers, loss = (health.get(key) for key in ("target_layers", "loss")) if isinstance(health, dict) else (0, 0)
+    if not (isinstance(layers, list | None) and isinstance(loss, dict | None)):
+        return False
+    shares = [layer.get(key) if isinstance(layer, dict) else layer
+              for layer in layers or [] for key in ("dead", "saturated", "either")]
+    losses = [(loss or {}).get(key) for key in ("training", "constant")]
+    return all(isinstance(value, int | float | None) for value in shares + losses)
 
 
 def _read_json(path: Path) -> dict:
@@ -109,10 +125,14 @@ def _read_epochs(path: Path) -> list[dict]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
-            epochs.append(json.loads(line))
+            epoch = json.loads(line)
         except ValueError:
             if number < len(lines):
                 raise ValueError(f"{path}: line {number} is not JSON; repeat the run") from None
+            continue
+        if not (isinstance(epoch, dict) and isinstance(epoch.get("epoch"), int)):
+            raise ValueError(f"{path}: line {number} is not that of an epoch; repeat the run")
+        epochs.append(epoch)
     return epochs
 
 

@@ -1,17 +1,29 @@
-"""Numbers -> the sentences and cells that all pages share, and the rule for comparing with published gains.
+"""Numbers -> the sentences and cells that all pages share, and the rule for what a verdict may say.
 
 The rule. A comparison is *shown* when its p-value, after Holm's correction over the comparisons made, is below
-0.05; else it is *undecided*, whatever its sign. The size of a gain is compared with a published one through the
-whole 95% interval [low, high], in multiples of the published gain, by the first row of SIZE_RULES that holds.
+0.05; else it is *undecided*, whatever its sign. What it is about depends on the trainings behind it:
+
+* **sick**: a run that it rests on is not sound (iqa/report/health.py). The two trained models may be said to differ, and
+  the comparison is one of trainings, not of ideas.
+* **models**: one or two seeds. The trained models differ by so much on these images, and nothing is said of the ideas:
+  one seed cannot tell an idea from its training, and with two the interval covers the truth in as little as 88%
+  of the cases where seeds vary much (tests/simulate_coverage.py).
+* **ideas**: three seeds or more, all sound. Only then an idea "improves" or "lowers" SRCC, with the interval over images
+  and seeds.
+
+The size of a gain is compared with a published one through the whole 95% interval [low, high], in multiples of the
+published gain, by the first row of SIZE_RULES that holds: that of the ideas, or, with few seeds, that between the
+trained models. What rests on a sick run is not compared with published gains.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
+from iqa.report.health import mos_decimals
 from iqa.report.numbers import COMPARISONS
 from iqa.report.runs import VARIANTS
 
 ALPHA = 0.05
+SEEDS_FOR_IDEAS = 3  # with as many the interval covers in 93% or more, whether seeds vary much or little
 
 PUBLISHED = {
     "hyperiqa": {
@@ -61,6 +73,19 @@ def decision(comparison: dict, metric: str = "srcc") -> str:
     return "higher" if comparison[metric]["estimate"] > 0 else "lower"
 
 
+def basis(comparison: dict) -> str:
+    """What a comparison is about: 'sick' trainings, two trained 'models', or the 'ideas'."""
+    if comparison["sick"]:
+        return "sick"
+    return "ideas" if comparison["srcc"]["seeds"] >= SEEDS_FOR_IDEAS else "models"
+
+
+def reading(comparison: dict) -> str:
+    """`decision`, and what it is about where that is not the ideas."""
+    found = decision(comparison)
+    return found + {"sick": "; not sound", "models": "" if found == "undecided" else " (trained models)", "ideas": ""}[basis(comparison)]
+
+
 def size_words(low: float, high: float, gain: float) -> str:
     """The words of SIZE_RULES for an interval against a published gain."""
     return next((words for words, holds in SIZE_RULES if holds(low / gain, high / gain)), UNDECIDED_SIZE)
@@ -68,7 +93,16 @@ def size_words(low: float, high: float, gain: float) -> str:
 
 def against_published(comparison: dict, gain: float, what: str) -> str:
     """One sentence, without its full stop: the measured gain of both ideas beside a published gain."""
-    interval, named = comparison["srcc"], f"{what} ({signed(gain)})"
+    named = f"{what} ({signed(gain)})"
+    about = basis(comparison)
+    if about == "sick":
+        return f"Not compared with {named}, since a run that the comparison rests on is not sound"
+    sentence = _beside_published(comparison, gain, named)
+    return sentence if about == "ideas" else f"Between the trained models, {sentence[:1].lower()}{sentence[1:]}"
+
+
+def _beside_published(comparison: dict, gain: float, named: str) -> str:
+    interval = comparison["srcc"]
     words = size_words(interval["low"], interval["high"], gain)
     verdict = decision(comparison)
     if verdict == "higher":
@@ -99,38 +133,83 @@ def published(numbers: dict) -> dict:
 
 
 def verdict(numbers: dict) -> list[str]:
-    """Two sentences: both ideas together, then each alone."""
+    """Both ideas together; each alone; and, where it is not about the ideas, why not."""
     both, alone = numbers["comparisons"]["both"], ("multiscale", "attention")
     first = _sentence("both", both, numbers) if both else _missing(numbers)
     parts = [_clause(name, numbers["comparisons"][name]) for name in alone if numbers["comparisons"][name]]
     second = "Taken apart, " + "; ".join(parts) if parts else "There is nothing to take apart"
-    return [capitalised(first) + ".", second + "."]
+    return [f"{capitalised(sentence)}." for sentence in (first, second, *_not_of_ideas(numbers))]
 
 
 def _sentence(name: str, comparison: dict, numbers: dict) -> str:
     before, after = (VARIANTS[variant][1] for variant in COMPARISONS[name][:2])
-    interval = comparison["srcc"]
+    interval, of_ideas = comparison["srcc"], basis(comparison) == "ideas"
+    models = "two trained models" if interval["seeds"] == 1 else "trained models"
     sample = sample_words(numbers, interval["seeds"])
+    p_value = f"p {p_words(interval['p_holm'], '= ')} after Holm's correction"
     if comparison["identical"]:
         return f"no difference: {after} and {before} give every image the same score ({sample})"
     found = decision(comparison)
     if found == "undecided":
-        ruled_out = f"one larger than {reach(interval):.4f} is ruled out at 95%"
-        return (f"no difference in SRCC can be shown between {after} and {before} with {sample} "
+        between, pair = ("", f"{after} and {before}") if of_ideas else ("between them ", f"the {models}, {after} and {before},")
+        ruled_out = f"{between}one larger than {reach(interval):.4f} is ruled out at 95%"
+        return (f"no difference in SRCC can be shown between {pair} with {sample} "
                 f"({with_interval(interval)}{_correction(interval)}); "
                 + (ruled_out if interval["low"] < interval["high"] else "the images are too few for an interval"))
+    if not of_ideas:
+        return (f"the {models} differ: {after} is {unsigned_interval(interval)} {found} in SRCC than {before}, "
+                f"with {sample} (95% interval over images{' and seeds' * (interval['seeds'] > 1)}; {p_value})")
     verb, against = ("improves", "over") if found == "higher" else ("lowers", "against")
     return (f"{after} {verb} SRCC by {unsigned_interval(interval)} {against} {before}, with {sample} "
-            f"(95% interval; p {p_words(interval['p_holm'], '= ')} after Holm's correction)")
+            f"(95% interval over images and seeds; {p_value})")
 
 
 def _clause(name: str, comparison: dict) -> str:
     subject = {"multiscale": "multi-scale fusion alone", "attention": "attention on top of it"}[name]
-    found, interval = decision(comparison), comparison["srcc"]
+    found, interval, of_ideas = decision(comparison), comparison["srcc"], basis(comparison) == "ideas"
     if found == "undecided":
-        return f"no difference is shown for {subject} ({with_interval(interval)}{_correction(interval)})"
+        models = "" if of_ideas else " between the trained models"
+        return f"no difference is shown{models} for {subject} ({with_interval(interval)}{_correction(interval)})"
+    if not of_ideas:
+        return f"the trained models differ by {with_interval(interval)} for {subject}"
     verb = "improves" if found == "higher" else "lowers"
     return f"{subject} {verb} SRCC by {unsigned_interval(interval)}"
+
+
+def _not_of_ideas(numbers: dict) -> list[str]:
+    """Why the verdict is about trained models: runs that are not sound, and too few seeds."""
+    comparisons = [comparison for comparison in numbers["comparisons"].values() if comparison]
+    resting = {folder for comparison in comparisons for folder in comparison["sick"]}
+    sick = [run for run in numbers["health"] if run["folder"] in resting]
+    sentences = []
+    if sick:
+        names = f"training{'s' * (len(sick) > 1)} of {' and of '.join(run_words(run, numbers) for run in sick)}"
+        sentences.append(f"the {names} {'is' if len(sick) == 1 else 'are'} not sound: what rests on "
+                         f"{'it' if len(sick) == 1 else 'them'} is a comparison of trainings, not of ideas")
+    if comparisons and seeds_compared(numbers) < SEEDS_FOR_IDEAS:
+        sentences.append("one seed cannot tell the idea from the training" if seeds_compared(numbers) == 1 else
+                         "two seeds are too few to tell the ideas from the trainings")
+    return sentences
+
+
+def run_words(run: dict, numbers: dict) -> str:
+    """'multi-scale fusion', with its seed where there are several."""
+    seed = f" (seed {run['seed']})" if len(numbers["seeds"]) > 1 else ""
+    return VARIANTS[run["variant"]][1] + seed
+
+
+def sick_runs(numbers: dict) -> list[tuple[dict, str]]:
+    """Every run that is not sound, with a sentence for each sign of it."""
+    return [(run, finding["sentence"]) for run in numbers["health"] for finding in run["findings"]
+            if finding["severity"] == "sick"]
+
+
+def health_notes(numbers: dict) -> list[str]:
+    """What a reader may weigh in the health of the runs, and what is not known of it."""
+    found = [f"{run['folder']}: {finding['sentence']}" for run in numbers["health"] for finding in run["findings"]
+             if finding["severity"] == "note"]
+    unknown = [run["folder"] for run in numbers["health"] if not run["health"]["target_layers"]]
+    return found + ([f"the layers of the target network were not measured in {listed(unknown)}."] if unknown else [])
 
 
 def _correction(interval: dict) -> str:
@@ -158,8 +237,7 @@ def warnings(numbers: dict) -> list[str]:
     """What must be said before any number."""
     found = []
     if numbers["dataset_note"]:
-        found.append(f"Not results on KonIQ-10k: {numbers['dataset_note']}. The published rows stand beside them "
-                     "for the layout only.")
+        found.append(not_koniq(numbers))
     if numbers["selected_on"] != ["val"]:
         found.append("The epoch was chosen on the test images themselves, so every number here is optimistic.")
     found += [f"Compared in spite of a mismatch (--allow_mismatch): {mismatch}." for mismatch in numbers["mismatches"]]
@@ -179,6 +257,11 @@ def warnings(numbers: dict) -> list[str]:
     return found + numbers["notes"]
 
 
+def not_koniq(numbers: dict) -> str:
+    return (f"Not results on KonIQ-10k: {numbers['dataset_note']}. The published rows stand beside them for the layout "
+            "only.")
+
+
 def _begun(numbers: dict) -> set[str]:
     return {variant for variant in numbers["missing"] for f in numbers["unfinished"] if f.startswith(variant)}
 
@@ -187,9 +270,7 @@ def _begun(numbers: dict) -> set[str]:
 
 
 def mos_digits(numbers: dict) -> int:
-    """Decimals of a MOS: a thousandth of the scale, or a little less."""
-    low, high = numbers["mos_range"]
-    return max(0, 3 - math.floor(math.log10(high - low))) if high > low else 1
+    return mos_decimals(numbers["mos_range"])
 
 
 def signed(value: float) -> str:
@@ -234,5 +315,10 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def listed(items: Sequence[object]) -> str:
+def counted(number: int, noun: str) -> str:
+    """'1 run', '9 runs'"""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def listed(items: Iterable[object]) -> str:
     return ", ".join(str(item) for item in items)

@@ -74,12 +74,11 @@ def of_all(value: T) -> list[T]:
     return values
 
 
-def gather_batches(outputs: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
-    """What the shares of an evaluation plan gave, put together in its order: scores [N], attention [N, 4] or None."""
+def gather_batches(outputs: list[tuple[Tensor | None, ...]]) -> list[Tensor | None]:
+    """What the shares of an evaluation plan gave, batch by batch, as one tensor each, in the plan's order."""
     parts = of_all([[x if x is None else x.cpu() for x in output] for output in outputs])
     in_turn = [output for group in itertools.zip_longest(*parts) for output in group if output]
-    scores, attention = zip(*in_turn, strict=True)
-    return torch.cat(scores), None if attention[0] is None else torch.cat(attention)
+    return [None if values[0] is None else torch.cat(values) for values in zip(*in_turn, strict=True)]
 
 
 def check_same_everywhere(data: QualityData) -> None:

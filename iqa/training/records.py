@@ -5,11 +5,13 @@ import io
 import itertools
 from typing import Any
 
+import numpy as np
 import torch
 
 from iqa.atomic_files import write_atomically
 from iqa.console import say
 from iqa.data.labels import LabelledImages
+from iqa.report.health import health_lines, run_health
 from iqa.training.checkpoints import save_checkpoint
 from iqa.training.run_files import RunFiles, write_lines
 
@@ -56,11 +58,12 @@ def publish(
         save_checkpoint(files.best, {"model": state, "epoch": best["epoch"], "config": files.read_config()})
 
 
-def predictions_csv(images: LabelledImages, scores, attention) -> str:
+def predictions_csv(images: LabelledImages, scored) -> str:
     """image_name, mos, score and the four attention weights where there are any; numbers in full.
 
-    scores [N], attention [N, 4] or None.
+    `scored` has scores [N] and attention, [N, 4] or None.
     """
+    scores, attention = scored.scores, scored.attention
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     stages = [] if attention is None else [f"attention_stage{i + 1}" for i in range(attention.shape[1])]
@@ -71,8 +74,20 @@ def predictions_csv(images: LabelledImages, scores, attention) -> str:
     return text.getvalue()
 
 
-def summarise(files: RunFiles, config: dict, history: list[dict], chosen: dict | None, select_on: str) -> dict[str, Any]:
-    """Print the run's numbers; returns the content of result.json.
+def read_predictions(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The scores [N] and MOS [N] of a predictions file."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    return tuple(np.array([float(row[column]) for row in rows]) for column in ("score", "mos"))
+
+
+def summarise(
+    files: RunFiles, config: dict, history: list[dict], predictions: dict[str, str], chosen: dict | None, select_on: str,
+    *, training_mos: np.ndarray,
+) -> dict[str, Any]:  # fmt: skip
+    """Print the run's numbers and its health; returns the content of result.json.
+
+    Args:
+        predictions: of the chosen epoch, as the text of their files.
 
     Raises:
         ValueError: no epoch has a defined SRCC.
@@ -88,6 +103,14 @@ def summarise(files: RunFiles, config: dict, history: list[dict], chosen: dict |
     say(f"Selected epoch: {chosen['epoch']} (best {select_on.title()} SRCC {chosen[f'{select_on}_srcc']:.4f})")
     say(f"Selected Test SRCC: {chosen['test_srcc']:.4f}")
     say(f"Selected Test PLCC: {chosen['test_plcc']:.4f}")
+    scores, mos = read_predictions(predictions["test"])
+    health = run_health(
+        scores=scores, mos=mos, mos_range=config["mos_range"], target_layers=chosen.get("target_layers"),
+        selected_epoch=chosen["epoch"], history=history, select_on=select_on,
+        constant_loss=float(np.abs(training_mos - np.median(training_mos)).mean()),
+    )  # fmt: skip
+    for line in health_lines(health):
+        say(line)
     return {
         **{key: config[key] for key in ("variant", "tag", "parameters")},
         "seed": config["flags"]["seed"],
@@ -97,4 +120,5 @@ def summarise(files: RunFiles, config: dict, history: list[dict], chosen: dict |
         **{f"selected_{name}": chosen.get(name) for name in ("val_srcc", "val_plcc", "test_srcc", "test_plcc")},
         **{f"best_{name}": value for name, value in best.items()},
         "seconds": round(sum(row["seconds"] for row in history), 3),
+        "health": health,
     }

@@ -22,10 +22,14 @@ from conftest import (
 )
 from faults import files_below
 
-from iqa.data.koniq import load_koniq
+from iqa.data.datasets import load_dataset
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "koniq" / "koniq10k_distributions_sets.csv"
 SHORT = {"training": "train", "validation": "val", "test": "test"}
+
+
+def load_koniq(root: Path):
+    return load_dataset("koniq-10k", root)
 
 
 def write_scores_csv(root: Path, rows) -> None:
@@ -178,6 +182,13 @@ def test_a_bad_row_is_an_error_with_file_and_row(root, changes, words):
     assert "koniq10k_distributions_sets.csv" in assert_refused(root, words)
 
 
+def test_an_image_with_two_rows_of_scores_is_an_error_even_if_no_set_has_it(root):
+    (root / "koniq10k_distributions_sets.csv").unlink()
+    write_scores_csv(root, [*make_rows(), ("other.jpg", 50, ""), ("other.jpg", 60, "")])
+    write_mat_split(root, make_rows())
+    assert_refused(root, r"row 19: other\.jpg is named twice; first at .*row 18")
+
+
 def test_a_one_to_five_column_is_noticed(root):
     write_official_csv(root, [(name, 1 + mos / 25, set_name) for name, mos, set_name in make_rows()])
     assert_refused(root, "1-5 scale")
@@ -270,6 +281,13 @@ def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
         ({"train_sel": [1, 2], "test_sel": [17]}, "test_sel entry 1: 17.*1-16"),
         ({"train_sel": [1, 2], "test_sel": [1.5]}, r"test_sel entry 1: 1\.5"),
         ({"train_sel": [1, 2], "test_sel": [2]}, "test_sel entry 1: 00001.jpg is named in two sets"),
+        ({"train_sel": [1, 2], "test_sel": [np.nan]}, "test_sel entry 1: nan"),
+        ({"train_sel": np.array([[[1]], [[2, 3]]], object), "test_sel": [4]}, "train_sel is a cell array, not a vector"),
+        ({"train_sel": {"rows": [1, 2]}, "test_sel": [4]}, "train_sel is a struct or the like, not a vector"),
+        ({"train_sel": [1, 2], "test_sel": "3, 4"}, "test_sel is text, not a vector of numbers"),
+        ({"train_sel": [1, 2], "test_sel": scipy.sparse.eye(2)}, "test_sel is a sparse matrix or the like"),
+        ({"train_sel": [1j, 2], "test_sel": [4]}, "train_sel is complex"),
+        ({"train_sel": [True, False], "test_sel": [4]}, "train_sel entry 2: 0 is not a row number"),
     ],
 )
 def test_a_bad_mat_split_is_an_error_with_file_and_entry(root, selections, words):
@@ -277,6 +295,13 @@ def test_a_bad_mat_split_is_an_error_with_file_and_entry(root, selections, words
     write_scores_csv(root, make_rows())
     scipy.io.savemat(root / "koniq10k_distributions_sets.mat", selections)
     assert "koniq10k_distributions_sets.mat" in assert_refused(root, words)
+
+
+def test_an_empty_selection_is_an_error(root):
+    (root / "koniq10k_distributions_sets.csv").unlink()
+    write_scores_csv(root, make_rows())
+    scipy.io.savemat(root / "koniq10k_distributions_sets.mat", {"train_sel": [1, 2], "test_sel": []})
+    assert_refused(root, "the split has no test images")
 
 
 def test_a_file_that_is_no_matlab_file_is_an_error(root):
@@ -296,14 +321,3 @@ def test_an_image_that_a_link_takes_out_of_the_folder_is_refused_and_a_linked_fo
     (root / "1024x768").rename(tmp_path / "images_elsewhere")
     (root / "1024x768").symlink_to(tmp_path / "images_elsewhere")
     assert load_koniq(root).sizes() == SIZES
-
-
-@pytest.mark.parametrize("command", [("data_loader.py",), ("other_datasets.py", "csv")])
-def test_the_check_of_a_folder_is_a_summary_or_one_line(root, command):
-    program, *arguments = command
-    (root / "labels.csv").write_text("image,mos\n" + "".join(f"1024x768/{name},{mos}\n" for name, mos, _ in make_rows()))
-    command = [sys.executable, ROOT / program, *arguments]
-    checked = run_program(*command, root, cwd=root)
-    assert checked.returncode == 0 and "split SHA-256" in checked.stdout, checked.stderr
-    (root / "1024x768" / "00003.jpg").unlink()
-    assert_one_line_error(run_program(*command, root, cwd=root), "00003.jpg")

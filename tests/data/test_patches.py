@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from iqa.data.image_cache import DecodedImages, ImageCache
 from data_loader import PatchLoader
-from patches import DeviceImages, EvaluationPlan, PatchTransform, TrainingPlan, as_tensors, jitter_colors
+from data_loader import DeviceImages, EvaluationPlan, PatchTransform, TrainingPlan, as_tensors, jitter_colors
 
 SIZES = np.array([(384, 512)] * 5 + [(512, 384)])
 MOS = np.linspace(10, 90, 6)

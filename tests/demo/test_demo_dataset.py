@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
-import demo_dataset
+from iqa.demo.faults import FAULTS, demo_image
+from iqa.demo.rows import chosen_rows, invented_rows, sizes_line
+from iqa.demo.scenes import draw_scene, random_generator
 
-PROGRAM = Path(demo_dataset.__file__)
+PROGRAM = ROOT / "demo_dataset.py"
 CSV_NAME = "koniq10k_distributions_sets.csv"
 HEADER = "image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,set"
 
@@ -83,12 +86,12 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(demo, tmp_path):
 
 
 def test_another_seed_gives_other_images():
-    assert demo_dataset.demo_image(1, "1.jpg", 50.0) != demo_dataset.demo_image(2, "1.jpg", 50.0)
+    assert demo_image(1, "1.jpg", 50.0) != demo_image(2, "1.jpg", 50.0)
 
 
 @pytest.mark.parametrize("images", [6, 10, 60, 300, 10073])
 def test_every_set_has_a_usable_size(images):
-    rows = demo_dataset.invented_rows(images, seed=1)
+    rows = invented_rows(images, seed=1)
     counts = {name: sum(row.set_name == name for row in rows) for name in ("training", "validation", "test")}
     assert sum(counts.values()) == images == len({row.name for row in rows})
     assert min(counts.values()) >= min(20, images // 4) and counts["training"] == max(counts.values())
@@ -100,16 +103,16 @@ def test_every_set_has_a_usable_size(images):
         }
 
 
-@pytest.mark.parametrize("kind", demo_dataset.FAULTS)
+@pytest.mark.parametrize("kind", FAULTS)
 def test_a_stronger_fault_changes_the_scene_more(kind):
-    scene = demo_dataset.draw_scene(demo_dataset.random_generator("a scene"))
-    faulty = [demo_dataset.FAULTS[kind](scene, strength, np.random.default_rng(0)) for strength in (0, 0.2, 0.5, 1)]
+    scene = draw_scene(random_generator("a scene"))
+    faulty = [FAULTS[kind](scene, strength, np.random.default_rng(0)) for strength in (0, 0.2, 0.5, 1)]
     errors = [np.square(np.asarray(image, float) - np.asarray(scene, float)).mean() for image in faulty]
     assert errors == sorted(errors) and errors[0] < 1 and errors[1] > 1
 
 
 def test_one_scene_gets_worse_as_its_mos_falls():
-    best, *others = (decoded(demo_dataset.demo_image(1, "1.jpg", mos)) for mos in (90.0, 70.0, 40.0, 10.0))
+    best, *others = (decoded(demo_image(1, "1.jpg", mos)) for mos in (90.0, 70.0, 40.0, 10.0))
     errors = [np.square(other - best).mean() for other in others]
     assert errors == sorted(errors) and errors[0] > 1
 
@@ -126,13 +129,13 @@ def test_metadata_keeps_names_mos_and_split(tmp_path):
     assert (tmp_path / "demo" / CSV_NAME).read_text() == metadata.read_text()
     assert len(os.listdir(tmp_path / "demo" / "1024x768")) == 6
     first = (tmp_path / "demo" / "1024x768" / "1000.jpg").read_bytes()
-    assert first == demo_dataset.demo_image(42, "1000.jpg", 10.0)
+    assert first == demo_image(42, "1000.jpg", 10.0)
 
 
 def test_a_part_of_the_metadata_keeps_the_sets_in_proportion(tmp_path):
     sets = ["training"] * 70 + ["validation"] * 10 + ["test"] * 20
     lines = [official_row(f"{n}.jpg", 50, name) for n, name in enumerate(sets)]
-    header, rows = demo_dataset.chosen_rows(20, str(write_metadata(tmp_path / "official.csv", *lines)), seed=1)
+    header, rows = chosen_rows(20, str(write_metadata(tmp_path / "official.csv", *lines)), seed=1)
     assert header == HEADER
     assert [row.set_name for row in rows] == ["training"] * 14 + ["validation"] * 2 + ["test"] * 4
     assert [row.name for row in rows[:3]] == ["0.jpg", "5.jpg", "10.jpg"]
@@ -143,9 +146,9 @@ def test_the_official_csv_is_read_whole():
     official = PROGRAM.parent.parent / "shared" / "koniq" / CSV_NAME
     if not official.is_file():
         pytest.skip(f"{official} is not there")
-    header, rows = demo_dataset.chosen_rows(None, str(official), seed=1)
+    header, rows = chosen_rows(None, str(official), seed=1)
     assert "\n".join([header, *(row.line for row in rows)]) + "\n" == official.read_text()
-    assert demo_dataset.sizes_line(rows) == "7058 training, 1000 validation, 2015 test"
+    assert sizes_line(rows) == "7058 training, 1000 validation, 2015 test"
 
 
 def test_an_interrupted_build_is_completed(tmp_path):

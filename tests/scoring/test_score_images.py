@@ -18,7 +18,7 @@ import torch
 from conftest import ROOT, assert_one_line_error, run_program, write_image
 from PIL import Image
 
-from iqa.data.image_cache import cpu_count
+from iqa.data.images import cpu_count
 from iqa.training.checkpoints import save_checkpoint
 from models_resnet_improved import ImageQualityResNet
 from score_images import build_parser, load_scorer, run

@@ -11,10 +11,10 @@ from conftest import ROOT, SIZES, assert_one_line_error, make_data, make_rows, r
 from scipy.stats import pearsonr, spearmanr
 
 from iqa.data.koniq import load_koniq
-from iqa.data.image_cache import DecodedImages
+from iqa.data.images import DecodedImages
 from models_resnet_improved import ImageQualityResNet
 from data_loader import PatchLoader
-from patches import EvaluationPlan
+from data_loader import EvaluationPlan
 from training import TrainingState, build_optimizer, correlate, evaluate, selected
 
 

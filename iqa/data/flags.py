@@ -1,0 +1,39 @@
+"""The flags that say how a data set is read, alike in training and in the check of a folder."""
+
+import argparse
+import math
+
+from iqa.command_line import number
+from iqa.data.datasets import DATASETS
+
+STANDARD = "koniq-10k"  # the data set of the experiment, whose split is no choice
+
+
+def add_dataset_flags(parser: argparse._ActionsContainer) -> None:
+    """--dataset, --mos_range, --split_seed and --split_file, to a parser or a group of one."""
+    parser.add_argument("--dataset", choices=tuple(DATASETS), default=STANDARD,
+                        help="layout of the data folder; csv: any folder with a labels.csv of image,mos[,split]")
+    parser.add_argument("--mos_range", nargs=2, type=number(float, -math.inf), metavar=("LOW", "HIGH"),
+                        help="of the MOS scale of --dataset csv; default: the lowest and highest of its file")
+    parser.add_argument("--split_seed", type=number(int, 0), default=0,
+                        help="of the split that is drawn where the data have none; --seed does not change it")
+    parser.add_argument("--split_file", metavar="CSV",
+                        help="image,split columns, such as the split.csv of a run")  # fmt: skip
+
+
+def dataset_mistake(options: argparse.Namespace, given: set[str]) -> str | None:
+    """What is wrong with these flags together, or None.
+
+    Args:
+        given: the names of those that the command line has; `options.dataset` is None where a checkpoint decides it.
+    """
+    foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given]
+    if foreign and options.dataset in (None, STANDARD):
+        others = ", ".join(name for name in DATASETS if name != STANDARD)
+        return f"{foreign[0]} is for {others}, which have to be named with --dataset"
+    if options.mos_range and options.dataset != "csv":
+        return "--mos_range is for --dataset csv: the scale of the others is known"
+    if options.mos_range and options.mos_range[0] >= options.mos_range[1]:
+        low, high = options.mos_range
+        return f"--mos_range {low:g} {high:g}: LOW must be below HIGH"
+    return None

@@ -1,0 +1,56 @@
+"""Which image is for training, validation or test where the data set does not say: drawn, or read from a file.
+
+A draw is a function of --split_seed and of the names alone: not of --seed, so that every variant and every training
+seed is tested on the same images.
+"""
+
+import hashlib
+from pathlib import Path
+
+from iqa.data.labels import FOLDER_OF_SET, SHORT_NAMES, Label, check_names, read_table
+
+SHARES = {"test": 0.2, "validation": 0.1}  # of a drawn split; the rest is for training
+SPLIT_VALUES = {**SHORT_NAMES, **{name: name for name in FOLDER_OF_SET}}  # train, val, test and the full names
+
+
+def draw_split(labels: list[Label], seed: int, shares: dict[str, float] = SHARES) -> list[Label]:
+    """Shares of the scenes in the order of a hash: other rows' order, MOS or machine change nothing."""
+    scenes = {label.scene or label.name for label in labels}
+    order = sorted(scenes, key=lambda scene: hashlib.sha256(f"{seed}/{scene}".encode()).digest())
+    sets, start = dict.fromkeys(order, "training"), 0
+    for name, share in shares.items():
+        end = start + max(1, round(share * len(order)))
+        sets.update(dict.fromkeys(order[start:end], name))
+        start = end
+    return [label._replace(set=sets[label.scene or label.name]) for label in labels]
+
+
+def draw_validation(labels: list[Label], seed: int) -> list[Label]:
+    """The labels with a part of the training set drawn for validation, by the same rule."""
+    training = draw_split([x for x in labels if x.set == "training"], seed, {"validation": SHARES["validation"]})
+    drawn = {label.name: label for label in training}
+    return [drawn.get(label.name, label) for label in labels]
+
+
+def read_split(text: str | None, where: str) -> str:
+    """One of the three sets, from train, val or test or from their full names."""
+    if text not in SPLIT_VALUES:
+        raise ValueError(f"{where}: split is {text!r}, not one of {', '.join(SPLIT_VALUES)}")
+    return SPLIT_VALUES[text]
+
+
+def apply_split(labels: list[Label], path: Path) -> list[Label]:
+    """The labels with the sets that a file of image,split columns gives them; "" where it has none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"--split_file {path}: no such file")
+    rows = [
+        Label(row["image"], 0, read_split(row["split"], where), where)
+        for where, row in read_table(path, ("image", "split"))
+    ]
+    check_names(rows)
+    known = {label.name for label in labels}
+    for row in rows:
+        if row.name not in known:
+            raise ValueError(f"{row.where}: {row.name} is not among the {len(known)} images of the data set")
+    sets = {row.name: row.set for row in rows}
+    return [label._replace(set=sets.get(label.name, "")) for label in labels]

@@ -1,0 +1,165 @@
+"""HyperIQA as it was published, and the head that SMART-IQA took over from it.
+
+Su et al., "Blindly Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020. Modules have
+the names of github.com/SSL92/hyperIQA, so that its weights are this module's state dict.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iqa.models.pooling import GRID, pool_to_grid
+from iqa.models.resnet import ResNet50
+
+TARGET_WIDTHS = (224, 112, 56, 28, 14, 1)  # the target network's input and its five layers
+HYPER_CHANNELS = 112
+DISTORTION_GRIDS = (8, 4, 2)  # cells of stages 1-3 across: 28 pixels of a patch of 224, then 56 and 112
+DISTORTION_CHANNELS = (16, 32, 64)
+DISTORTION_FEATURES = 16  # of each of stages 1-3; stage 4 gives the rest of the target network's input
+
+
+class PatchScores(NamedTuple):
+    """What a model says of B patches."""
+
+    scores: Tensor  # [B] fp32, on the MOS scale
+    attention: Tensor | None  # [B, 4] weights of stages 1-4 that sum to 1, where the model has attention
+    hidden: list[Tensor]  # [B, 112], [B, 56], [B, 28], [B, 14] in 0-1: the hidden units of the target network
+
+
+class DistortionModules(nn.Module):
+    """Local distortion aware modules: the maps of stages 1-4 -> the target network's input [B, 224], fp32."""
+
+    def __init__(self, channels: tuple[int, ...]):
+        super().__init__()
+        grids = zip(channels[:-1], DISTORTION_CHANNELS, DISTORTION_GRIDS, strict=True)
+        for number, (of_stage, of_module, grid) in enumerate(grids, 1):
+            self.add_module(f"lda{number}_pool", nn.Sequential(nn.Conv2d(of_stage, of_module, 1, bias=False)))
+            self.add_module(f"lda{number}_fc", nn.Linear(of_module * grid**2, DISTORTION_FEATURES))
+        self.lda4_fc = nn.Linear(channels[-1], TARGET_WIDTHS[0] - 3 * DISTORTION_FEATURES)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+
+    def distortions(self, maps: list[Tensor]) -> Tensor:
+        """Maps at strides 4, 8, 16, 32 of patches whose size is a multiple of 32 -> [B, 224]."""
+        with torch.autocast(maps[0].device.type, enabled=False):
+            parts = []
+            for number, (x, grid) in enumerate(zip(maps, (*DISTORTION_GRIDS, 1), strict=True), 1):
+                assert x.shape[2] == x.shape[3] and x.shape[2] % grid == 0, x.shape
+                x = F.avg_pool2d(x.float(), x.shape[2] // grid)  # before the convolution, with which it commutes
+                if number < len(maps):
+                    x = self.get_submodule(f"lda{number}_pool")(x)
+                parts.append(self.get_submodule(f"lda{number}_fc")(x.flatten(1)))
+            return torch.cat(parts, 1)
+
+
+class HyperNetwork(nn.Module):
+    """Features [B, C, 7, 7] -> 112 channels -> the weights of the network that scores a patch.
+
+    Args:
+        reduction: channels of the features and of the 1x1 convolutions after them but the last.
+        dropout_rate: on the 112 channels and behind the target network's first three layers.
+    """
+
+    def __init__(self, reduction: tuple[int, ...], *, dropout_rate: float):
+        super().__init__()
+        self.dropout_rate = dropout_rate
+        steps = itertools.pairwise((*reduction, HYPER_CHANNELS))
+        self.conv1 = nn.Sequential(*(layer for a, b in steps for layer in (nn.Conv2d(a, b, 1), nn.ReLU())))
+        for number, (a, b) in enumerate(itertools.pairwise(TARGET_WIDTHS), 1):
+            if b > 1:
+                weight, name = nn.Conv2d(HYPER_CHANNELS, a * b // GRID**2, 3, padding=1), f"fc{number}w_conv"
+            else:
+                weight, name = nn.Linear(HYPER_CHANNELS, a), f"fc{number}w_fc"
+            self.add_module(name, weight)
+            self.add_module(f"fc{number}b_fc", nn.Linear(HYPER_CHANNELS, b))
+            nn.init.kaiming_normal_(weight.weight)
+            nn.init.kaiming_normal_(self.get_submodule(f"fc{number}b_fc").weight)
+
+    def score_features(self, features: Tensor, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features [B, C, 7, 7] and the target network's input [B, 224] -> scores [B] and its hidden units, fp32."""
+        h = F.dropout(self.conv1(features), self.dropout_rate, self.training)  # [B, 112, 7, 7]
+        dropout_rate = self.dropout_rate if self.training else 0.0
+        scores, hidden = target_network(inputs, self.generate(h), dropout_rate=dropout_rate)
+        assert scores.shape == features.shape[:1]
+        return scores, hidden
+
+    def generate(self, h: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """[B, 112, 7, 7] -> five pairs of a weight [B, out, in] and a bias [B, out], fp32."""
+        layers = []
+        with torch.autocast(h.device.type, enabled=False):
+            g = h.float().mean((2, 3))  # [B, 112]
+        for number, (a, b) in enumerate(itertools.pairwise(TARGET_WIDTHS), 1):
+            if b > 1:
+                weight = self.get_submodule(f"fc{number}w_conv")(h).float().flatten(1)  # channel, row, column order
+            with torch.autocast(h.device.type, enabled=False):
+                if b == 1:
+                    weight = self.get_submodule(f"fc{number}w_fc")(g)
+                bias = self.get_submodule(f"fc{number}b_fc")(g)
+            layers.append((weight.unflatten(1, (b, a)), bias))
+        return layers
+
+
+class HyperIQA(HyperNetwork):
+    """ResNet50 with local distortion aware modules, hyper network and target network: 27,375,369 parameters.
+
+    Args:
+        backbone: with the weights to start from; it becomes part of this module.
+    """
+
+    def __init__(self, backbone: ResNet50, *, dropout_rate: float = 0.0):
+        super().__init__((2048, 1024, 512), dropout_rate=dropout_rate)
+        self.res = ResNetWithDistortions(backbone)
+
+    @property
+    def slow_part(self) -> nn.Module:
+        """What the published recipe trains at the backbone's rate: the distortion modules too."""
+        return self.res
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, P, P] normalised patches -> [B] scores on the MOS scale, fp32."""
+        return self.describe(images).scores
+
+    def describe(self, images: Tensor) -> PatchScores:
+        """[B, 3, P, P] -> scores, no attention, hidden units."""
+        maps = self.res(images)
+        scores, hidden = self.score_features(pool_to_grid(maps[-1]), self.res.distortions(maps))
+        return PatchScores(scores, None, hidden)
+
+
+class ResNetWithDistortions(DistortionModules):
+    """[B, 3, P, P] -> maps of stages 1-4 [B, C, P / stride, P / stride]; torchvision's names."""
+
+    def __init__(self, backbone: ResNet50):
+        super().__init__((256, 512, 1024, 2048))
+        self.conv1, self.bn1, self.relu, self.maxpool = backbone.stem
+        self.layer1, self.layer2, self.layer3, self.layer4 = backbone.stages
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps, x = [], self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def target_network(
+    inputs: Tensor, layers: list[tuple[Tensor, Tensor]], *, dropout_rate: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Score each patch by its own network: inputs [B, 224], weights [B, out, in], biases [B, out] -> [B], hidden units.
+
+    Sigmoid after layers 1-4, dropout after 1-3; fp32.
+    """
+    hidden = []
+    with torch.autocast(inputs.device.type, enabled=False):
+        x = inputs[:, :, None]  # [B, in, 1]
+        for weight, bias in layers[:-1]:
+            if hidden and dropout_rate:
+                x = F.dropout(x, dropout_rate)
+            x = torch.baddbmm(bias[:, :, None], weight, x).sigmoid()
+            hidden.append(x.flatten(1))
+        weight, bias = layers[-1]
+        return torch.baddbmm(bias[:, :, None], weight, x).flatten(), hidden

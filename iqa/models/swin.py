@@ -1,0 +1,88 @@
+"""torchvision's Swin-B without its final norm and classifier."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from torchvision.models.swin_transformer import SwinTransformer
+
+from iqa.models.pooling import pool_to_grid
+
+DEPTHS = (2, 2, 18, 2)  # blocks of stages 1-4
+# Entries that hold no weights: older files keep what follows from the size of the windows and of the image.
+WITHOUT_WEIGHTS = re.compile(r"(.*\.)?(attn_mask|relative_position_index)|(norm|head)\..*")
+MERGES_BEFORE = re.compile(r"layers[._]0\.downsample\.")
+TORCHVISION_PARTS = {"0.0": "patch_embed.proj", "0.2": "patch_embed.norm"}
+TORCHVISION_LAYERS = {"mlp.0.": "mlp.fc1.", "mlp.3.": "mlp.fc2."}
+
+
+class SwinB(nn.Module):
+    """[B, 3, H, W] -> four maps [B, 128 | 256 | 512 | 1024, 7, 7].
+
+    The names of its modules are timm's for `features_only`, so that SMART-IQA's published weights fit as they are.
+
+    Args:
+        drop_path_rate: stochastic depth: how often the last block is left out in training; it rises from 0 at the first.
+    """
+
+    def __init__(self, *, drop_path_rate: float):
+        super().__init__()
+        network = SwinTransformer(
+            patch_size=[4, 4], embed_dim=128, depths=list(DEPTHS), num_heads=[4, 8, 16, 32], window_size=[7, 7],
+            stochastic_depth_prob=drop_path_rate,
+        )  # fmt: skip
+        (proj, to_last, norm), *stages = network.features
+        self.patch_embed = nn.Sequential(OrderedDict(proj=proj, to_last=to_last, norm=norm))  # -> [B, H/4, W/4, 128]
+        for number in range(len(DEPTHS)):
+            blocks = named_as_timm(stages[2 * number])
+            merging = OrderedDict(downsample=stages[2 * number - 1]) if number else OrderedDict()
+            self.add_module(f"layers_{number}", nn.Sequential(merging | OrderedDict(blocks=blocks)))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [pool_to_grid(x) for x in self.stage_maps(images)]
+
+    def stage_maps(self, images: Tensor) -> list[Tensor]:
+        """[B, 3, H, W] -> four maps [B, C, H / stride, W / stride] at strides 4, 8, 16, 32: each before it is merged."""
+        maps, x = [], self.patch_embed(images)
+        for number in range(len(DEPTHS)):
+            x = self.get_submodule(f"layers_{number}")(x)
+            maps.append(x.permute(0, 3, 1, 2))
+        return maps
+
+    @staticmethod
+    def own_names(keys: Iterable[str]) -> dict[str, str]:
+        """torchvision's, Microsoft's or timm's names of entries -> this module's, without those that it does without.
+
+        Microsoft counts the merging of patches to the stage before it, timm to the one after it, and both call it
+        layers.1.downsample: which of them it is shows in layers.0, so that it takes all the names to tell.
+        """
+        keys = list(map(str, keys))
+        before = any(map(MERGES_BEFORE.match, keys))
+        return {key: name for key in keys if (name := own_name(key, merges_before=before)) is not None}
+
+
+def own_name(key: str, *, merges_before: bool) -> str | None:
+    """One entry's name in SwinB, None for one that it does without."""
+    if WITHOUT_WEIGHTS.fullmatch(key):
+        return None
+    if match := re.fullmatch(r"features\.(0\.[02])\.(.*)", key):
+        return f"{TORCHVISION_PARTS[match[1]]}.{match[2]}"
+    if match := re.fullmatch(r"features\.(\d+)\.(.*)", key):  # stages 1, 3, 5, 7 of blocks, mergings 2, 4, 6 between
+        part, rest = int(match[1]), match[2]
+        for theirs, own in TORCHVISION_LAYERS.items():
+            rest = rest.replace(theirs, own)
+        return f"layers_{part // 2}.{'blocks' if part % 2 else 'downsample'}.{rest}"
+    if match := re.fullmatch(r"layers[._](\d+)\.(.*)", key):
+        stage, rest = int(match[1]), match[2]
+        return f"layers_{stage + (merges_before and rest.startswith('downsample.'))}.{rest}"
+    return key
+
+
+def named_as_timm(blocks: nn.Sequential) -> nn.Sequential:
+    for block in blocks:
+        first, activation, _, second, _ = block.mlp  # its dropout is of rate 0
+        block.mlp = nn.Sequential(OrderedDict(fc1=first, act=activation, fc2=second))
+        index = block.attn.relative_position_index
+        block.attn.register_buffer("relative_position_index", index, persistent=False)  # it follows from the window
+    return blocks

@@ -1,0 +1,48 @@
+"""Splits that are drawn, or brought along."""
+
+import pytest
+from data_folders import PHOTOS, make_csv, names_of, write_rows
+
+from iqa.data.authentic import read_csv
+from iqa.data.datasets import load_dataset, split_csv
+from iqa.data.labels import SETS
+from iqa.data.splits import draw_split
+
+
+def test_a_drawn_split_depends_on_its_seed_and_the_names_alone(tmp_path):
+    data = load_dataset("csv", make_csv(tmp_path))
+    assert data.sizes() == {"training": 14, "validation": 2, "test": 4} and data.drawn
+    rows = [(name, 6 - mos) for name, mos in reversed(PHOTOS)]
+    write_rows(tmp_path / "labels.csv", ("image", "mos"), *rows)
+    assert names_of(load_dataset("csv", tmp_path)) == names_of(data)
+    assert names_of(load_dataset("csv", tmp_path, split_seed=1)) != names_of(data)
+
+
+def test_the_drawn_split_is_the_same_on_every_machine(tmp_path):
+    assert names_of(load_dataset("csv", make_csv(tmp_path)))["test"] == {"2.jpg", "6.jpg", "10.jpg", "16.jpg"}
+
+
+def test_the_smallest_data_set_with_three_sets_has_three_images(tmp_path):
+    labels = list(read_csv(make_csv(tmp_path)))[:3]
+    assert sorted(label.set for label in draw_split(labels, 0)) == sorted(SETS)
+
+
+def test_a_split_file_counts_over_the_drawn_split_and_what_it_leaves_out_is_said(tmp_path):
+    make_csv(tmp_path)
+    rows = (("0.jpg", "train"), ("2.jpg", "val"), ("holiday/1.png", "test"))
+    write_rows(tmp_path / "mine.csv", ("image", "split"), *rows)
+    data = load_dataset("csv", tmp_path, split_file=tmp_path / "mine.csv")
+    assert names_of(data) == {"training": {"0.jpg"}, "validation": {"2.jpg"}, "test": {"holiday/1.png"}}
+    assert "17 of 20 images are in no set" in data.warnings[0]
+    write_rows(tmp_path / "mine.csv", ("image", "split"), ("x.jpg", "train"))
+    with pytest.raises(ValueError, match="mine.csv: row 2: x.jpg is not among the 20 images"):
+        load_dataset("csv", tmp_path, split_file=tmp_path / "mine.csv")
+    with pytest.raises(FileNotFoundError, match="--split_file .*no such file"):
+        load_dataset("csv", tmp_path, split_file=tmp_path / "none.csv")
+
+
+def test_a_split_that_was_kept_gives_the_same_sets_again(tmp_path):
+    data = load_dataset("csv", make_csv(tmp_path), split_seed=3)
+    (tmp_path / "split.csv").write_text(split_csv(data))
+    again = load_dataset("csv", tmp_path, split_file=tmp_path / "split.csv")
+    assert again.sha256 == data.sha256 and names_of(again) == names_of(data) and again.drawn

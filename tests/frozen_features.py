@@ -1,0 +1,157 @@
+"""How the head trains on frozen features of real photographs: the three variants, several seeds, beside ridge regression.
+
+    python3 tests/frozen_features.py shared/biq2021 --dataset csv --mos_range 0 1 --seeds 0 1 2
+    python3 tests/frozen_features.py BIQ2021 --dataset biq2021 --train 1000 --test 400 --cache features.pt
+
+The features are those of an EfficientNet-lite0 trained on ImageNet (tests/efficientnet_lite0), one patch of 224 pixels an
+image, and what is trained is the head of models_resnet_improved.py by the recipe: AdamW, learning rate and weight decay
+1e-4, batches of 32, L1. A short training says how the variants start, not how good they become.
+"""
+
+import argparse
+import runpy
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from data_loader import EvaluationPlan, PatchLoader  # noqa: E402
+from iqa.data.datasets import load_dataset  # noqa: E402
+from iqa.data.images import DecodedImages  # noqa: E402
+from iqa.models.backbones import BACKBONES, Backbone  # noqa: E402
+from iqa.models.variants import FUSIONS  # noqa: E402
+from iqa.report.health import layer_health  # noqa: E402
+from iqa.report.metrics import plcc, srcc  # noqa: E402
+from iqa.training.backbone_weights import load_backbone_weights  # noqa: E402
+from models_resnet_improved import ImageQualityResNet  # noqa: E402
+
+runpy.run_path(str(ROOT / "tests/efficientnet_lite0/sitecustomize.py"))
+CHANNELS = BACKBONES["efficientnet_lite0"].channels
+BATCH, STEPS, LAST = 32, 300, 50  # the training loss is the mean of the last steps
+
+
+class Frozen(nn.Module):
+    """Features that lie ready: [B, sum of C, 7, 7] -> four maps, times `scale`."""
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        return list((self.scale * features).split(CHANNELS, 1))
+
+
+BACKBONES["frozen"] = Backbone("Frozen features", Frozen, CHANNELS, lambda: ("", dict), "frozen")
+
+
+class Features(NamedTuple):
+    """Of the images of one set."""
+
+    maps: Tensor  # [N, sum of C, 7, 7]
+    mos: Tensor  # [N] on a scale of 0-100
+
+
+def extract(images, mos_range: tuple[float, float], count: int | None) -> Features:
+    """One central patch of 224 pixels an image, of the first `count` images."""
+    chosen = slice(None, count)
+    decoded, names = DecodedImages(images.paths[chosen]), images.names[chosen]
+    low, high = mos_range
+    mos = 100 * (images.mos[chosen] - low) / (high - low)
+    plan = EvaluationPlan(decoded.sizes(), mos, names, patches=1, patch_size=224, batch_size=16, seed=0, random=False)
+    loader = PatchLoader(
+        decoded, plan, patch_size=224, color_jitter=False, device=torch.device("cpu"), num_workers=0
+    )
+    row = BACKBONES["efficientnet_lite0"]
+    network = row.build().eval()
+    load_backbone_weights(network, row, "imagenet")
+    with torch.inference_mode():
+        maps = [torch.cat(network(inputs), 1) for inputs, _ in loader]
+    return Features(torch.cat(maps), torch.from_numpy(np.float32(mos)))
+
+
+def train_head(train: Features, test: Features, flags: dict, seed: int, steps: int = STEPS) -> dict:
+    """The recipe on frozen features; figures on the test images, losses in points of 100."""
+    torch.manual_seed(seed)
+    model = ImageQualityResNet(
+        backbone="frozen", weights="none", mos_mean=train.mos.mean(), mos_deviation=train.mos.std(), **flags
+    )
+    order = torch.cat([torch.randperm(len(train.mos)) for _ in range(-(-steps * BATCH // len(train.mos)))])
+    model.start(train.maps[order[:BATCH]])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-4)
+    losses = []
+    for step in range(steps):
+        batch = order[step * BATCH : (step + 1) * BATCH]
+        loss = F.l1_loss(model(train.maps[batch]), train.mos[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    model.eval()
+    with torch.inference_mode():
+        found = [model.describe(maps) for maps in test.maps.split(100)]
+        fitted = torch.cat([model(maps) for maps in train.maps.split(100)])
+    scores = torch.cat([part.scores for part in found]).numpy()
+    layers = [layer_health(torch.cat(units).numpy()) for units in zip(*(part.hidden for part in found), strict=True)]
+    return {
+        "loss": float(np.mean(losses[-LAST:])), "loss_evaluated": F.l1_loss(fitted, train.mos).item(),
+        "srcc": srcc(scores, test.mos), "plcc": plcc(scores, test.mos), "worst_layer": max(x["either"] for x in layers),
+        "p5": float(np.percentile(scores, 5) - np.percentile(test.mos, 5)),
+    }  # fmt: skip
+
+
+def ridge(train: Features, test: Features, use_multiscale: bool) -> float:
+    """The best SRCC over the penalties of a ridge regression on the pooled, standardised features."""
+    pooled = [x.maps.mean((2, 3)).double().numpy()[:, 0 if use_multiscale else -CHANNELS[-1] :] for x in (train, test)]
+    mean, deviation = pooled[0].mean(0), pooled[0].std(0) + 1e-9
+    known, asked = ((x - mean) / deviation for x in pooled)
+    kernel, target = known @ known.T, train.mos.double().numpy()
+    return max(
+        srcc(asked @ known.T @ np.linalg.solve(kernel + penalty * np.eye(len(kernel)), target - target.mean()), test.mos)
+        for penalty in 10.0 ** np.arange(0, 7, 0.5)
+    )
+
+
+def read_features(options: argparse.Namespace) -> tuple[Features, Features]:
+    if options.cache and options.cache.exists():
+        return tuple(Features(*pair) for pair in torch.load(options.cache, weights_only=True))
+    data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range)
+    parts = [extract(data.sets[name], data.mos_range, count)
+             for name, count in (("training", options.train), ("test", options.test))]  # fmt: skip
+    if options.cache:
+        torch.save([tuple(part) for part in parts], options.cache)
+    return tuple(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_path")
+    parser.add_argument("--dataset", default="csv")
+    parser.add_argument("--mos_range", nargs=2, type=float)
+    parser.add_argument("--train", type=int, help="images; default: all")
+    parser.add_argument("--test", type=int, help="images; default: all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--cache", type=Path, help="file that keeps the features")
+    options = parser.parse_args()
+    train, test = read_features(options)
+    print(f"{len(train.mos)} images to train, {len(test.mos)} to test; {STEPS} steps; {len(options.seeds)} seeds\n")
+    print("| head | training L1 | SRCC | PLCC | ridge regression's SRCC | worst layer lost | 5th percentile, score - MOS |")
+    print("|---|---|---|---|---|---|---|")
+    for name, _, use_multiscale, use_attention in FUSIONS:
+        flags = {"use_multiscale": use_multiscale, "use_attention": use_attention}
+        runs = [train_head(train, test, flags, seed) for seed in options.seeds]
+        cells = {key: np.array([run[key] for run in runs]) for key in runs[0]}
+        print(f"| {name[2:]} | {cells['loss'].mean():.2f} (at most {cells['loss'].max():.2f}) "
+              f"| {cells['srcc'].mean():.3f} (at least {cells['srcc'].min():.3f}) | {cells['plcc'].mean():.3f} "
+              f"| {ridge(train, test, use_multiscale):.3f} | {cells['worst_layer'].max():.0%} "
+              f"| {cells['p5'].mean():+.1f} |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

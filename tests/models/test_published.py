@@ -1,0 +1,342 @@
+"""The published models: equal to the programs of their authors, and their weights read as they are.
+
+REFERENCES holds what the authors' own programs give, on weights and images that are formulas here. To make it again:
+
+    git clone https://github.com/SSL92/hyperIQA && git clone https://github.com/cny123222/Perceptual-IQA-CS3324
+    python3 -m pip install timm==1.0.22
+    PYTHONPATH=. python3 tests/models/test_published.py hyperIQA/models.py Perceptual-IQA-CS3324/smart_iqa/models/smart_iqa.py
+
+Commits c42e727 and b7b9751, torch 2.14, on a CPU. Nothing of theirs was changed but the download of ImageNet weights,
+which was left out. Batch norms got the statistics of images(2) in a pass in training mode, in both programs.
+"""
+
+import hashlib
+import importlib.util
+import itertools
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+
+from iqa.models.backbones import BACKBONES
+from iqa.models.folding import fold_batch_norms
+from iqa.models.published import PUBLISHED, build_optimizer, build_published, published_model, scoring_flags
+
+FUSIONS = {"single": (False, False), "multiscale": (True, False), "attention": (True, True)}
+REFERENCES = {  # parameters, digest of the state dict, scores of images(2), attention
+    "hyperiqa": (27_375_369, "99c8351302f0187b", [-13.79801, -13.84109], None),
+    "smart_iqa single": (88_389_761, "636bccf8d53de728", [-2.772938, -2.452227], None),
+    "smart_iqa multiscale": (88_848_513, "6c5e859916b86550", [-24.80111, -29.30223], None),
+    "smart_iqa attention": (89_111_941, "6f47253cfb7b99b1", [-9.786619, -11.33951],
+        [[0.2905353, 0.09480555, 0.5073236, 0.1073356], [0.2821222, 0.1058169, 0.4888991, 0.1231618]]),
+}  # fmt: skip
+
+
+def uniform(shape, key: str) -> Tensor:
+    """Numbers in [-1, 1) that are the same wherever: a hash of their places (the finaliser of MurmurHash3)."""
+    with np.errstate(over="ignore"):
+        h = np.arange(max(1, int(np.prod(shape))), dtype=np.uint32) * np.uint32(0x9E3779B1)
+        h += np.uint32(zlib.crc32(key.encode()))
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            h ^= h >> np.uint32(shift)
+            h *= np.uint32(factor)
+        h ^= h >> np.uint32(16)
+    return torch.from_numpy(h.astype(np.float32) / 2**31 - 1).reshape(shape)
+
+
+# Keep the sigmoids of the target network out of saturation, where a fault could hide.
+SMALLER = {"fc1w": 0.03, "fc2w": 0.15, "fc3w": 0.15, "fc4w": 0.15, "fc5w": 2, "b_fc": 0.3, "attention_net.3": 0.3}
+
+
+def weight_of(key: str, shape) -> Tensor:
+    """An entry of a state dict by a formula of its name."""
+    x = uniform(shape, key) * next((factor for part, factor in SMALLER.items() if part in key), 1)
+    if key.endswith(("bias_table", "bias", "running_mean")):
+        return x / 4
+    if len(shape) < 2:  # of a norm
+        return 1 + x / 4
+    gain = 1 if "swin.backbone" in key else 2
+    return x * (3 * gain / np.prod(shape[1:])) ** 0.5
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    return {key: weight_of(key, value.shape) if value.ndim else torch.tensor(0) for key, value in model.state_dict().items()}
+
+
+def images(count: int) -> Tensor:
+    """[count, 3, 224, 224]: stripes and moiré, in the range of normalised patches."""
+    b, c, y, x = np.ogrid[:count, :3, :224, :224]
+    return torch.from_numpy((x * (1 + b + c) + y * (3 + 2 * b) + x * y // (9 + 4 * b - c)) % 256 / 64 - 2).float()
+
+
+def digest(model: nn.Module) -> str:
+    """Of the names and shapes of a state dict."""
+    lines = sorted(f"{key} {list(value.shape)}" for key, value in model.state_dict().items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def set_statistics(model: nn.Module, run) -> None:
+    """Give the batch norms the statistics of a batch."""
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if norms:
+        for norm in norms:
+            norm.momentum = 1.0
+        run(model.train())
+    model.eval()
+
+
+def make_references(hyperiqa_file: str, smart_iqa_file: str) -> None:
+    """Print REFERENCES, by the authors' programs."""
+    import timm
+
+    def load(path):
+        spec = importlib.util.spec_from_file_location("theirs", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    create = timm.create_model
+    timm.create_model = lambda *names, **options: create(*names, **{**options, "pretrained": False})
+    hyperiqa, smart_iqa = load(hyperiqa_file), load(smart_iqa_file)
+    hyperiqa.model_zoo.load_url = lambda url: {}
+    widths = (16, 112, 224, 112, 56, 28, 14, 7)
+    models = {"hyperiqa": (hyperiqa, hyperiqa.HyperNet(*widths))}
+    for name, (use_multiscale, use_attention) in FUSIONS.items():
+        fusion = {"use_multiscale": use_multiscale, "use_attention": use_attention, "model_size": "base"}
+        models[f"smart_iqa {name}"] = smart_iqa, smart_iqa.HyperNet(*widths, **fusion)
+    for name, (module, model) in models.items():
+        model.load_state_dict(state_of(model))
+        with torch.no_grad():
+            set_statistics(model, lambda model: model(images(2)))
+            generated = model(images(2))
+            scores = module.TargetNet(generated).eval()(generated["target_in_vec"])
+        attention = getattr(model, "last_attention_weights", None)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        print(repr(name), ":", (count, digest(model), scores.tolist(), attention.tolist() if attention is not None else None))
+
+
+@pytest.fixture(autouse=True)
+def no_random_start(monkeypatch):
+    """The weights come from formulas: drawing 89 million first would take most of the time."""
+    for name in ("trunc_normal_", "normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_", "uniform_"):
+        monkeypatch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+
+
+def build(name: str) -> nn.Module:
+    """The model of a row of REFERENCES."""
+    name, _, fusion = name.partition(" ")
+    flags = dict(zip(("use_multiscale", "use_attention"), FUSIONS[fusion], strict=True)) if fusion else {}
+    return build_published(name, BACKBONES[PUBLISHED[name].variant.backbone].build(), **flags)
+
+
+def published_state(name: str) -> dict[str, Tensor]:
+    """A state dict of it, by a formula."""
+    with torch.device("meta"):
+        model = build(name)
+    return state_of(model)
+
+
+def bare(state):
+    return state
+
+
+def under_a_name(state):
+    return {"model_state_dict": state, "epoch": 7}
+
+
+def of_data_parallel(state):
+    return {f"module.{key}": value for key, value in state.items()}
+
+
+def of_older_timm(state):
+    """With the buffers that timm kept in 2022, and without the counts that PyTorch did not keep before."""
+    buffers = {f"{key.removesuffix('_bias_table')}_index": torch.zeros(49, 49) for key in state if key.endswith("bias_table")}
+    buffers["swin.backbone.layers_0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    return {key: value for key, value in {**state, **buffers}.items() if not key.endswith("num_batches_tracked")}
+
+
+WRAPPINGS = (of_data_parallel, bare, of_older_timm, under_a_name)
+
+
+@pytest.mark.parametrize("name, wrap", list(zip(REFERENCES, WRAPPINGS, strict=True)))
+def test_weights_score_as_in_the_program_that_they_are_of(name, wrap):
+    count, names_and_shapes, expected, expected_attention = REFERENCES[name]
+    model = published_model(wrap(published_state(name)))
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+    assert digest(model) == names_and_shapes
+    assert not model.training and model.variant.use_attention == (expected_attention is not None)
+    with torch.inference_mode():
+        set_statistics(model, lambda model: model(images(2)))
+        scores, attention, hidden = model.describe(images(2))
+    torch.testing.assert_close(scores, torch.tensor(expected), rtol=0, atol=1e-4)
+    assert [list(units.shape) for units in hidden] == [[2, 112], [2, 56], [2, 28], [2, 14]]
+    if expected_attention:
+        torch.testing.assert_close(attention, torch.tensor(expected_attention), rtol=0, atol=1e-6)
+
+
+def plain_scores(state: dict[str, Tensor], maps: list[Tensor], fusion: tuple[bool, bool]) -> Tensor:
+    """The published heads written out for one image after the other: convolutions, none of them batched or reordered."""
+    use_multiscale, use_attention = fusion
+    prefix = "swin." if "swin.lda4_fc.bias" in state else "res."
+
+    def linear(x, name):
+        return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
+
+    def conv(x, name, padding=0):
+        return F.conv2d(x, state[f"{name}.weight"], state.get(f"{name}.bias"), padding=padding)
+
+    scores = []
+    for image in range(len(maps[0])):
+        own = [x[image : image + 1] for x in maps]
+        parts = [conv(x, f"{prefix}lda{i}_pool.0") for i, x in enumerate(own[:3], 1)] + [own[3]]
+        parts = [F.avg_pool2d(x, 7, 7).flatten() for x in parts]
+        q = torch.cat([linear(x, f"{prefix}lda{i}_fc") for i, x in enumerate(parts, 1)]).reshape(1, 224, 1, 1)
+
+        h = torch.cat([F.adaptive_avg_pool2d(x, 7) for x in own], 1) if use_multiscale else own[3]
+        if use_attention:
+            hidden = linear(own[3].mean((2, 3)), "multiscale_attention.attention_net.0").relu()
+            weights = linear(hidden, "multiscale_attention.attention_net.3").softmax(1)[0]
+            h = h * weights.repeat_interleave(torch.tensor([x.shape[1] for x in own]))[:, None, None]
+        for number in (0, 2, 4):
+            h = conv(h, f"conv1.{number}").relu()
+        g = h.mean((2, 3))
+        for number, (a, b) in enumerate(itertools.pairwise((224, 112, 56, 28, 14, 1)), 1):
+            weight = conv(h, f"fc{number}w_conv", padding=1) if b > 1 else linear(g, f"fc{number}w_fc")
+            q = F.conv2d(q, weight.reshape(b, a, 1, 1), linear(g, f"fc{number}b_fc")[0])
+            q = q.sigmoid() if b > 1 else q
+        scores.append(q.item())
+    return torch.tensor(scores)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_heads_equal_plain_convolutions_image_by_image(name, monkeypatch):
+    """From the same maps, whatever the backbone is."""
+    model, state = build(name).eval(), published_state(name)
+    model.load_state_dict(state)
+    channels = BACKBONES[model.variant.backbone].channels
+    maps = [uniform((3, c, 56 // 2**i, 56 // 2**i), f"stage {i}") + i for i, c in enumerate(channels)]
+    monkeypatch.setattr(type(model.slow_part), "forward", lambda *_: maps)
+    with torch.inference_mode():
+        scores = model(torch.zeros(3, 3, 224, 224))
+        torch.testing.assert_close(scores, plain_scores(state, maps, model.variant[-2:]), rtol=0, atol=1e-4)
+
+
+@pytest.fixture(params=["hyperiqa", "smart_iqa attention"])
+def model(request):
+    model = build(request.param)
+    model.load_state_dict(published_state(request.param))
+    return model
+
+
+def test_every_parameter_is_optimized_once_at_its_rate_and_receives_a_gradient(model):
+    recipe = PUBLISHED[model.variant.tag].recipe
+    optimizer = build_optimizer(model, recipe)
+    slow, rest = (group["params"] for group in optimizer.param_groups)
+    assert sorted(map(id, [*slow, *rest])) == sorted(map(id, model.parameters()))
+    assert [group["lr"] for group in optimizer.param_groups] == [recipe.lr, 10 * recipe.lr]
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {names[id(parameter)].partition(".")[0] for parameter in slow} <= {"res", "swin"}
+    for layer in model.train().modules():
+        if isinstance(layer, StochasticDepth):  # which leaves whole blocks out
+            layer.eval()
+    F.l1_loss(model(images(2)[:, :, :64, :64]), torch.full((2,), 1e6)).backward()
+    silent = [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0]
+    assert silent == []
+
+
+def test_any_multiple_of_32_is_a_patch_size_and_a_score_depends_on_no_other_patch(model):
+    for size in (32, 96):
+        inputs = images(3)[:, :, :size, :size]
+        with torch.inference_mode():
+            scores = model.eval()(inputs)
+            alone = torch.cat([model(patch[None]) for patch in inputs])
+        assert scores.shape == (3,) and scores.isfinite().all()
+        torch.testing.assert_close(scores, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_stay_fp32_under_autocast_and_fold(model):
+    inputs = images(2)[:, :, :64, :64].to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        set_statistics(model, lambda model: model(inputs))
+        scores = model(inputs)
+        torch.testing.assert_close(fold_batch_norms(model)(inputs), scores, rtol=2e-3, atol=1e-2)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(inputs)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, scores, rtol=0.1, atol=0.5)
+
+
+def test_only_smart_iqa_drops_and_only_in_training(model):
+    inputs = images(1)[:, :, :32, :32]
+    with torch.inference_mode():
+        for training, differs in ((False, False), (True, model.variant.tag == "smart_iqa")):
+            model.train(training)
+            for layer in model.modules():
+                if isinstance(layer, nn.BatchNorm2d | StochasticDepth):
+                    layer.eval()
+            assert (model(inputs) == model(inputs)).all() != differs
+
+
+def test_what_is_no_published_model_is_left_to_others():
+    own = {"backbone.stem.0.weight": torch.zeros(1), "fc5b_fc.bias": torch.zeros(1)}
+    for saved in ({}, own, {"model": own, "config": {}}, {"model_state_dict": own}, {"model_state_dict": 3}):
+        assert published_model(saved) is None
+
+
+@pytest.mark.parametrize("change, word", [
+    (lambda state: state.pop("fc3b_fc.weight"), "fc3b_fc.weight"),
+    (lambda state: state.update({"res.lda2_fc.weight": torch.zeros(16, 3)}), "res.lda2_fc.weight"),
+    (lambda state: state.update(more=torch.zeros(1)), "more"),
+    (lambda state: state.update({"conv1.0.weight": 3}), "conv1.0.weight"),
+])  # fmt: skip
+def test_damaged_weights_name_the_first_entry(change, word):
+    state = published_state("hyperiqa")
+    change(state)
+    with pytest.raises(ValueError, match=f"not HyperIQA as it was published: 1 entries differ, first {word}"):
+        published_model(state)
+
+
+def test_smart_iqa_on_a_smaller_swin_is_told():
+    state = published_state("smart_iqa single")
+    state["conv1.0.weight"] = torch.zeros(512, 768, 1, 1)
+    with pytest.raises(ValueError, match="not SMART-IQA as it was published"):
+        published_model(state)
+
+
+# The recipes
+
+
+def test_hyperiqas_rates():
+    recipe = PUBLISHED["hyperiqa"].recipe
+    backbone, rest = zip(*(recipe.learning_rates(before, 16) for before in range(16)), strict=True)
+    assert set(backbone) == {2e-5}
+    np.testing.assert_allclose(rest, [2e-4] * 7 + [2e-5] * 3 + [2e-6] * 3 + [2e-7] * 3)
+
+
+@pytest.mark.parametrize("epochs", [3, 10])
+def test_smart_iqas_rates_are_those_of_torchs_cosine(epochs):
+    recipe = PUBLISHED["smart_iqa"].recipe
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (5e-7, 5e-6)]
+    optimizer = torch.optim.AdamW(groups)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=1e-6)
+    for before in range(epochs):
+        np.testing.assert_allclose(recipe.learning_rates(before, epochs), scheduler.get_last_lr(), rtol=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_the_flags_of_published_weights():
+    model = build("smart_iqa multiscale")
+    assert scoring_flags(model) == {
+        "model": "smart_iqa", "backbone": "swin_b", "use_multiscale": True, "use_attention": False, "patch_size": 224,
+        "test_patch_num": 20, "resize": "squeeze",
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    make_references(*sys.argv[1:3])

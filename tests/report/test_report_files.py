@@ -1,0 +1,87 @@
+"""The files that the report writes, and its command line."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from made_up_runs import DEMO, FIGURES, ROOT, SEEDS, predictions, report, write_ablation
+from PIL import Image
+from scipy import stats
+
+
+@pytest.fixture(scope="module")
+def ablation(tmp_path_factory):
+    """A finished ablation whose full variant is clearly better, and its report."""
+    folder = write_ablation(tmp_path_factory.mktemp("ablation") / "logs", images=500, errors=(9.0, 8.9, 6.0))
+    return folder, *report(folder, figures=True)
+
+
+@pytest.fixture(scope="module")
+def three_seeds(tmp_path_factory):
+    folder = write_ablation(tmp_path_factory.mktemp("seeds") / "logs", errors=(9.0, 8.0, 6.0), seeds=SEEDS)
+    return folder, *report(folder, figures=True)
+
+
+def test_figures_are_there_as_png_and_pdf_and_8_5_cm_wide(ablation):
+    folder, _, page, _ = ablation
+    for name in FIGURES:
+        with Image.open(folder / "figures" / f"{name}.png") as picture:
+            assert picture.width / picture.info["dpi"][0] * 2.54 == pytest.approx(8.5, abs=0.05)
+        assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert f"(figures/{name}.png)" in page
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == sorted(
+        f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path):
+    folder = write_ablation(tmp_path / "logs", images=60)
+    first, second = [], []
+    for contents in (first, second):
+        report(folder, figures=True)
+        contents += [path.read_bytes() for path in sorted(folder.glob("report.*")) + sorted(folder.glob("figures/*"))]
+    assert first == second and len(first) == 3 + 2 * len(FIGURES)
+
+
+@pytest.mark.parametrize("case", ["ablation", "three_seeds", "demo", "missing"])
+def test_the_latex_compiles_inside_an_article(case, tmp_path, request):
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex here: apt-get install texlive-latex-base")
+    if case in ("ablation", "three_seeds"):
+        folder = request.getfixturevalue(case)[0]
+    else:
+        folder = write_ablation(tmp_path / "logs", config={"dataset_note": f"{DEMO} & 100% {{x}}_#$~^\\ é"})
+        if case == "missing":
+            shutil.rmtree(folder / "exp3_multiscale_attention")
+        report(folder, figures=True)
+    (folder / "article.tex").write_text(
+        r"\documentclass[twocolumn]{article}\usepackage{graphicx}"
+        r"\begin{document}\section{A}\input{report}\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "article.tex"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout[-2000:]
+    assert "undefined" not in done.stdout and "Overfull \\hbox" not in done.stdout
+
+
+def test_the_command_prints_the_table_and_never_loads_torch(tmp_path):
+    folder = write_ablation(tmp_path / "logs", images=60)
+    code = "import sys, report_ablation as r; status = r.main(); sys.exit(9 if 'torch' in sys.modules else status)"
+    done = subprocess.run([sys.executable, "-c", code, str(folder), "--draws", "1000"], cwd=ROOT, capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert table[0] == "| Configuration | SRCC | PLCC | Δ SRCC | Time |" and len(table) == 7
+    assert done.stdout.rstrip().endswith(table[-1])
+    rho = stats.spearmanr(*predictions(folder / "exp1_baseline")).statistic
+    assert table[3].startswith(f"| ResNet50 baseline | {rho:.4f} |") and table[3].endswith("| – | 28.5 s |")
+
+
+def test_a_wrong_command_line_is_an_error_without_a_traceback(tmp_path):
+    for arguments in ([str(tmp_path / "nowhere")], [str(tmp_path), "--draws", "5"]):
+        command = [sys.executable, "report_ablation.py", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0 and done.stdout == ""
+        assert re.fullmatch(r"error: [^\n]+\n", done.stderr)

@@ -1,0 +1,58 @@
+"""The live view: TensorBoard's curves of a run, wherever it was resumed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import assert_one_line_error, train
+
+from iqa.training.live_view import live_view
+
+
+def test_without_the_package_tensorboard_the_error_says_how_to_install_it(tmp_path):
+    (tmp_path / "tensorboard.py").write_text("raise ImportError('as if it were not installed')")
+    process = train("--tensorboard", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert process.returncode == 2
+    assert_one_line_error(process, "--tensorboard", "pip install tensorboard")
+
+
+def points_of(folder: Path) -> dict[str, dict[int, float]]:
+    """tag -> step -> value, as TensorBoard reads them; a step that is there twice is an error."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    points = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert all(len(dict(values)) == len(values) for values in points.values())
+    return {tag: dict(values) for tag, values in points.items()}
+
+
+@pytest.mark.parametrize("stopped_after", [0, 1, 2, 3])
+def test_the_live_view_has_each_epoch_once_wherever_a_run_was_resumed(tmp_path, stopped_after):
+    """Two of three epochs were saved; the live view has as many, one less (or none) or one more."""
+    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
+    rate = {1: 1e-5, 2: 2e-5, 3: 3e-5}.get
+    rows = [{"epoch": epoch, "train_loss": 10.0 / epoch, "val_srcc": None} for epoch in (1, 2, 3)]
+    if stopped_after:
+        with live_view(tmp_path / "view", [], rate) as show:
+            for row in rows[:stopped_after]:
+                show({**row, "train_loss": row["train_loss"] + (row["epoch"] == 3)})
+    with live_view(tmp_path / "view", rows[:2], rate) as show:
+        show(rows[2])
+    points = points_of(tmp_path / "view")
+    assert points["loss/train"] == pytest.approx({1: 10, 2: 5, 3: 10 / 3})
+    assert points["learning_rate"] == pytest.approx({1: 1e-5, 2: 2e-5, 3: 3e-5})
+    with live_view(tmp_path / "view", [], rate) as show:  # --overwrite
+        show(rows[0])
+    assert points_of(tmp_path / "view") == {"loss/train": {1: 10}, "learning_rate": {1: pytest.approx(1e-5)}}
+
+
+def test_a_run_with_the_live_view(tmp_path, tiny_data):
+    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
+    process = train("--data_path", tiny_data, "--epochs", "1", "--output_dir", "run", "--tensorboard",
+                    "--warmup_steps", "4", cwd=tmp_path)  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    (row,) = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    points = points_of(tmp_path / "run/tensorboard")
+    assert points["loss/train"] == {1: pytest.approx(row["train_loss"])}
+    assert points["plcc/test"] == {1: pytest.approx(row["test_plcc"])}
+    assert points["learning_rate"] == {1: pytest.approx(0.5e-4)}  # 2 steps of 4
