@@ -18,8 +18,9 @@ from pathlib import Path
 
 from iqa.command_line import OneLineParser, report, write_error
 from iqa.console import say
+from iqa.data.koniq import OFFICIAL_CSV
 from iqa.demo.folder import IMAGE_FOLDER, prepare_folder, remove_leftovers, write_images
-from iqa.demo.rows import CSV_NAME, chosen_rows, sizes_line
+from iqa.demo.rows import chosen_rows, sizes_line
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -30,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--images", type=int, help="number of images, 6 or more; with --metadata the default is all rows"
     )
-    parser.add_argument("--metadata", help=f"take names, MOS and sets from this official csv ({CSV_NAME})")
+    parser.add_argument("--metadata", help=f"take names, MOS and sets from this official csv ({OFFICIAL_CSV})")
     parser.add_argument("--seed", type=int, default=42, help="another seed gives other scenes (default 42)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per CPU core)")
     return parser.parse_args()

@@ -52,7 +52,8 @@ def report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dic
 
 
 def write_report(log_folder: Path, numbers: dict) -> None:
-    numbers |= {"verdict": words.verdict(numbers), "published": words.published(numbers)}
+    about = {name: words.basis(found) if found else None for name, found in numbers["comparisons"].items()}
+    numbers |= {"verdict": words.verdict(numbers), "verdict_is_about": about, "published": words.published(numbers)}
     write_atomically(log_folder / "report.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
     write_atomically(log_folder / "report.tex", report_latex.page(numbers))
     write_atomically(log_folder / "report.md", report_markdown.page(numbers))

@@ -37,7 +37,7 @@ from iqa.scoring import page as scores_page
 from iqa.scoring.files import as_utf8
 from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
 from iqa.scoring.table import STAGES, Row, as_csv, as_json, describe, print_table
-from iqa.training.checkpoints import load_checkpoint
+from iqa.training.checkpoints import load_checkpoint, refuse_other_head
 from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
@@ -62,6 +62,7 @@ def load_scorer(
         backbone=flags.get("backbone", "resnet50"), use_multiscale=flags["use_multiscale"],
         use_attention=flags["use_attention"], weights="none",
     )
+    refuse_other_head(saved["model"], checkpoint, "train it again")
     try:
         model.load_state_dict(saved["model"])
     except (RuntimeError, TypeError) as error:

@@ -45,12 +45,26 @@ ENVIRONMENT = shared(os.environ)  # of the server
 # The tests' side
 
 
+class Reader(threading.Thread):
+    """Reads a stream to its end, in a thread of its own: a command that waits for one pipe to be read is not waited for."""
+
+    def __init__(self, stream: io.TextIOWrapper):
+        super().__init__(daemon=True)
+        self._stream, self.text = stream, ""
+        self.start()
+
+    def run(self) -> None:
+        with self._stream:
+            self.text = self._stream.read()
+
+
 class Served:
     """A command that runs, with what tests use of subprocess.Popen; its streams are text."""
 
     def __init__(self, command: list[str], reply: socket.socket, stdout: int, stderr: int):
         self.args, self._reply = command, reply
         self.stdout, self.stderr = open(stdout), open(stderr)
+        self._readers: list[Reader] = []
         self.returncode: int | None = None
         self.pid = int(self._hear(b"runs"))
 
@@ -76,23 +90,15 @@ class Served:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What is left of both streams, and the end of the command; not to be repeated after a timeout."""
-        texts = ["", ""]
-
-        def read(number: int, stream: io.TextIOWrapper) -> None:
-            with stream:
-                texts[number] = stream.read()
-
-        readers = [threading.Thread(target=read, args=item) for item in enumerate((self.stdout, self.stderr))]
-        for reader in readers:
-            reader.daemon = True
-            reader.start()
-        for reader in readers:
+        """What is left of both streams, once the command has ended; may be repeated, as after a timeout."""
+        if not self._readers:
+            self._readers = [Reader(self.stdout), Reader(self.stderr)]
+        for reader in self._readers:
             reader.join(timeout)
             if reader.is_alive():
                 raise subprocess.TimeoutExpired(self.args, timeout)
         self.wait(timeout)
-        return texts[0], texts[1]
+        return self._readers[0].text, self._readers[1].text
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

@@ -8,7 +8,8 @@ What a variant costs is
 
     epochs x (trained patches of an epoch x FLOP of a trained patch + evaluated patches x FLOP of an evaluated patch)
 
-where the trained patches are whole batches, and the evaluated ones are those of all validation and test images.
+where the trained patches are whole batches, and the evaluated ones are those of all validation and test images. To them
+come, once, the patches of the first batch, from which the start of a model is found.
 """
 
 import re
@@ -26,6 +27,7 @@ from iqa.demo.rows import invented_rows  # noqa: E402
 from iqa.models.variants import VARIANTS, Variant  # noqa: E402
 from iqa.training.options import parse_options  # noqa: E402
 from models_resnet_improved import ImageQualityResNet  # noqa: E402
+from train_resnet_improved import START_PATCHES  # noqa: E402
 
 LIMIT = 40  # TFLOP: what 2 ordinary cores (AVX2, fp32, 90 GFLOP/s) do in the 10 minutes that the README promises
 PATCH_SIZES = (64, 80, 96, 112)
@@ -36,7 +38,7 @@ class Patches(NamedTuple):
     """What one variant of the demo puts through its network."""
 
     trained: int
-    evaluated: int
+    evaluated: int  # with those that a model's start is found from
     size: int  # pixels
 
 
@@ -49,7 +51,8 @@ def demo_patches() -> Patches:
     sets = Counter(row.set_name for row in invented_rows(images, seed=42))
     steps = sets["training"] * options.train_patch_num // options.batch_size
     evaluated = (sets["validation"] + sets["test"]) * options.test_patch_num
-    return Patches(options.epochs * steps * options.batch_size, options.epochs * evaluated, options.patch_size)
+    started = -(-START_PATCHES // options.batch_size) * options.batch_size
+    return Patches(options.epochs * steps * options.batch_size, options.epochs * evaluated + started, options.patch_size)
 
 
 def array(script: str, name: str) -> list[str]:

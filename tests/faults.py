@@ -5,15 +5,24 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY_FLAGS, start_program
 
 NAME = "resnet_improved_ms_att"  # of the checkpoints of the fixture finished_run
 FLAGS = ("--use_multiscale", "--use_attention", "--save_model", "--epochs", "2", "--lr", "1e-3", "--precision", "fp32",
          "--output_dir", "run")  # fmt: skip
+COMMAND = (sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--precision", "fp32", "--output_dir", "run")
+
+
+def start(*flags, cwd: Path, **environment):
+    """A run in a session of its own, which holds every process that it starts."""
+    cwd.mkdir(exist_ok=True)
+    return start_program(*COMMAND, *flags, cwd=cwd, **environment)
 
 
 def inject(code: str) -> dict[str, str]:
@@ -96,6 +105,14 @@ def assert_same_run(one: Path, other: Path, name: str = NAME) -> None:
 def is_running(session: int) -> bool:
     """Whether a process of the session that `session` leads is left."""
     return subprocess.run(["pgrep", "-s", str(session)], capture_output=True).returncode == 0
+
+
+def assert_nobody_is_left(process) -> None:
+    """Of the session that the process led."""
+    deadline = time.monotonic() + 30
+    while is_running(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_running(process.pid)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY_FLAGS, run_program
 
-from train_resnet_improved import parse_options
+from iqa.training.options import parse_options
 
 RUNNER = ROOT / "run_resnet_ablation.sh"
 VARIANTS = ("exp1_baseline", "exp2_multiscale", "exp3_multiscale_attention")

@@ -14,11 +14,10 @@ from tqdm import tqdm
 
 from iqa.atomic_files import write_atomically
 from iqa.console import say
+from iqa.data.koniq import DEMO_NOTE, OFFICIAL_CSV
 from iqa.demo.faults import demo_image
-from iqa.demo.rows import CSV_NAME
 from iqa.demo.scenes import HEIGHT, WIDTH
 
-MARKER_NAME = "DEMO_DATASET.txt"  # its first line is shown by whatever reads the folder
 NOTE = "Demo images: procedural scenes with synthetic faults, not KonIQ-10k's photographs."
 IMAGE_FOLDER = f"{WIDTH}x{HEIGHT}"
 
@@ -26,12 +25,12 @@ IMAGE_FOLDER = f"{WIDTH}x{HEIGHT}"
 def marker_text(seed: int, table: str) -> str:
     """The marker's content: two runs with the same arguments have the same, and only they."""
     checksum = hashlib.sha256(table.encode()).hexdigest()
-    return f"{NOTE}\nWritten by demo_dataset.py.\nseed {seed}\nSHA-256 of {CSV_NAME} {checksum}\n"
+    return f"{NOTE}\nWritten by demo_dataset.py.\nseed {seed}\nSHA-256 of {OFFICIAL_CSV} {checksum}\n"
 
 
 def prepare_folder(output: Path, seed: int, table: str) -> None:
     """Write the marker and the csv, or see that they are those of the same arguments."""
-    marker, labels, text = output / MARKER_NAME, output / CSV_NAME, marker_text(seed, table)
+    marker, labels, text = output / DEMO_NOTE, output / OFFICIAL_CSV, marker_text(seed, table)
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file; give a folder")
     if marker.is_file() and marker.read_text(encoding="utf-8") != text:
@@ -40,10 +39,10 @@ def prepare_folder(output: Path, seed: int, table: str) -> None:
             "or a new folder"
         )
     if output.is_dir() and any(output.iterdir()) and not marker.is_file():
-        raise ValueError(f"--output {output} is not empty and holds no {MARKER_NAME}; give an empty folder or a new one")
+        raise ValueError(f"--output {output} is not empty and holds no {DEMO_NOTE}; give an empty folder or a new one")
     if labels.is_file() and labels.read_text(encoding="utf-8") != table:
         raise ValueError(
-            f"--output {output}: {CSV_NAME} was changed after it was written; remove it or give a new folder"
+            f"--output {output}: {OFFICIAL_CSV} was changed after it was written; remove it or give a new folder"
         )
     (output / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
     write_atomically(marker, text)

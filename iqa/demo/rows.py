@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from iqa.data.koniq import OFFICIAL_CSV
 from iqa.demo.faults import BEST_MOS, WORST_MOS
 from iqa.demo.scenes import random_generator
 
-CSV_NAME = "koniq10k_distributions_sets.csv"
 COLUMNS = ("image_name", "c1", "c2", "c3", "c4", "c5", "c_total", "MOS", "SD", "set")
 SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}  # KonIQ-10k: 7,058 / 1,000 / 2,015
 RATING_SPREAD = 0.57  # standard deviation of one image's ratings on the 1-5 scale; KonIQ's median SD
@@ -69,14 +69,14 @@ def read_metadata(path: str) -> tuple[str, list[Row]]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--metadata {path}: {error}; give the path of {CSV_NAME}") from error
+        raise ValueError(f"--metadata {path}: {error}; give the path of {OFFICIAL_CSV}") from error
     header = next(csv.reader(lines[:1]), [])
     missing = [column for column in ("image_name", "MOS", "set") if column not in header]
     if missing:
-        raise ValueError(f"--metadata {path}: no column {', '.join(missing)}; give the official {CSV_NAME}")
+        raise ValueError(f"--metadata {path}: no column {', '.join(missing)}; give the official {OFFICIAL_CSV}")
     rows = [metadata_row(line, header, f"--metadata {path}, line {n}") for n, line in enumerate(lines[1:], 2) if line]
     if not rows:
-        raise ValueError(f"--metadata {path} has no rows; give the official {CSV_NAME}")
+        raise ValueError(f"--metadata {path} has no rows; give the official {OFFICIAL_CSV}")
     refuse_duplicates(rows, path)
     return lines[0], rows
 

@@ -8,6 +8,7 @@ trainings, not of ideas; a *note* is for the reader to weigh.
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -111,7 +112,7 @@ def epoch_health(selected_epoch: int, history: Sequence[dict], select_on: str, e
     """
     epochs = epochs or max((row["epoch"] for row in history), default=selected_epoch)
     key = f"{select_on}_srcc"
-    curve = {row["epoch"]: row[key] for row in history if row.get(key) is not None and math.isfinite(row[key])}
+    curve = {row["epoch"]: row[key] for row in history if isinstance(row.get(key), Real) and math.isfinite(row[key])}
     earlier = [value for epoch, value in curve.items() if epoch < selected_epoch]
     changes = np.diff(list(curve.values()))
     falls = -changes[changes < 0]
@@ -135,7 +136,7 @@ def loss_health(train_loss: float | None, constant_loss: float | None, mos: Arra
     known = constant_loss is not None
     mos = np.asarray(mos, dtype=np.float64)
     constant = float(constant_loss) if known else float(np.mean(np.abs(mos - np.median(mos))))
-    usable = train_loss is not None and math.isfinite(train_loss)
+    usable = isinstance(train_loss, Real) and math.isfinite(train_loss)
     return {
         "training": float(train_loss) if usable else None, "constant": constant,
         "constant_from": "training MOS" if known else "test MOS",

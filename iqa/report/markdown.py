@@ -290,7 +290,7 @@ def method(numbers: dict) -> str:
         "correction is over the comparisons made, and a difference is shown where p < 0.05 after it. Steiger's Z "
         "(1980) tests the two PLCCs of each seed, as a check.",
         f"The verdict is about the ideas with {words.SEEDS_FOR_IDEAS} seeds or more whose runs are all sound; else about the "
-        "trained models, which differ by more than the idea.",
+        "trained models, in which an idea and the luck of its training are one.",
         "Words for the size of a gain against a published one, by the whole interval in multiples of it: much smaller "
         "(below 0.5), similar (within 0.8 to 1.25), comparable (within 0.5 to 2), smaller (below 1), larger (above 1), "
         "much larger (above 2); else not distinguishable.",

@@ -71,7 +71,7 @@ def health_of(run: Run) -> dict:
     health = run_health(
         scores=run.scores, mos=run.mos, mos_range=run.config.get("mos_range", [0, 100]),
         target_layers=stored.get("target_layers"), selected_epoch=run.result["selected_epoch"], history=run.epochs,
-        select_on=str(run.result.get("select_on")), train_loss=loss.get("training"), epochs=run.result.get("epochs"),
+        select_on=run.result.get("select_on") or "val", train_loss=loss.get("training"), epochs=run.result.get("epochs"),
         constant_loss=loss.get("constant") if loss.get("constant_from") == "training MOS" else None,
     )
     return {"folder": run.name, "variant": run.variant, "seed": run.seed, "health": health, "findings": findings(health)}

@@ -81,9 +81,11 @@ def basis(comparison: dict) -> str:
 
 
 def reading(comparison: dict) -> str:
-    """`decision`, and what it is about where that is not the ideas."""
-    found = decision(comparison)
-    return found + {"sick": "; not sound", "models": "" if found == "undecided" else " (trained models)", "ideas": ""}[basis(comparison)]
+    """`decision`, with what it is about where that is not the ideas: 'higher (trained models)'."""
+    found, about = decision(comparison), basis(comparison)
+    if about == "sick":
+        return f"{found} (a run is not sound)"
+    return f"{found} (trained models)" if about == "models" and found != "undecided" else found
 
 
 def size_words(low: float, high: float, gain: float) -> str:

@@ -56,6 +56,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def refuse_other_head(state: dict[str, Any], path: str | os.PathLike, way: str) -> None:
+    """ValueError for the weights of a model whose target network had ReLU, and scores no start of their own."""
+    if "hyper_net.last_weight.weight" in state and "mos_deviation" not in state:
+        raise ValueError(
+            f"{path}: of a version whose target network had ReLU where it now has sigmoid, so its scores cannot be had; {way}"
+        )
+
+
 def verify_checksums(path: Path) -> None:
     """Check the CRC-32 of each record, which torch.load itself does not."""
     with zipfile.ZipFile(path) as archive:

@@ -87,7 +87,7 @@ class RunFiles:
 
     def load_last(self, before: dict[str, Any], now: dict[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
         """The last checkpoint of the run that config.json describes, for a run with the same settings."""
-        from iqa.training.checkpoints import load_last, previous_path  # only now: it loads torch
+        from iqa.training.checkpoints import load_last, previous_path, refuse_other_head  # only now: it loads torch
 
         refuse_differences(self, settings(before), settings(now))
         if not (self.last.exists() or previous_path(self.last).exists()):
@@ -101,6 +101,7 @@ class RunFiles:
                 f"--resume: {self.last} is not of the run in {self.output}: no epoch of it was finished, or another "
                 "run took its place; to start again, --overwrite"
             )
+        refuse_other_head(saved["model"], self.last, "to start again, --overwrite")
         return saved
 
 

@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT, write_image
 from PIL import Image
 
-from iqa.data.image_cache import DecodedImages, ImageCache, decode
+from iqa.data.image_cache import ImageCache
+from iqa.data.images import DecodedImages, decode
 
 
 def save(path, image, **options):

@@ -6,9 +6,11 @@ import torch
 from conftest import write_image
 from torchvision.transforms.v2 import functional as tv
 
-from iqa.data.image_cache import DecodedImages, ImageCache
-from data_loader import PatchLoader
-from data_loader import DeviceImages, EvaluationPlan, PatchTransform, TrainingPlan, as_tensors, jitter_colors
+from data_loader import EvaluationPlan, PatchLoader, PatchTransform, TrainingPlan
+from iqa.data.color_jitter import jitter_colors
+from iqa.data.cutting import DeviceImages, as_tensors
+from iqa.data.image_cache import ImageCache
+from iqa.data.images import DecodedImages
 
 SIZES = np.array([(384, 512)] * 5 + [(512, 384)])
 MOS = np.linspace(10, 90, 6)

@@ -20,6 +20,7 @@ from processes import Failed, OutOfTime, json_of, run  # noqa: E402
 
 from iqa.atomic_files import check_writable, write_atomically  # noqa: E402
 from iqa.command_line import OneLineParser, number, report  # noqa: E402
+from iqa.console import say  # noqa: E402
 from iqa.data.koniq import load_koniq  # noqa: E402
 from iqa.data.labels import LabelledImages  # noqa: E402
 
@@ -78,13 +79,13 @@ def run_parts(arguments: argparse.Namespace, sets: dict[str, LabelledImages] | N
     context = Context(ROOT, data, scratch, arguments.device, settings)
     results = {"machine": machine, "data": arguments.data or "demo images", "settings": settings._asdict(), "parts": []}
     write(results, arguments.output)
-    print(heading(results), flush=True)
+    say(heading(results))
     for part in PARTS:
         if part.name in arguments.parts:
             results["parts"].append(done := do(part, context, machine["type"] == "cuda", end - time.monotonic()))
             write(results, arguments.output)
-            print(as_text(done), flush=True)
-    print(summary(results["parts"]))
+            say(as_text(done))
+    say(summary(results["parts"]))
     return int(any(part["status"] == "failed" for part in results["parts"]))
 
 

@@ -80,7 +80,7 @@ def test_every_parameter_is_optimized_once_and_receives_a_gradient(model):
 
 def test_attention_sums_to_one_and_is_given_by_the_third_variant_only(model):
     with torch.inference_mode():
-        _, attention = model.eval().score_with_attention(torch.randn(3, 3, 64, 64))
+        attention = model.eval().describe(torch.randn(3, 3, 64, 64)).attention
     if not model.variant.use_attention:
         assert attention is None
         return
@@ -90,7 +90,7 @@ def test_attention_sums_to_one_and_is_given_by_the_third_variant_only(model):
 
 def test_attention_starts_near_uniform():
     torch.manual_seed(0)
-    weights = ScaleAttention().eval()(torch.rand(8, 2048, 7, 7))
+    weights = ScaleAttention((256, 512, 1024, 2048)).eval()(torch.rand(8, 2048, 7, 7))
     torch.testing.assert_close(weights, torch.full((8, 4), 0.25), atol=0.05, rtol=0)
 
 
@@ -103,8 +103,9 @@ def test_target_network_equals_grouped_convolution():
     x = inputs.reshape(1, -1, 1, 1)
     for i, (weight, bias) in enumerate(layers):
         x = F.conv2d(x, weight.flatten(0, 1)[:, :, None, None], bias.flatten(), groups=batch)
-        x = F.relu(x) if i < 4 else x
-    scores = target_net(inputs, layers)
+        x = x.sigmoid() if i < 4 else x
+    scores, hidden = target_net(inputs, layers)
+    assert [tuple(units.shape) for units in hidden] == [(batch, width) for width in widths[1:-1]]
     torch.testing.assert_close(scores, x.flatten(), rtol=1e-4, atol=1e-2 * scores.abs().max().item())
     torch.testing.assert_close(scores / scores.abs().max(), x.flatten() / scores.abs().max(), rtol=0, atol=1e-5)
 
@@ -190,8 +191,8 @@ def test_folded_batch_norms_change_no_score(variant):
                 layer.bias.normal_()
         folded = fold_batch_norms(model)
         images = torch.randn(4, 3, 64, 64)
-        expected, attention = model.eval().score_with_attention(images)
-        scores, folded_attention = folded.score_with_attention(images)
+        expected, attention, _ = model.eval().describe(images)
+        scores, folded_attention, _ = folded.describe(images)
         torch.testing.assert_close(scores, expected, atol=1e-3, rtol=1e-4)
         if attention is not None:
             torch.testing.assert_close(folded_attention, attention)

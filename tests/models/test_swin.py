@@ -19,9 +19,9 @@ COUNTS = {"swin1_baseline": 88_218_505, "swin2_multiscale": 89_124_361, "swin3_m
 
 @pytest.fixture(autouse=True, scope="module")
 def no_random_start():
-    """Drawing 88 million weights by torchvision's starts takes longer than all the rest; those that count are drawn here."""
+    """torchvision's start of 88 million weights takes longer than all the rest; those that count are drawn here."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("trunc_normal_", "xavier_uniform_", "kaiming_uniform_"):
+        for name in ("trunc_normal_", "xavier_uniform_"):
             patch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
         yield
 
@@ -107,7 +107,7 @@ def test_one_name_of_both_is_told_apart_by_the_others(network):
 
 @pytest.mark.parametrize("variant", variants_of("swin_b"), ids=lambda variant: variant.tag)
 def test_counts_scores_and_gradients(variant):
-    assert variant.tag == f"swin_b_{variant.tag.removeprefix('swin_b_')}"
+    assert variant.tag.startswith("swin_b_")
     flags = {"use_multiscale": variant.use_multiscale, "use_attention": variant.use_attention}
     model = ImageQualityResNet(backbone="swin_b", weights="none", **flags)
     assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[model.variant.log_name]

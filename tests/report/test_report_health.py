@@ -56,7 +56,8 @@ def test_a_sick_run_is_named_before_a_verdict_that_is_none(sign, tmp_path, capsy
         assert "Multi-scale fusion with attention improves SRCC by" in text
         assert not re.search("(alone|on top of it) (improves|lowers)", text)
     assert "* **exp2_multiscale_seed42**: " in page and "Not sound: exp2_multiscale_seed42: " in output
-    assert "1 run of 9 not sound" in page and "; not sound |" in page
+    assert "1 run of 9 not sound" in page and "(a run is not sound) |" in page
+    assert numbers["verdict_is_about"] == {"multiscale": "sick", "attention": "sick", "both": "ideas"}
     assert numbers["comparisons"]["multiscale"]["sick"] == ["exp2_multiscale_seed42"]
     assert numbers["comparisons"]["both"]["sick"] == []
     found = next(run for run in numbers["health"] if run["folder"] == "exp2_multiscale_seed42")["findings"]

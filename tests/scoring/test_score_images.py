@@ -1,9 +1,7 @@
-"""Images are scored as the evaluation scores them, by the command line and from Python; what cannot be is said."""
+"""Images are scored as the evaluation scores them, by the command line; what cannot be scored is said."""
 
 import csv
 import html
-import io
-import itertools
 import json
 import os
 import re
@@ -14,15 +12,7 @@ import sys
 
 import numpy as np
 import pytest
-import torch
-from conftest import ROOT, assert_one_line_error, run_program, write_image
-from PIL import Image
-
-from iqa.data.images import cpu_count
-from iqa.training.checkpoints import save_checkpoint
-from models_resnet_improved import ImageQualityResNet
-from score_images import build_parser, load_scorer, run
-from score_images import score as score_rows
+from conftest import ROOT, assert_one_line_error, run_program, start_program, write_image
 
 BEST = "checkpoints/resnet_improved_ms_att_best.pth"
 ODD_NAMES = ("line\nbreak.png", "<b onclick=alert(1)>'\"&.png", "ümlaut 木.png")
@@ -36,31 +26,6 @@ def score(*arguments, cwd, **environment) -> subprocess.CompletedProcess:
 def read_csv(path) -> list[dict]:
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(finished_run, tmp_path_factory):
-    """The run's weights with a larger last layer: two epochs leave scores that differ in the fourth decimal only."""
-    saved = torch.load(finished_run / BEST, weights_only=True)
-    saved["model"]["hyper_net.last_weight.weight"] *= 1000
-    path = tmp_path_factory.mktemp("checkpoint") / "lively_best.pth"
-    save_checkpoint(path, saved)
-    return path
-
-
-@pytest.fixture(scope="module")
-def scorer(checkpoint):
-    return load_scorer(checkpoint, device="cpu")
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Five images of other sizes and aspects than the training's."""
-    sizes = [(64, 48), (48, 64), (300, 40), (1, 1), (700, 500)]
-    paths = [tmp_path / f"photo{i}.png" for i in range(len(sizes))]
-    for path, size in zip(paths, sizes, strict=True):
-        write_image(path, 40, size)
-    return paths
 
 
 def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, tiny_data, tmp_path):
@@ -84,7 +49,7 @@ def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, tiny_dat
 
 
 @pytest.fixture(scope="module")
-def album(checkpoint, tmp_path_factory):
+def album(lively_checkpoint, tmp_path_factory):
     """A folder of images, some odd and some broken, that was scored with every kind of argument and output."""
     cwd = tmp_path_factory.mktemp("album")
     for i, name in enumerate(["single.jpg", "holiday/day2/10.jpg", "holiday/2.JPG", "shots/a.png", "shots/b.png"]):
@@ -96,7 +61,7 @@ def album(checkpoint, tmp_path_factory):
     (cwd / "holiday/._2.JPG").write_bytes(b"no image")
     (cwd / "holiday/notes.txt").write_text("no image")
     write_image(cwd / "holiday/long.png", 50, (1700, 100))
-    process = score("--checkpoint", checkpoint, "single.jpg", "holiday", "shots/*.png", "./single.jpg", "--output",
+    process = score("--checkpoint", lively_checkpoint, "single.jpg", "holiday", "shots/*.png", "./single.jpg", "--output",
                     "scores.json", "--report", "scores.html", "--attention", cwd=cwd)  # fmt: skip
     (cwd / "stdout.txt").write_text(process.stdout)
     assert (process.returncode, process.stderr) == (1, "")
@@ -203,110 +168,11 @@ def test_a_link_to_the_report_can_name_the_order(album, browse):
     assert len(scores) == 8 and scores == sorted(scores)
 
 
-def test_paths_pil_images_and_tensors_get_the_same_score(scorer, photos):
-    opened = [Image.open(path).convert("RGB") for path in photos]
-    tensors = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in opened]
-    expected = scorer(photos)
-    assert expected.shape == (5,) and expected.dtype == np.float64 and np.ptp(expected) > 0.01
-    for images in (map(str, photos), opened, tensors, [tensor / 255 for tensor in tensors]):
-        np.testing.assert_array_equal(scorer(images), expected)
-    np.testing.assert_allclose(scorer(torch.stack([tensors[4]] * 2)), expected[[4, 4]], atol=1e-4)
-
-
-def test_a_score_depends_on_no_other_image_and_no_batch_size(scorer, checkpoint, photos):
-    expected = scorer(photos)
-    np.testing.assert_array_equal(scorer(photos), expected)
-    np.testing.assert_allclose(scorer(photos[::-1])[::-1], expected, atol=1e-4)
-    np.testing.assert_allclose([scorer([photo])[0] for photo in photos], expected, atol=1e-4)
-    for batch_size in (1, 3, 4):
-        scores = load_scorer(checkpoint, device="cpu", batch_size=batch_size)(photos)
-        np.testing.assert_allclose(scores, expected, atol=1e-4)
-
-
-def test_a_few_images_are_read_ahead_and_no_more(scorer, photos):
-    drawn = itertools.count()
-    results = scorer.stream(photos[0] for _ in iter(lambda: next(drawn), None))
-    for _ in range(3):
-        assert next(results).score is not None
-    assert next(drawn) <= scorer.batch_size // scorer.patches + 8 * min(8, cpu_count()) + 1
-
-
-def test_from_python_too_an_unreadable_image_is_named(scorer, photos):
-    photos[1].write_bytes(b"no image")
-    results = list(scorer.stream(photos))
-    assert [result.error is None for result in results] == [True, False, True, True, True]
-    with pytest.raises(ValueError, match="image 1: .*photo1.png"):
-        scorer(photos)
-
-
-@pytest.mark.parametrize(
-    ("image", "words"),
-    [
-        (torch.zeros(4, 5), "not \\[3, H, W\\]"),
-        (torch.zeros(5, 6, 3), "not \\[3, H, W\\]"),
-        (torch.zeros(3, 5, 6, dtype=torch.int64), "uint8 or of floats"),
-        (torch.full((3, 5, 6), 255.0), "outside 0-1"),
-        (torch.full((3, 5, 6), float("nan")), "outside 0-1"),
-        (torch.zeros(3, 5, 81), "81x5 pixels"),
-        (Image.new("RGB", (0, 0)), "0x0 pixels"),
-        (np.zeros((5, 6, 3), np.uint8), "ndarray is no path"),
-        ("no_such.jpg", "No such file"),
-    ],
-)
-def test_from_python_an_image_of_the_wrong_kind_is_refused(scorer, image, words):
-    with pytest.raises(ValueError, match=f"image 0: .*{words}"):
-        scorer([image])
-
-
-def test_one_image_instead_of_a_list_is_refused(scorer):
-    for image in ("a.jpg", Image.new("RGB", (9, 9)), torch.zeros(3, 9, 9)):
-        with pytest.raises(ValueError, match="put it in a list"):
-            scorer(image)
-
-
-def test_the_last_checkpoint_serves_too(finished_run, photos):
-    scorer = load_scorer(finished_run / "checkpoints/resnet_improved_ms_att_last.pth", device="cpu")
-    assert scorer.epoch == 2 and np.isfinite(scorer(photos)).all()
-
-
-def test_the_variant_comes_from_the_checkpoint(checkpoint, photos, tmp_path):
-    config = torch.load(checkpoint, weights_only=True)["config"]
-    config["flags"] |= {"use_multiscale": False, "use_attention": False, "test_patch_num": 3, "patch_size": 64}
-    path = tmp_path / "baseline.pth"
-    model = ImageQualityResNet(weights="none", initial_score=50).state_dict()
-    save_checkpoint(path, {"model": model, "epoch": 1, "config": config})
-    scorer = load_scorer(path, device="cpu")
-    assert (scorer.variant.log_name, scorer.patches, scorer.patch_size) == ("exp1_baseline", 3, 64)
-    assert next(scorer.stream(photos)).attention is None
-    with pytest.raises(ValueError, match="--attention: .*baseline.pth is exp1_baseline, which has no attention"):
-        run(build_parser().parse_args(["--checkpoint", str(path), str(photos[0]), "--attention"]))
-    config["flags"]["use_multiscale"] = True
-    save_checkpoint(path, {"model": model, "epoch": 1, "config": config})
-    with pytest.raises(ValueError, match="baseline.pth: its weights are not those of exp2_multiscale"):
-        load_scorer(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ({"conv1.weight": torch.zeros(2)}, "holds no model and no config"),
-        ({"model": {}, "epoch": 1}, "holds no config"),
-        ({"model": {}, "config": {}}, "lack use_multiscale, use_attention, patch_size, test_patch_num"),
-        ({"model": {}, "config": {"flags": {"use_multiscale": False, "use_attention": False, "patch_size": 0,
-                                            "test_patch_num": 1}}}, "usable patch size"),
-        (torch.zeros(2), "holds a Tensor"),
-    ],
-)  # fmt: skip
-def test_a_checkpoint_of_the_wrong_kind_is_refused(tmp_path, content, words):
-    save_checkpoint(tmp_path / "other.pth", content)
-    with pytest.raises(ValueError, match=f"other.pth: .*{words}"):
-        load_scorer(tmp_path / "other.pth")
-
-
-def test_a_truncated_checkpoint_is_one_line(checkpoint, photos, tmp_path):
-    with open(checkpoint, "rb") as whole:
+def test_a_truncated_checkpoint_is_one_line(lively_checkpoint, tmp_path):
+    with open(lively_checkpoint, "rb") as whole:
         (tmp_path / "half.pth").write_bytes(whole.read(1_000_000))
-    process = score("--checkpoint", "half.pth", photos[0], "--output", "scores.csv", cwd=tmp_path)
+    write_image(tmp_path / "photo.png", 40)
+    process = score("--checkpoint", "half.pth", "photo.png", "--output", "scores.csv", cwd=tmp_path)
     assert_one_line_error(process, "half.pth", "damaged")
     assert not (tmp_path / "scores.csv").exists()
 
@@ -336,22 +202,13 @@ def test_a_mistake_is_one_line_before_torch_is_loaded(tmp_path, arguments, words
     assert_one_line_error(score("--checkpoint", "x.pth", *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path)), *words)
 
 
-@pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_terminal_gets_a_progress_bar_and_a_log_does_not(scorer, photos, monkeypatch, is_terminal):
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
-    options = build_parser().parse_args(["--checkpoint", "x.pth", "x.jpg"])
-    assert len(list(score_rows(list(map(str, photos)), scorer, options))) == len(photos)
-    assert ("Scoring" in sys.stderr.getvalue() and "/5" in sys.stderr.getvalue()) == is_terminal
-
-
-def test_ctrl_c_is_one_line_and_leaves_no_file(checkpoint, tmp_path):
+def test_ctrl_c_is_one_line_and_leaves_no_file(lively_checkpoint, tmp_path):
     write_image(tmp_path / "many/0.jpg", 50)
     for i in range(1, 5000):
         os.link(tmp_path / "many/0.jpg", tmp_path / f"many/{i}.jpg")
-    command = [sys.executable, ROOT / "score_images.py", "--checkpoint", checkpoint, "many", "--batch_size", "2",
+    command = [sys.executable, ROOT / "score_images.py", "--checkpoint", lively_checkpoint, "many", "--batch_size", "2",
                "--device", "cpu", "--output", "scores.csv"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_program(*command, cwd=tmp_path)
     while "many/" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)

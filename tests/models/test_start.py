@@ -1,0 +1,114 @@
+"""The start of a training: the same for every variant, every scale of features and every scale of MOS."""
+
+import pytest
+import torch
+from torch import nn
+
+from iqa.models.backbones import BACKBONES, Backbone
+from iqa.models.variants import FUSIONS, VARIANTS
+from models_resnet_improved import ImageQualityResNet
+
+CHANNELS = (24, 40, 112, 1280)
+RANGES = {(0, 1): (0.5, 0.16), (1, 5): (3.1, 0.62), (0, 100): (58.7, 15.4)}  # MOS scale -> mean, deviation of a data set
+FLAGS = [{"use_multiscale": multiscale, "use_attention": attention} for _, _, multiscale, attention in FUSIONS]
+ids = [name for _, name, _, _ in FUSIONS]
+
+
+class Maps(nn.Module):
+    """Four maps of one trait of each image, which differs between channels and places, and a few outlying channels."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = scale
+        generator = torch.Generator().manual_seed(7)
+        self.weights = [torch.rand(c, 1, 1, generator=generator) for c in CHANNELS]
+        for weight in self.weights:
+            weight[3] *= 50
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        traits = images.mean(1, keepdim=True)  # [B, 1, 7, 7]
+        return [self.scale * (weight * traits).relu() for weight in self.weights]
+
+
+@pytest.fixture(params=[0.1, 1.0, 10.0])
+def scaled(request, monkeypatch):
+    """A backbone whose features are so many times as large."""
+    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(request.param), CHANNELS, dict, "maps"))
+    return "maps"
+
+
+def first_scores(backbone: str, flags: dict, mos: tuple[float, float], images: torch.Tensor, others: torch.Tensor):
+    """Of other images than those that the start was found from, as training and as evaluation see them."""
+    torch.manual_seed(0)
+    model = ImageQualityResNet(
+        backbone=backbone, weights="none", dropout_rate=0, mos_mean=mos[0], mos_deviation=mos[1], **flags
+    )
+    model.start(images)
+    with torch.no_grad():
+        return model.train()(others), model.eval()(others)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=ids)
+@pytest.mark.parametrize("ends", RANGES)
+def test_first_scores_spread_alike_whatever_the_features_and_the_scale_of_mos(scaled, flags, ends):
+    """Half to five hundredths of the range, around the mean MOS."""
+    low, high = ends
+    images, others = torch.randn(2, 32, 3, 7, 7, generator=torch.Generator().manual_seed(1))
+    for scores in first_scores(scaled, flags, RANGES[ends], images, others):
+        assert 0.005 <= scores.std().item() / (high - low) <= 0.05
+        assert abs(scores.mean().item() - RANGES[ends][0]) / (high - low) <= 0.03
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=ids)
+def test_first_scores_are_the_same_for_features_of_every_scale(monkeypatch, flags):
+    images, others = torch.randn(2, 32, 3, 7, 7, generator=torch.Generator().manual_seed(1))
+    found = []
+    for scale in (0.1, 1.0, 10.0):
+        row = Backbone("Maps", lambda scale=scale: Maps(scale), CHANNELS, dict, "maps")
+        monkeypatch.setitem(BACKBONES, "maps", row)
+        found.append(torch.stack(first_scores("maps", flags, (50, 15), images, others)))
+    for scores in found[1:]:
+        torch.testing.assert_close(scores, found[0], rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.tag)
+@pytest.mark.parametrize("size", [32, 96])
+def test_a_resnet50_from_random_weights_starts_so_too(variant, size):
+    images, others = torch.randn(2, 16, 3, size, size, generator=torch.Generator().manual_seed(1))
+    flags = {"use_multiscale": variant.use_multiscale, "use_attention": variant.use_attention}
+    for scores in first_scores("resnet50", flags, (50, 15), images, others):
+        assert 0.5 <= scores.std().item() <= 5
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=ids)
+def test_the_start_draws_no_random_number_and_leaves_the_modes_and_other_statistics(monkeypatch, flags):
+    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), CHANNELS, dict, "maps"))
+    model = ImageQualityResNet(backbone="maps", weights="none", **flags).train()
+    model.projection.eval()
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms[:1]:
+        norm.running_mean.fill_(3)
+    state = torch.get_rng_state()
+    model.start(torch.randn(8, 3, 7, 7, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training and not model.projection.training and model.hyper_net.training
+    assert all((norm.running_mean == 3).all() and norm.momentum == 0.1 for norm in norms[:1])
+
+
+@pytest.mark.parametrize("images", [torch.zeros(4, 3, 7, 7), torch.ones(1, 3, 7, 7)], ids=["all the same", "one"])
+@pytest.mark.parametrize("flags", FLAGS, ids=ids)
+def test_images_that_do_not_differ_leave_finite_scores(monkeypatch, flags, images):
+    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), CHANNELS, dict, "maps"))
+    for scores in first_scores("maps", flags, (50, 15), images, torch.randn(4, 3, 7, 7)):
+        assert scores.isfinite().all()
+
+
+def test_the_start_is_part_of_the_state(monkeypatch):
+    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), CHANNELS, dict, "maps"))
+    images = torch.randn(8, 3, 7, 7)
+    first = ImageQualityResNet(backbone="maps", weights="none", use_multiscale=True, mos_mean=3, mos_deviation=0.5)
+    first.start(images)
+    second = ImageQualityResNet(backbone="maps", weights="none", use_multiscale=True)
+    second.load_state_dict(first.state_dict())
+    with torch.no_grad():
+        assert torch.equal(first.eval()(images), second.eval()(images))

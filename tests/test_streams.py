@@ -1,0 +1,50 @@
+"""Standard output and standard error whose reader goes away: the work is done, and the status tells of that alone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+IMPORTS = """
+import multiprocessing, sys, warnings
+from iqa.command_line import report, write_error
+from iqa.console import say
+from iqa.processes import leave
+"""
+SEVERAL = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0"}
+CASES = {
+    "lines": ("say('x'); say('y')", 0, {}),
+    "lines without a buffer": ("say('x'); say('y')", 0, {"PYTHONUNBUFFERED": "1"}),
+    "a line before a worker starts": (
+        "say('x'); worker = multiprocessing.get_context('fork').Process(target=int); worker.start(); worker.join(); "
+        "sys.exit(worker.exitcode)", 0, {}),
+    "what others print, left to the end": ("print('x')", 0, {}),
+    "what others print, more than a buffer": ("say('x'); print('y' * 100_000); print('z')", 0, {}),
+    "an error": ("report('x'); sys.exit(2)", 2, {}),
+    "a warning": ("warnings.warn('x'); sys.exit(3)", 3, {}),
+    "an exception": ("say('x'); 1 / 0", 1, {}),
+    "one of several processes": ("print('x'); leave(4)", 4, SEVERAL),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_where_nobody_reads_the_status_is_that_of_the_work(name):
+    code, status, more = CASES[name]
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run([sys.executable, "-c", IMPORTS + code], cwd=ROOT, env={**os.environ, **more}, stdout=writer, stderr=writer)
+    os.close(writer)
+    assert process.returncode == status
+
+
+def test_only_what_nobody_reads_is_lost():
+    code = "say('one'); write_error('two'); sys.stdin.read(); say('three'); write_error('four'); print('five')"
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", IMPORTS + code], cwd=ROOT, text=True, **streams) as process:
+        assert process.stdout.readline() == "one\n"
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == "two\nfour\n"
+    assert process.returncode == 0

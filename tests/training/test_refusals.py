@@ -1,0 +1,142 @@
+"""What is wrong with the files of a user ends the command before it trains, in one line; ../README.md lists the faults."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from conftest import assert_one_line_error, make_data, make_rows, run_program, train, write_official_csv
+from faults import COMMAND, FLAGS, NAME, copy_run, files_below, mounted
+from PIL import Image
+
+
+class Refusal(NamedTuple):
+    words: tuple[str, ...]  # of the one line on standard error
+    flags: tuple = ()
+    prepare: Callable[[Path], None] = lambda cwd: None  # given the working folder, with data in koniq/
+    resume: bool = False  # of a copied run
+
+
+def spoil(content: bytes) -> Callable[[Path], None]:
+    return lambda cwd: (cwd / "koniq/1024x768/00003.jpg").write_bytes(content)
+
+
+def bomb(cwd: Path) -> None:
+    """100 million pixels in 12 kB; Pillow itself only warns of it, on standard error."""
+    Image.new("1", (10_000, 10_000)).save(cwd / "koniq/1024x768/00003.jpg", "PNG")
+
+
+def rename_in_csv(name: str) -> Callable[[Path], None]:
+    def prepare(cwd):
+        (cwd / "secret.jpg").write_bytes((cwd / "koniq/1024x768/00003.jpg").read_bytes())
+        rows = make_rows()
+        rows[3] = (name.format(cwd=cwd), *rows[3][1:])
+        write_official_csv(cwd / "koniq", rows)
+
+    return prepare
+
+
+def link_out(cwd: Path) -> None:
+    image = cwd / "koniq/1024x768/00003.jpg"
+    image.rename(cwd / "secret.jpg")
+    image.symlink_to(cwd / "secret.jpg")
+
+
+class Malicious:
+    def __reduce__(self):
+        return open, ("executed", "w")
+
+
+def malicious(path: str) -> Callable[[Path], None]:
+    def prepare(cwd):
+        (cwd / path).unlink(missing_ok=True)
+        torch.save({"model": Malicious()}, cwd / path)
+
+    return prepare
+
+
+def other_shape(cwd: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(64, 3, 3, 3)}, cwd / "weights.pth")
+
+
+def fill_label(cwd: Path) -> None:
+    rows = make_rows()
+    rows[3] = (rows[3][0], "nan", rows[3][2])
+    write_official_csv(cwd / "koniq", rows)
+
+
+BAD_IMAGE = ("00003.jpg: unreadable image", "replace the file or remove its row")
+REFUSALS = {
+    "missing image": Refusal(("1 of 16", "00003.jpg"), prepare=lambda cwd: (cwd / "koniq/1024x768/00003.jpg").unlink()),
+    "empty image": Refusal(BAD_IMAGE, prepare=spoil(b"")),
+    "no image": Refusal(BAD_IMAGE, prepare=spoil(b"<html>404</html>")),
+    "truncated image": Refusal(BAD_IMAGE, ("--no_cache", "--num_workers", "1"),
+                               lambda cwd: os.truncate(cwd / "koniq/1024x768/00003.jpg", 700)),
+    "decompression bomb": Refusal((*BAD_IMAGE, "10000x10000"), prepare=bomb),
+    "a label that is no number": Refusal(("row 5", "'nan'", "0-100"), prepare=fill_label),
+    "a name with ..": Refusal(("row 5", "../../secret.jpg"), prepare=rename_in_csv("../../secret.jpg")),
+    "an absolute name": Refusal(("row 5", "/secret.jpg"), prepare=rename_in_csv("{cwd}/secret.jpg")),
+    "a link out of the folder": Refusal(("row 5", "is a link out of the data folder"), prepare=link_out),
+    "malicious weights": Refusal(("--weights evil.pth", "more than tensors"), ("--weights", "evil.pth"), malicious("evil.pth")),
+    "malicious checkpoint": Refusal(("more than tensors", "not loaded"), prepare=malicious(f"checkpoints/{NAME}_last.pth"), resume=True),
+    "weights of another shape": Refusal(("--weights weights.pth", "conv1.weight"), ("--weights", "weights.pth"), other_shape),
+    "an output folder with a run": Refusal(("--output_dir run", "--resume", "--overwrite"),
+                                           prepare=lambda cwd: ((cwd / "run").mkdir(), (cwd / "run/config.json").write_text("{}"))),
+    "an output folder below a file": Refusal(("file/run", "cannot be written", "another folder"), ("--output_dir", "file/run"),
+                                             lambda cwd: (cwd / "file").touch()),
+    "a checkpoint folder below a file": Refusal(("file/weights", "cannot be written"), ("--checkpoint_dir", "file/weights"),
+                                                lambda cwd: (cwd / "file").touch()),
+    "a cache folder below a file": Refusal(("--cache_dir", "--no_cache"), ("--cache_dir", "file/cache"),
+                                           lambda cwd: (cwd / "file").touch()),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(finished_run, tmp_path_factory):
+    """Each refusal's folder before and after, and what the command said; two at a time, since each loads torch."""
+
+    def provoke(name: str):
+        cwd, fault = tmp_path_factory.mktemp("refusal"), REFUSALS[name]
+        make_data(cwd / "koniq")
+        if fault.resume:
+            copy_run(finished_run, cwd)
+        fault.prepare(cwd)
+        before = files_below(cwd)
+        flags = [*FLAGS, "--resume"] if fault.resume else ["--output_dir", "run"]
+        return cwd, before, train("--data_path", "koniq", *flags, *fault.flags, cwd=cwd)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(REFUSALS, pool.map(provoke, REFUSALS), strict=True))
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_fault_before_training_is_one_line_and_harms_no_file(outcomes, name):
+    cwd, before, process = outcomes[name]
+    assert_one_line_error(process, *REFUSALS[name].words)
+    after = files_below(cwd)
+    assert {path: after.get(path) for path in before if not path.endswith(".lock")} == {
+        path: state for path, state in before.items() if not path.endswith(".lock")
+    }
+    assert not (cwd / "executed").exists()
+
+
+def test_traceback_shows_the_trace(tmp_path, tiny_data):
+    process = train("--data_path", tiny_data, "--weights", "none.pth", "--traceback", "--output_dir", "run", cwd=tmp_path)
+    assert process.returncode == 1 and "Traceback" in process.stderr and "none.pth" in process.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_no_cuda_is_said_where_the_flag_asks_for_it(tmp_path, tiny_data):
+    process = train("--data_path", tiny_data, "--device", "cuda", "--output_dir", "run", cwd=tmp_path)
+    assert_one_line_error(process, "--device cuda", "0 CUDA devices", "cpu")
+
+
+def test_a_read_only_folder_is_found_before_the_first_epoch(tmp_path, tiny_data):
+    (tmp_path / "run").mkdir()
+    command = mounted("mount --bind -o ro run run", [*COMMAND, "--data_path", tiny_data])
+    process = run_program(*command, cwd=tmp_path)
+    assert_one_line_error(process, "run: cannot be written", "another folder")
+    assert "Epoch" not in process.stdout
