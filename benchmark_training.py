@@ -39,9 +39,9 @@ from iqa.benchmark.report import KINDS, achieved, cache_report, machine, memory,
 from iqa.benchmark.trials import First, Work, measure, timed
 from iqa.command_line import OneLineParser, number, one_line, report, write_error
 from iqa.data.cutting import PatchCutter
+from iqa.data.datasets import load_dataset
 from iqa.data.image_cache import ImageCache
 from iqa.data.images import SHORT_SIDE, DecodedImages
-from iqa.data.koniq import load_koniq
 from iqa.models.folding import fold_batch_norms
 from iqa.models.variants import VARIANTS
 from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, open_device
@@ -101,7 +101,7 @@ def benchmark(options: argparse.Namespace) -> None:
     choose_kernels(deterministic=False)
     precision = choose_precision(options.precision, device)
     with tempfile.TemporaryDirectory() as scratch:
-        data = load_koniq(options.data_path or make_demo(Path(scratch) / "demo", options.images))
+        data = load_dataset("koniq-10k", options.data_path or make_demo(Path(scratch) / "demo", options.images))
         images = data.sets["training"]
         cache = ImageCache(data.root, Path(scratch) / "cache", lambda line: None)
         build = timed(lambda: cache.open(images.paths))

@@ -48,6 +48,7 @@ class ImageQualityResNet(nn.Module):
         use_attention: weigh the four scales per image; needs ``use_multiscale``.
         dropout_rate: dropout in the hyper network, 0 <= rate < 1.
         weights: of the backbone: "imagenet", "none" or the path of a state dict.
+        drop_path_rate: of the stochastic depth of a backbone that has it; None: that of its row.
         mos_mean, mos_deviation: of the training MOS. The scores are learnt in units of the deviation, so that scales of
             0-1, 1-5 and 0-100 train alike.
 
@@ -60,12 +61,13 @@ class ImageQualityResNet(nn.Module):
 
     def __init__(
         self, *, backbone="resnet50", use_multiscale=False, use_attention=False, dropout_rate=0.3, weights="imagenet",
-        mos_mean=0.0, mos_deviation=1.0,
+        drop_path_rate=None, mos_mean=0.0, mos_deviation=1.0,
     ):  # fmt: skip
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
         row = BACKBONES[backbone]
-        self.backbone = row.build()  # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each pooled to 7x7
+        depth = {} if drop_path_rate is None else {"drop_path_rate": drop_path_rate}
+        self.backbone = row.build(**depth)  # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each pooled to 7x7
         load_backbone_weights(self.backbone, row, weights)
         if use_multiscale:
             channels, self.fusion = sum(row.channels), MultiScaleFusion(row.channels, use_attention=use_attention)

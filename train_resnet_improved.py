@@ -186,7 +186,7 @@ def build_model(options, data: QualityData, saved: dict | None) -> ImageQualityR
         model = ImageQualityResNet(
             backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
             dropout_rate=options.dropout_rate, weights="none" if saved else options.weights,
-            mos_mean=mos.mean(), mos_deviation=mos.std(),
+            drop_path_rate=options.drop_path_rate, mos_mean=mos.mean(), mos_deviation=mos.std(),
         )  # fmt: skip
     if saved:
         model.load_state_dict(saved["model"])

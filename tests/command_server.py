@@ -32,7 +32,8 @@ from typing import Any
 HERE = Path(__file__).parent
 INJECTING = f"{HERE / 'inject'}{os.pathsep}{HERE.parent}"  # the PYTHONPATH of a command that runs injected code first
 LARGEST = 200_000  # bytes of a request: arguments and environment
-THEIR_OWN = {"PYTHONPATH", "INJECT", "PYTEST_CURRENT_TEST"}  # variables that a command may have otherwise than the server
+# Variables that a command may have otherwise than the server; torch sets the last one, where a test compiles.
+THEIR_OWN = {"PYTHONPATH", "INJECT", "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
 
 
 def shared(environment: Mapping[str, str]) -> dict[str, str]:
@@ -218,8 +219,9 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     reply, *streams = descriptors
     if request["new_session"]:
         os.setsid()
-    for number, stream in enumerate(streams):
+    for number, (stream, name, mode) in enumerate(zip(streams, ("stdin", "stdout", "stderr"), "rww", strict=True)):
         os.dup2(stream, number)
+        open_stream(number, name, mode)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -235,6 +237,16 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
         sys.modules.pop("sitecustomize", None)
         importlib.import_module("sitecustomize")
     sys.path.insert(0, str(Path(script).resolve().parent))
+
+
+def open_stream(number: int, name: str, mode: str) -> None:
+    """As Python opens its standard streams; those of the server know that other files are behind them."""
+    before = getattr(sys, name)
+    stream = open(number, mode, encoding=before.encoding, errors=before.errors, newline="\n", closefd=False)
+    stream.buffer.raw.name = f"<{name}>"
+    stream.reconfigure(line_buffering=before.line_buffering)
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
 
 
 def execute(script: str) -> None:

@@ -111,17 +111,3 @@ def finished_run(tiny_data, tmp_path_factory) -> Path:
     assert process.returncode == 0, process.stderr
     (cwd / "log.txt").write_text(process.stdout)
     return cwd
-
-
-@pytest.fixture(scope="session")
-def lively_checkpoint(finished_run, tmp_path_factory) -> Path:
-    """The run's weights with a larger last layer: two epochs leave scores that differ in the fourth decimal only."""
-    import torch
-
-    from iqa.training.checkpoints import save_checkpoint
-
-    saved = torch.load(finished_run / "checkpoints/resnet_improved_ms_att_best.pth", weights_only=True)
-    saved["model"]["hyper_net.last_weight.weight"] *= 1000
-    path = tmp_path_factory.mktemp("checkpoint") / "lively_best.pth"
-    save_checkpoint(path, saved)
-    return path

@@ -20,7 +20,8 @@ import numpy, torch
 def name(handler):
     return getattr(handler, "__name__", handler)
 def stream(file):
-    return [file.name, file.mode, file.encoding, file.errors, file.line_buffering, file.write_through, file.isatty()]
+    file.reconfigure(errors="backslashreplace")
+    return [file.name, file.mode, file.encoding, file.errors, file.line_buffering, file.write_through, file.isatty(), file.seekable()]
 umask = os.umask(0)
 numbers = torch.get_num_threads(), torch.get_num_interop_threads()
 # With several threads OpenBLAS starts some when it is loaded; in a fork, when it needs them.
@@ -83,6 +84,7 @@ def write_script(folder: Path, code: str) -> Path:
 
 def test_the_usual_command_is_served_and_an_unusual_one_is_not(tmp_path):
     usual, environment = [sys.executable, str(ROOT / "train_resnet_improved.py"), "--help"], dict(os.environ)
+    assert command_server.shared(environment) == command_server.ENVIRONMENT
     assert command_server.can_serve(usual, environment)
     assert command_server.can_serve(usual, environment | inject("pass"))
     for command, more in (

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, run_program
 from torch.autograd import DeviceType
 
-from iqa.data.koniq import load_koniq
+from iqa.data.datasets import load_dataset
 
 sys.path.insert(0, str(ROOT / "tests" / "gpu"))
 import drive  # noqa: E402
@@ -114,7 +114,7 @@ def test_a_resume_without_a_run_to_compare_with_is_not_done(context):
 
 
 def test_the_images_are_few_and_keep_their_sets(tiny_data, tmp_path):
-    folder = drive.few_images(load_koniq(tiny_data).sets, 8, tmp_path)
+    folder = drive.few_images(load_dataset("koniq-10k", tiny_data).sets, 8, tmp_path)
     lines = (folder / "koniq10k_distributions_sets.csv").read_text().splitlines()
     assert [line.rsplit(",")[-1] for line in lines[1:]] == ["training"] * 4 + ["validation"] * 4 + ["test"] * 4
     official = (tiny_data / "koniq10k_distributions_sets.csv").read_text().splitlines()

@@ -80,7 +80,6 @@ DATASETS = {
         advice="it lies in HyperIQA's repository, github.com/SSL92/hyperIQA",
     ),
 }  # fmt: skip
-OTHER_DATASETS = tuple(name for name in DATASETS if name != "koniq-10k")
 
 
 def load_dataset(

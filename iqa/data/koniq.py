@@ -124,9 +124,3 @@ def check_scale(labels: list[Label]) -> None:
     highest = max(labels, key=lambda label: label.mos, default=None)
     if highest and highest.mos <= 5:
         raise ValueError(f"{highest.where}: the highest MOS is {highest.mos:g}: a 1-5 scale, where 0-100 is needed")
-
-
-def load_koniq(root):  # TODO(lead): goes with its last users, benchmark_training.py and tests/training/test_training.py
-    from iqa.data.datasets import load_dataset
-
-    return load_dataset("koniq-10k", root)

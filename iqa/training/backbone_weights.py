@@ -30,6 +30,8 @@ def load_backbone_weights(network: nn.Module, row: Backbone, weights: str) -> No
         raise FileNotFoundError(f"--weights {weights}: cannot load {where} ({reason}); {choices}") from error
     if not isinstance(state, dict):
         raise ValueError(f"--weights {weights}: {where} holds a {type(state).__name__}, not a state dict; {choices}")
+    if isinstance(state.get("model"), dict):  # as Microsoft publishes Swin
+        state = state["model"]
     fill(network, state, f"--weights {weights}: not a {row.title}", choices)
 
 
@@ -39,7 +41,10 @@ def read_file(path: str) -> object:
 
 def fill(network: nn.Module, state: dict, problem: str, choices: str) -> None:
     """Load a state dict under the file's names; ValueError names the first entries that differ."""
-    own = {key: name for key in state if (name := network.own_name(str(key))) is not None}
+    if hasattr(network, "own_names"):  # where it takes all of the names to know one
+        own = network.own_names(state)
+    else:
+        own = {key: name for key in state if (name := network.own_name(str(key))) is not None}
     expected = network.state_dict()
     wrong = [key for key, name in own.items() if getattr(state[key], "shape", 0) != getattr(expected.get(name), "shape", None)]
     wrong += [name for name in expected if name not in own.values() and not name.endswith(COUNTER)]

@@ -1,12 +1,11 @@
 """The flags of train_resnet_improved.py, and which of them contradict each other. This file does without torch."""
 
 import argparse
-import math
 
 from iqa.command_line import HelpWithDefaults, OneLineParser, number
-from iqa.data.datasets import OTHER_DATASETS
+from iqa.data.flags import STANDARD, add_dataset_flags, dataset_mistake
 from iqa.data.images import SHORT_SIDE
-from iqa.models.backbones import BACKBONES
+from iqa.models.backbones import BACKBONES, patch_size_problem
 from iqa.processes import process_count
 from iqa.training.live_view import INSTALL, is_installed
 
@@ -27,18 +26,14 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--use_multiscale", action="store_true", help="fuse stages 1-4 instead of stage 4 alone")
     model.add_argument("--use_attention", action="store_true", help="weigh the scales; needs --use_multiscale")
     model.add_argument("--dropout_rate", type=number(float, 0, 1, below=True), default=0.3, help="of the hyper network")
+    model.add_argument("--drop_path_rate", type=number(float, 0, 1, below=True),
+                       help="of the stochastic depth of a backbone that has it; default: that of its row, 0.3 for swin_b")
     model.add_argument("--weights", default="imagenet", metavar="imagenet|PATH|none",
                        help="of the backbone: torchvision's ImageNet-1k V1, a file with its state dict, or a random start")
 
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=("koniq-10k", *OTHER_DATASETS), default="koniq-10k",
-                      help="layout of the data folder; csv: any folder with a labels.csv of image,mos[,split]")
+    add_dataset_flags(data)
     data.add_argument("--data_path", default="./koniq-10k", metavar="DIR", help="labels and images")
-    data.add_argument("--mos_range", nargs=2, type=number(float, -math.inf), metavar=("LOW", "HIGH"),
-                      help="of the MOS scale of --dataset csv; default: the lowest and highest of its file")
-    data.add_argument("--split_seed", type=number(int, 0), default=0,
-                      help="of the split that is drawn where the data have none; --seed does not change it")
-    data.add_argument("--split_file", metavar="CSV", help="image,split columns, such as the split.csv of a run")
     data.add_argument("--patch_size", type=number(int, STRIDE, SHORT_SIDE), default=224, help="pixels")
     data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
     data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")
@@ -119,8 +114,8 @@ def restrict_to_evaluation(parser: argparse.ArgumentParser, options: argparse.Na
 
 def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
     """What is wrong with the flags together."""
-    other, evaluate = options.dataset in OTHER_DATASETS, options.evaluate is not None
-    foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given and not other]
+    evaluate, other = options.evaluate is not None, options.dataset not in (None, STANDARD)
+    row = BACKBONES[options.backbone]
     if options.use_attention and not options.use_multiscale:
         return "--use_attention weighs the four scales against each other: add --use_multiscale"
     if options.batch_size % process_count() and not evaluate:
@@ -137,13 +132,8 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
         return f"--evaluate_set {options.evaluate_set} says what --evaluate scores: add --evaluate CHECKPOINT"
     if other and "data_path" not in given:
         return f"--dataset {options.dataset} needs --data_path: the folder of its labels and images"
-    if foreign:
-        return f"{foreign[0]} is for {', '.join(OTHER_DATASETS)}, which have to be named with --dataset"
-    if options.mos_range and options.dataset != "csv":
-        return "--mos_range is for --dataset csv: the scale of the others is known"
-    if options.mos_range and options.mos_range[0] >= options.mos_range[1]:
-        low, high = options.mos_range
-        return f"--mos_range {low:g} {high:g}: LOW must be below HIGH"
+    if "drop_path_rate" in given and row.drop_path_rate is None:
+        return f"--drop_path_rate: {row.title} has no stochastic depth; leave it out, or choose another --backbone"
     if options.tensorboard and not is_installed():
         return f"--tensorboard needs the package tensorboard: {INSTALL}"
-    return None
+    return dataset_mistake(options, given) or patch_size_problem(row.title, row.patch_multiple, options.patch_size)

@@ -21,7 +21,7 @@ from processes import Failed, OutOfTime, json_of, run  # noqa: E402
 from iqa.atomic_files import check_writable, write_atomically  # noqa: E402
 from iqa.command_line import OneLineParser, number, report  # noqa: E402
 from iqa.console import say  # noqa: E402
-from iqa.data.koniq import load_koniq  # noqa: E402
+from iqa.data.datasets import load_dataset  # noqa: E402
 from iqa.data.labels import LabelledImages  # noqa: E402
 
 NEEDS_CUDA = "needs CUDA"
@@ -60,7 +60,7 @@ def main() -> int:
     end = time.monotonic() + 60 * arguments.minutes
     try:
         check_writable("--output", arguments.output / "on_gpu.txt")
-        sets = load_koniq(arguments.data).sets if arguments.data else None
+        sets = load_dataset("koniq-10k", arguments.data).sets if arguments.data else None
         with tempfile.TemporaryDirectory(prefix="on_gpu_") as scratch:
             return run_parts(arguments, sets, Path(scratch), end)
     except (OSError, ValueError, Failed, OutOfTime) as error:

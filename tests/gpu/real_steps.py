@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import torch  # noqa: E402
 
 from data_loader import PatchLoader  # noqa: E402
-from iqa.data.koniq import load_koniq  # noqa: E402
+from iqa.data.datasets import load_dataset  # noqa: E402
 from iqa.models.variants import Variant  # noqa: E402
 from iqa.training.devices import choose_kernels, choose_precision, open_device  # noqa: E402
 from iqa.training.options import parse_options  # noqa: E402
@@ -62,7 +62,7 @@ def make_trainer(variant: Variant, data: str, device: str, patch_size: int, batc
     flags = ["--data_path", data, "--weights", "none", "--no_color_jitter", "--device", device, "--patch_size", str(patch_size),
              "--batch_size", str(batch_size), *["--use_multiscale"] * variant.use_multiscale,
              *["--use_attention"] * variant.use_attention]  # fmt: skip
-    options, labelled = parse_options(flags), load_koniq(data)
+    options, labelled = parse_options(flags), load_dataset("koniq-10k", data)
     opened = open_device(device)
     choose_kernels(deterministic=False)
     precision = choose_precision("auto", opened)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from conftest import ROOT, assert_one_line_error, run_program, start_program, write_image
 
-BEST = "checkpoints/resnet_improved_ms_att_best.pth"
 ODD_NAMES = ("line\nbreak.png", "<b onclick=alert(1)>'\"&.png", "ümlaut 木.png")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -28,10 +27,15 @@ def read_csv(path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, tiny_data, tmp_path):
+@pytest.fixture(scope="module")
+def checkpoint(finished_run):
+    return finished_run / "checkpoints/resnet_improved_ms_att_best.pth"
+
+
+def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, checkpoint, tiny_data, tmp_path):
     expected = read_csv(finished_run / "run/predictions_test.csv")
     paths = [tiny_data / "1024x768" / row["image_name"] for row in expected]
-    process = score("--checkpoint", finished_run / BEST, *reversed(paths), "--attention", "--output", "new/scores.csv",
+    process = score("--checkpoint", checkpoint, *reversed(paths), "--attention", "--output", "new/scores.csv",
                     "--device", "cpu", cwd=tmp_path)  # fmt: skip
     assert (process.returncode, process.stderr) == (0, "")
     rows = read_csv(tmp_path / "new/scores.csv")[::-1]
@@ -49,7 +53,7 @@ def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, tiny_dat
 
 
 @pytest.fixture(scope="module")
-def album(lively_checkpoint, tmp_path_factory):
+def album(checkpoint, tmp_path_factory):
     """A folder of images, some odd and some broken, that was scored with every kind of argument and output."""
     cwd = tmp_path_factory.mktemp("album")
     for i, name in enumerate(["single.jpg", "holiday/day2/10.jpg", "holiday/2.JPG", "shots/a.png", "shots/b.png"]):
@@ -61,7 +65,7 @@ def album(lively_checkpoint, tmp_path_factory):
     (cwd / "holiday/._2.JPG").write_bytes(b"no image")
     (cwd / "holiday/notes.txt").write_text("no image")
     write_image(cwd / "holiday/long.png", 50, (1700, 100))
-    process = score("--checkpoint", lively_checkpoint, "single.jpg", "holiday", "shots/*.png", "./single.jpg", "--output",
+    process = score("--checkpoint", checkpoint, "single.jpg", "holiday", "shots/*.png", "./single.jpg", "--output",
                     "scores.json", "--report", "scores.html", "--attention", cwd=cwd)  # fmt: skip
     (cwd / "stdout.txt").write_text(process.stdout)
     assert (process.returncode, process.stderr) == (1, "")
@@ -168,8 +172,8 @@ def test_a_link_to_the_report_can_name_the_order(album, browse):
     assert len(scores) == 8 and scores == sorted(scores)
 
 
-def test_a_truncated_checkpoint_is_one_line(lively_checkpoint, tmp_path):
-    with open(lively_checkpoint, "rb") as whole:
+def test_a_truncated_checkpoint_is_one_line(checkpoint, tmp_path):
+    with open(checkpoint, "rb") as whole:
         (tmp_path / "half.pth").write_bytes(whole.read(1_000_000))
     write_image(tmp_path / "photo.png", 40)
     process = score("--checkpoint", "half.pth", "photo.png", "--output", "scores.csv", cwd=tmp_path)
@@ -202,11 +206,11 @@ def test_a_mistake_is_one_line_before_torch_is_loaded(tmp_path, arguments, words
     assert_one_line_error(score("--checkpoint", "x.pth", *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path)), *words)
 
 
-def test_ctrl_c_is_one_line_and_leaves_no_file(lively_checkpoint, tmp_path):
+def test_ctrl_c_is_one_line_and_leaves_no_file(checkpoint, tmp_path):
     write_image(tmp_path / "many/0.jpg", 50)
     for i in range(1, 5000):
         os.link(tmp_path / "many/0.jpg", tmp_path / f"many/{i}.jpg")
-    command = [sys.executable, ROOT / "score_images.py", "--checkpoint", lively_checkpoint, "many", "--batch_size", "2",
+    command = [sys.executable, ROOT / "score_images.py", "--checkpoint", checkpoint, "many", "--batch_size", "2",
                "--device", "cpu", "--output", "scores.csv"]  # fmt: skip
     process = start_program(*command, cwd=tmp_path)
     while "many/" not in process.stdout.readline():

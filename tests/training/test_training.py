@@ -11,8 +11,8 @@ from conftest import ROOT, SIZES, assert_one_line_error, make_data, make_rows, r
 from scipy.stats import pearsonr, spearmanr
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan
+from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
-from iqa.data.koniq import load_koniq
 from iqa.report.metrics import correlate
 from iqa.training.progress import LossMeter
 from models_resnet_improved import ImageQualityResNet, PatchScores
@@ -75,7 +75,7 @@ def test_the_saved_weights_reproduce_the_scores(finished_run, tiny_data):
     saved = torch.load(finished_run / "checkpoints/resnet_improved_ms_att_best.pth", weights_only=True)
     model = ImageQualityResNet(use_multiscale=True, use_attention=True, weights="none")
     model.load_state_dict(saved["model"])
-    images = load_koniq(tiny_data).sets["test"]
+    images = load_dataset("koniq-10k", tiny_data).sets["test"]
     decoded = DecodedImages(images.paths)
     plan = EvaluationPlan(decoded.sizes(), images.mos, images.names, patches=2, patch_size=32, batch_size=1, seed=42, random=False)
     loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
@@ -88,7 +88,7 @@ def test_the_config_has_what_a_repetition_needs(finished_run, tiny_data):
     config = json.loads((finished_run / "run/config.json").read_text())
     assert config["variant"] == "exp3_multiscale_attention" and config["parameters"] == 28_649_749
     assert config["flags"]["seed"] == 42 and config["flags"]["patch_size"] == 32
-    assert config["split"] == {**SIZES, "sha256": load_koniq(tiny_data).sha256}
+    assert config["split"] == {**SIZES, "sha256": load_dataset("koniq-10k", tiny_data).sha256}
     assert config["versions"]["torch"] == torch.__version__ and config["precision"] == "fp32"
 
 
@@ -135,7 +135,7 @@ def mean_input(patches: torch.Tensor) -> PatchScores:
 
 
 def test_the_score_of_an_image_is_the_mean_over_its_patches(tiny_data):
-    images = load_koniq(tiny_data).sets["training"]
+    images = load_dataset("koniq-10k", tiny_data).sets["training"]
     decoded = DecodedImages(images.paths)
     settings = {"patches": 6, "patch_size": 64, "seed": 1, "random": True}
     loaders = [
@@ -158,7 +158,7 @@ def test_the_score_of_an_image_is_the_mean_over_its_patches(tiny_data):
 def test_a_step_with_non_finite_gradients_changes_nothing(tiny_data, monkeypatch, factor):
     """On a GPU too, which is not waited for: there the check comes after the step."""
     monkeypatch.setattr(LossMeter, "check", lambda meter: None)
-    images = load_koniq(tiny_data).sets["training"]
+    images = load_dataset("koniq-10k", tiny_data).sets["training"]
     decoded, layer = DecodedImages(images.paths), torch.nn.Linear(1, 1)
     plan = TrainingPlan(decoded.sizes(), images.mos, patches=2, patch_size=32, batch_size=8, seed=42)
     loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
