@@ -19,8 +19,14 @@
 
 One run, from top to bottom: `train` with its loop over epochs, `train_epoch` with the training step, `evaluate` with
 the score of an image. data_loader.py says what happens to an image before the network, models_resnet_improved.py what
-the network is. The flags and their defaults are in iqa/training/options.py; the recipe's are 10 epochs, batches of 32
-patches of 224x224 pixels, 25 patches of each image and epoch, learning rate and weight decay 1e-4, dropout 0.3.
+the network is; iqa/training/ has the flags (options.py), the files (run_files.py, records.py) and the devices.
+
+The defaults: 10 epochs, batches of 32 patches of 224x224 pixels, 25 patches of each image to train (in each epoch) and 25
+to evaluate on an even grid; AdamW at a constant rate of 1e-4 with weight decay 1e-4, no warm-up, no clipping; dropout 0.3;
+colour jitter; bf16 where the device has it natively, else fp32; the epoch chosen on validation. The reported recipe adds
+--no_color_jitter --test_random_crop. A run leaves in logs/<variant>/ config.json, metrics.jsonl, predictions_val.csv and
+predictions_test.csv of the chosen epoch, and last result.json; in checkpoints/ resnet_improved_<tag>_last.pth for
+--resume (_last_previous.pth is the one before) and, with --save_model, _best.pth, the weights of the chosen epoch.
 """
 
 from iqa.training.command import begin, end
@@ -74,8 +80,9 @@ from iqa.training.evaluation import (
 )
 from iqa.training.live_view import live_view
 from iqa.training.progress import LossMeter, watch
-from iqa.training.records import predictions_csv, print_summary, publish, save_last, summarise
+from iqa.training.records import begin_files, predictions_csv, print_summary, record, save_last, summarise
 from iqa.training.run_files import RunFiles, write_json
+from iqa.training.seeds import mixed_seed
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from score_images import load_scorer
 
@@ -95,7 +102,7 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
     """
     device = open_device(options.device)
     choose_kernels(deterministic=options.deterministic)
-    with joined(device):  # by the other processes of torchrun, where there are some
+    with joined(device):  # with the other processes of torchrun, where there are some
         check_same_everywhere(data)
         precision = by_first(lambda: choose_precision(options.precision, device, before))  # bf16 where it is native
         config = describe_run(options, variant, data, device, precision)
@@ -108,7 +115,8 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         if not saved:
             by_first(lambda: start_model(model, training, precision))
 
-        trained, folded = distribute(model, device), fold_batch_norms(model)  # `folded` scores, without batch norms
+        trained = distribute(model, device)  # the other processes take the first one's start; gradients are averaged
+        folded = fold_batch_norms(model)  # for evaluation: a copy without dropout, its batch norms in the convolutions
         optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
         history, predictions = [], {}  # a line per epoch, and the predictions of the best one
         if saved:
@@ -121,8 +129,10 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         if before:
             say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
             config = before
-        if is_first():
-            begin_files(files, options, config, data, history, predictions, select_on, model)
+        if is_first() and not before:
+            begin_files(files, config, split_csv(data) if data.drawn else None, overwrite=options.overwrite)  # config.json
+        elif is_first():  # the run may have been killed between _last.pth and what tells of its epoch
+            record(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
 
         def learning_rate(step: int) -> float:  # constant, but for the warm-up where one is asked for
             return options.lr * min(1.0, step / max(1, options.warmup_steps))
@@ -139,7 +149,7 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                     names=data.sets["training"].names, title=title,
                 )  # fmt: skip
 
-                folded.load_state_dict(fold_batch_norms(model).state_dict())
+                folded.load_state_dict(fold_batch_norms(model).state_dict())  # in place: `score` may be compiled
                 row, scored, notes = {"epoch": epoch, "train_loss": loss}, {}, {}
                 for name, (images, loader) in evaluation.items():  # validation, where there is one, and test
                     scored[name] = evaluate(score, loader, len(images), precision=precision, title=f"{title} {name}")
@@ -151,19 +161,20 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                 history.append(row)
                 if best_epoch(history, select_on) is row:
                     predictions = {n: predictions_csv(images, scored[n]) for n, (images, _) in evaluation.items()}
-                if is_first():  # _last.pth, then metrics.jsonl, predictions_*.csv and, with --save_model, _best.pth
-                    save_last(files, model, optimizer, history, predictions)
-                    publish(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
+                if is_first():
+                    save_last(files, model, optimizer, history, predictions)  # _last.pth, before what tells of the epoch:
+                    # metrics.jsonl, predictions_*.csv and, where this epoch is the best one, _best.pth
+                    record(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
                 show(row)
 
         result = summarise(files, config, history, predictions, best_epoch(history, select_on), select_on,
                            training_mos=data.sets["training"].mos)  # fmt: skip
         if is_first():
-            write_json(files.result, result)  # last: a run is finished when it exists
+            write_json(files.result, result)  # result.json comes last: a run is finished when it exists
 
 
 def choose_selection_set(name: str, data: QualityData) -> str:
-    """The set whose SRCC chooses the epoch: validation, unless --select_on test asks for, or the split forces, test."""
+    """The set whose SRCC chooses the epoch: validation; test where --select_on test asks for it or no other is there."""
     if len(data.sets["validation"]):
         return "val" if name == "auto" else name
     if name == "val":
@@ -200,13 +211,8 @@ def start_model(model: ImageQualityResNet, loader: PatchLoader, precision: str) 
 
 
 def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """One learning rate and decay for every parameter."""
+    """One learning rate and decay for every parameter; a fused AdamW is what heeds `found_inf`."""
     return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-
-
-def mixed_seed(seed: int, epoch: int, process: int = 0) -> int:
-    """A seed for initialisation and dropout, the same wherever a run was resumed; each process drops its own."""
-    return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1, np.uint64)[0])
 
 
 def open_loaders(
@@ -251,21 +257,11 @@ def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) ->
     return PatchLoader(opened, plan, color_jitter=False, **cutting)
 
 
-def begin_files(files, options, config: dict, data: QualityData, history, predictions, select_on: str, model) -> None:
-    """Take up a resumed run's files, or begin with config.json: only now, since a fault before leaves what was there."""
-    if history:
-        best = best_epoch(history, select_on)
-        return publish(files, history, predictions, best, model if options.save_model else None)
-    if not options.overwrite and files.last.exists():
-        say(f"Warning: {files.last} of an earlier run will be replaced; to keep it, stop and name another --checkpoint_dir")
-    files.start(config, split_csv(data) if data.drawn else None)
-
-
 def train_epoch(
     model, forward, optimizer, loader: PatchLoader, *, precision: str, learning_rate: Callable[[int], float],
     steps_before: int, max_grad_norm: float, names: tuple[str, ...], title: str,
 ) -> float:  # fmt: skip
-    """One pass over the plan; returns the mean L1 loss. On one GPU only the reports wait for the device.
+    """One pass over the plan; returns the mean L1 loss, in points of MOS. On one GPU only reports wait for the device.
 
     Args:
         forward: the model as it is trained, by several processes or compiled.
@@ -312,9 +308,10 @@ def evaluate(
     for inputs, _ in watch(loader, title):
         with autocast(loader.device, precision):
             scores, attention, hidden = score(inputs)  # [B], [B, 4] or None, four times [B, units]
-        outputs.append((scores, attention, torch.cat(hidden, 1)))
-    means = [x if x is None else mean_per_image(x, images) for x in gather_batches(outputs)]  # waits for the device
-    return Scored(means[0], means[1], np.split(means[2], np.cumsum([x.shape[1] for x in hidden])[:-1], axis=1))
+        outputs.append((scores, attention, *hidden))
+    scores, attention, *hidden = gather_batches(outputs)  # of all processes, in the plan's order; waits for the device
+    means = [x if x is None else mean_per_image(x, images) for x in (scores, attention, *hidden)]
+    return Scored(means[0], means[1], means[2:])
 
 
 def evaluate_checkpoint(options) -> None:
@@ -346,4 +343,4 @@ def evaluate_checkpoint(options) -> None:
 
 
 if __name__ == "__main__":
-    end(command, evaluate_checkpoint if command.options.evaluate else train)
+    end(command, evaluate_checkpoint if command.options.evaluate else train)  # with the options, and what train takes

@@ -39,16 +39,21 @@ def save_last(files: RunFiles, model: torch.nn.Module, optimizer, history: list[
     }, keep_previous=True)  # fmt: skip
 
 
-def publish(
+def begin_files(files: RunFiles, config: dict, split: str | None, *, overwrite: bool) -> None:
+    """Begin a new run's files with config.json: only when all is ready, since a fault before leaves what was there."""
+    if not overwrite and files.last.exists():
+        say(f"Warning: {files.last} of an earlier run will be replaced; to keep it, stop and name another --checkpoint_dir")
+    files.start(config, split)
+
+
+def record(
     files: RunFiles, history: list[dict], predictions: dict[str, str], best: dict | None, model: torch.nn.Module | None
 ) -> None:
-    """Metrics, and predictions and weights of the best epoch, as the last checkpoint has them.
-
-    After a resume too: the run may have been killed between the checkpoint and these.
+    """Metrics, the predictions of the best epoch, and the weights where the last epoch is the best one.
 
     Args:
-        best: the line of the best epoch so far.
-        model: to keep where its epoch is that one; None with no --save_model.
+        best: the line of the best epoch.
+        model: as it is after the last epoch; None keeps no weights.
     """
     write_lines(files.metrics, history)
     for name, text in predictions.items():
