@@ -232,12 +232,13 @@ class PatchLoader:
             yield self.transform(batch), batch
 
     def first(self, patches: int) -> Tensor:
-        """The inputs of the plan's first batches, all shares of them, that hold so many patches or all there are."""
+        """The inputs of the plan's first patches, so many or all there are, whatever this loader's share of them."""
         inputs = []
         for batch in itertools.islice(self.plan, -(-patches // self.plan.batch_size)):
+            batch = PatchBatch(*(field if field is None else field[:patches] for field in batch))
             batch = self.cut_on_device(batch) if self.device_images else self.to_device(self.cutter[batch])
             inputs.append(self.transform(batch))
-        return torch.cat(inputs)
+        return torch.cat(inputs)[:patches]
 
     def cut_on_device(self, batch: PatchBatch) -> PatchBatch:
         batch = self.to_device(as_tensors(batch))

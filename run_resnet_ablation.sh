@@ -107,6 +107,7 @@ backbones=${BACKBONES:-resnet50}
 # shellcheck disable=SC2086 # one word for each backbone
 table=$(PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} "$python" -m iqa.models.variants $backbones) || exit 2
 variants=() # a line for each: its log name and its flags
+[[ -n $table ]] || fail "BACKBONES=\"$backbones\" names no backbone"
 while IFS= read -r line; do variants+=("$line"); done <<<"$table"
 
 if [[ -z $log_dir ]]; then
@@ -133,7 +134,7 @@ train() { # line of the table, seed or nothing
         say "$name$suffix is finished"
         return
     fi
-    say "== $name$suffix, log in $output.log"
+    say "== run $number of $runs: $name$suffix, log in $output.log"
     exec 3> >(exec tee -ia "$output.log")
     local tee=$! status=0
     # shellcheck disable=SC2086 # one word for each flag
@@ -147,8 +148,11 @@ train() { # line of the table, seed or nothing
 bash \"$0\" --resume \"$log_dir\", or start anew with other flags" "$status"
 }
 
+runs=$((${#variants[@]} * (${#seeds[@]} > 1 ? ${#seeds[@]} : 1))) number=0
 for seed in "${seeds[@]:-}"; do
     for variant in "${variants[@]}"; do
+        number=$((number + 1))
+        export RUNS_TO_COME=$((runs - number)) # for the time that is shown
         train "$variant" "$seed"
     done
 done

@@ -32,6 +32,7 @@ from data_loader import EvaluationPlan, PatchLoader, mean_per_image
 from iqa.atomic_files import write_atomically
 from iqa.console import say
 from iqa.data.images import SHORT_SIDE, cpu_count, map_ahead
+from iqa.models.backbones import BACKBONES
 from iqa.models.folding import fold_batch_norms
 from iqa.scoring import page as scores_page
 from iqa.scoring.files import as_utf8
@@ -84,6 +85,9 @@ def check_config(saved: dict, checkpoint: str | os.PathLike) -> dict:
         raise ValueError(f"{checkpoint}: holds no {' and no '.join(missing)}, so its settings are unknown; {ways}")
     flags = saved["config"].get("flags", {})
     wrong = [name for name, kind in FLAGS.items() if not isinstance(flags.get(name), kind)]
+    backbone = flags.get("backbone", "resnet50")
+    if backbone not in BACKBONES:
+        raise ValueError(f"{checkpoint}: of the backbone {backbone}, which is not one of {', '.join(BACKBONES)}")
     if wrong or not (1 <= flags["patch_size"] <= SHORT_SIDE and flags["test_patch_num"] >= 1):
         raise ValueError(f"{checkpoint}: the flags of its run lack {', '.join(wrong) or 'a usable patch size'}; {ways}")
     return saved["config"]

@@ -79,14 +79,14 @@ from iqa.training.evaluation import (
     with_settings,
 )
 from iqa.training.live_view import live_view
-from iqa.training.progress import LossMeter, watch
+from iqa.training.progress import Forecast, LossMeter, watch
 from iqa.training.records import begin_files, predictions_csv, print_summary, record, save_last, summarise
 from iqa.training.run_files import RunFiles, write_json
 from iqa.training.seeds import mixed_seed
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from score_images import load_scorer
 
-START_PATCHES = 32  # at least, of the first batches, from which a new model's start is found
+START_PATCHES = 32  # the first ones to train on, from which a new model's start is found
 EVALUATED_PER_TRAINED = 8  # patches in a batch, at most: where training fits into the memory, evaluation does too
 
 
@@ -137,6 +137,7 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         def learning_rate(step: int) -> float:  # constant, but for the warm-up where one is asked for
             return options.lr * min(1.0, step / max(1, options.warmup_steps))
 
+        forecast = Forecast(options.epochs - len(history), training, [loader for _, loader in evaluation.values()])
         board = files.output / "tensorboard" if options.tensorboard and is_first() else None
         with live_view(board, history, lambda epoch: learning_rate(epoch * len(training))) as show:
             for epoch in range(len(history) + 1, options.epochs + 1):
@@ -146,13 +147,16 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                 loss = train_epoch(
                     model, forward, optimizer, training, precision=precision, learning_rate=learning_rate,
                     steps_before=(epoch - 1) * len(training), max_grad_norm=options.max_grad_norm,
-                    names=data.sets["training"].names, title=title,
+                    names=data.sets["training"].names, title=title, forecast=forecast,
                 )  # fmt: skip
 
                 folded.load_state_dict(fold_batch_norms(model).state_dict())  # in place: `score` may be compiled
                 row, scored, notes = {"epoch": epoch, "train_loss": loss}, {}, {}
                 for name, (images, loader) in evaluation.items():  # validation, where there is one, and test
-                    scored[name] = evaluate(score, loader, len(images), precision=precision, title=f"{title} {name}")
+                    scored[name] = evaluate(
+                        score, loader, len(images), precision=precision, title=f"{title} {name}", forecast=forecast,
+                        with_hidden=name == select_on,
+                    )  # fmt: skip
                     row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
                 row["target_layers"] = [layer_health(units) for units in scored[select_on].hidden]
                 row["seconds"] = round(time.monotonic() - start, 3)
@@ -192,6 +196,8 @@ def best_epoch(history: list[dict], select_on: str) -> dict | None:
 def build_model(options, data: QualityData, saved: dict | None) -> ImageQualityResNet:
     """The variant with its starting weights, or as the last checkpoint has it."""
     mos = data.sets["training"].mos
+    if mos.min() == mos.max():
+        raise ValueError(f"--data_path {data.root}: every training MOS is {mos[0]:g}, so there is nothing to learn")
     torch.manual_seed(mixed_seed(options.seed, 0))
     with one_here_first():  # which may download the weights
         model = ImageQualityResNet(
@@ -259,7 +265,7 @@ def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) ->
 
 def train_epoch(
     model, forward, optimizer, loader: PatchLoader, *, precision: str, learning_rate: Callable[[int], float],
-    steps_before: int, max_grad_norm: float, names: tuple[str, ...], title: str,
+    steps_before: int, max_grad_norm: float, names: tuple[str, ...], title: str, forecast: Forecast | None = None,
 ) -> float:  # fmt: skip
     """One pass over the plan; returns the mean L1 loss, in points of MOS. On one GPU only reports wait for the device.
 
@@ -271,7 +277,7 @@ def train_epoch(
         names: of the training images, for errors.
     """
     model.train()
-    meter = LossMeter(loader, names, title)
+    meter = LossMeter(loader, names, title, forecast)
     for step, (inputs, batch) in enumerate(meter.batches(), steps_before + 1):
         with autocast(loader.device, precision):
             scores = forward(inputs)  # [B, 3, P, P] -> [B]
@@ -296,19 +302,20 @@ class Scored(NamedTuple):
 
     scores: np.ndarray  # [N]
     attention: np.ndarray | None  # [N, 4]
-    hidden: list[np.ndarray]  # [N, units] of each hidden layer of the target network
+    hidden: list[np.ndarray]  # [N, units] of each hidden layer of the target network, where asked for
 
 
 @torch.inference_mode()
 def evaluate(
-    score: Callable[[Tensor], PatchScores], loader: PatchLoader, images: int, *, precision: str, title: str
-) -> Scored:
-    """Score every image by the mean over its patches."""
+    score: Callable[[Tensor], PatchScores], loader: PatchLoader, images: int, *, precision: str, title: str,
+    forecast: Forecast | None = None, with_hidden: bool = False,
+) -> Scored:  # fmt: skip
+    """Score every image by the mean over its patches; the hidden units of each, which take memory, on request."""
     outputs = []
-    for inputs, _ in watch(loader, title):
+    for inputs, _ in watch(loader, title, forecast=forecast):
         with autocast(loader.device, precision):
             scores, attention, hidden = score(inputs)  # [B], [B, 4] or None, four times [B, units]
-        outputs.append((scores, attention, *hidden))
+        outputs.append((scores, attention, *hidden) if with_hidden else (scores, attention))
     scores, attention, *hidden = gather_batches(outputs)  # of all processes, in the plan's order; waits for the device
     means = [x if x is None else mean_per_image(x, images) for x in (scores, attention, *hidden)]
     return Scored(means[0], means[1], means[2:])

@@ -17,6 +17,7 @@ from iqa.streams import flush, write_line
 
 T = TypeVar("T")
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "llocate memory", "bad_alloc")  # of CUDA, its libraries, host, C++
+FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
 OTHERS_TELL = 5  # seconds in which the process that an error began in may tell of it
 
 
@@ -35,6 +36,13 @@ class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
         if action.default in (None, False, "") or "default:" in action.help:
             return action.help
         return super()._get_help_string(action)
+
+
+def given_flags(parser: argparse.ArgumentParser, arguments: list[str] | None, options: argparse.Namespace) -> set[str]:
+    """The flags that the command line names, whatever their values."""
+    unset = object()
+    blank = argparse.Namespace(**dict.fromkeys(vars(options), unset))
+    return {name for name, value in vars(parser.parse_args(arguments, blank)).items() if value is not unset}
 
 
 def number(kind: type, low: float, high: float = math.inf, *, below: bool = False) -> Callable:

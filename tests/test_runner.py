@@ -152,19 +152,6 @@ def test_help_says_how_to_call_it_and_starts_nothing(tmp_path):
     assert "bash run_resnet_ablation.sh --demo" in process.stdout and "pipefail" not in process.stdout
 
 
-@pytest.fixture
-def recorder(tmp_path):
-    """An interpreter that takes down the commands that train, and does nothing else but name the variants."""
-    interpreter = tmp_path / "python3"
-    interpreter.write_text(
-        f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n'
-        f'[[ $* != *iqa.models.variants* ]] || exec {sys.executable} "$@"\n'
-    )
-    interpreter.chmod(0o755)
-    (tmp_path / "data").mkdir()
-    return str(interpreter)
-
-
 def test_the_demo_gives_every_variant_flags_that_training_takes(tmp_path, recorder):
     process = run_program("bash", RUNNER, "--demo", cwd=tmp_path, PYTHON=recorder)
     assert process.returncode == 0, process.stderr

@@ -2,7 +2,7 @@
 
 import argparse
 
-from iqa.command_line import HelpWithDefaults, OneLineParser, first_line, report
+from iqa.command_line import HelpWithDefaults, OneLineParser, first_line, given_flags, report
 from iqa.console import say
 from iqa.data.datasets import load_dataset
 from iqa.data.flags import add_dataset_flags, dataset_mistake
@@ -37,8 +37,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", nargs="?", default="./koniq-10k", metavar="DIR", help="labels and images")
     add_dataset_flags(parser)
     options = parser.parse_args(arguments)
-    given = {name for name, value in vars(options).items() if value != parser.get_default(name)}
-    mistake = dataset_mistake(options, given)
+    mistake = dataset_mistake(options, given_flags(parser, arguments, options))
     if mistake:
         parser.error(mistake)
     return options

@@ -14,11 +14,9 @@ from typing import NamedTuple, NoReturn
 
 from iqa import command_line
 from iqa.atomic_files import check_writable
-from iqa.command_line import Stopped, one_line, stop_on_signals, write_error
+from iqa.command_line import FAULTS, Stopped, one_line, stop_on_signals, write_error
 from iqa.scoring.files import find_images, printable
 from iqa.scoring.options import build_parser
-
-FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
 
 
 class Command(NamedTuple):
@@ -32,11 +30,16 @@ class Command(NamedTuple):
 def begin(description: str) -> Command:
     """The checked flags and the images that they name; ends the program where there is nothing to score."""
     stop_on_signals()
-    options = build_parser(description).parse_args()
+    options = argparse.Namespace(traceback=False)
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what cannot be read is an error of its own
     sys.stdout.reconfigure(errors="backslashreplace")
     tell = functools.partial(tell_why, options=options)
-    return Command(options, command_line.begin(lambda: find(options), tell), tell)
+
+    def check() -> list[str]:
+        vars(options).update(vars(build_parser(description).parse_args()))
+        return find(options)
+
+    return Command(options, command_line.begin(check, tell), tell)
 
 
 def find(options: argparse.Namespace) -> list[str]:

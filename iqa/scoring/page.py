@@ -110,7 +110,7 @@ def thumbnail(pixels: np.ndarray) -> bytes:
 
 
 def page(rows: list, about: dict, stages: tuple[str, ...]) -> str:
-    """The page of score_images.Row; `stages` names the columns of attention, none where it is not shown."""
+    """The page of iqa.scoring.table.Row; `stages` names the columns of attention, none where it is not shown."""
     return PAGE.format(
         policy="default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
                f"style-src '{fingerprint(STYLE)}'; script-src '{fingerprint(SCRIPT)}'",

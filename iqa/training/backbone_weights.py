@@ -5,6 +5,7 @@ import pickle
 import torch
 from torch import nn
 
+from iqa.command_line import first_line
 from iqa.models.backbones import Backbone
 
 COUNTER = ".num_batches_tracked"  # of a batch norm, which training does not use; older files lack it, torchvision's too
@@ -24,7 +25,7 @@ def load_backbone_weights(network: nn.Module, row: Backbone, weights: str) -> No
     try:
         state = read()
     except Exception as error:  # a missing file, no network, a truncated download
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if isinstance(error, pickle.UnpicklingError):
             reason = "it holds more than tensors and plain values, or is no state dict"
         raise FileNotFoundError(f"--weights {weights}: cannot load {where} ({reason}); {choices}") from error

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from iqa.atomic_files import atomic_path
+from iqa.command_line import first_line
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], *, keep_previous: bool = False) -> None:
@@ -87,7 +88,3 @@ def load_last(path: Path, warn) -> dict[str, Any]:
 
 def previous_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}_previous{path.suffix}")
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, TextIO
 
 from iqa import command_line
-from iqa.command_line import one_line, report, stop_on_signals, write_error
+from iqa.command_line import FAULTS, one_line, report, stop_on_signals, write_error
 from iqa.console import say
 from iqa.data.datasets import load_dataset
 from iqa.data.labels import QualityData, require_sets
@@ -20,8 +20,6 @@ from iqa.models.variants import Variant, find_variant
 from iqa.processes import is_first, leave
 from iqa.training.options import parse_options
 from iqa.training.run_files import RunFiles
-
-FAULTS = (OSError, ValueError, MemoryError, RuntimeError)  # of users, disks and devices; the others are bugs
 
 
 class Run(NamedTuple):
@@ -44,12 +42,14 @@ class Command(NamedTuple):
 
 def begin() -> Command:
     """The checked flags, and the run that they describe; ends the program where there is nothing to do."""
-    received = stop_on_signals()
-    options = parse_options()
+    received, options, locks = stop_on_signals(), argparse.Namespace(evaluate=None, traceback=False), []
     tell = functools.partial(tell_why, options=options, received=received)
-    locks = []
-    run = command_line.begin(lambda: () if options.evaluate else prepare(options, locks), tell)
-    return Command(options, run, tell, locks)
+
+    def check() -> Run | tuple[()]:
+        vars(options).update(vars(parse_options()))
+        return () if options.evaluate else prepare(options, locks)
+
+    return Command(options, command_line.begin(check, tell), tell, locks)
 
 
 def end(command: Command, work: Callable[..., None]) -> NoReturn:

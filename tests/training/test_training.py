@@ -65,6 +65,28 @@ def test_the_chosen_epoch_is_the_best_on_validation_and_the_peak_is_the_best_on_
     assert result["best_test_srcc"] == max(row["test_srcc"] for row in epochs)
 
 
+def test_the_run_carries_its_health(finished_run):
+    result = json.loads((finished_run / "run/result.json").read_text())
+    log = (finished_run / "log.txt").read_text()
+    epochs = [json.loads(line) for line in (finished_run / "run/metrics.jsonl").read_text().splitlines()]
+    health = result["health"]
+    scores = column(read_predictions(finished_run / "run/predictions_test.csv"), "score")
+    assert health["scores"]["scores"]["p50"] == pytest.approx(np.median(scores))
+    assert all(len(row["target_layers"]) == 4 for row in epochs)
+    assert health["target_layers"] == epochs[result["selected_epoch"] - 1]["target_layers"]
+    mos = np.array([row[1] for row in make_rows() if row[2] == "training"])
+    assert health["loss"]["constant"] == pytest.approx(np.abs(mos - np.median(mos)).mean())
+    assert health["loss"]["training"] == epochs[-1]["train_loss"] and health["epochs"]["chosen"] == result["selected_epoch"]
+    assert log.count("\nHealth: ") >= 4
+
+
+def test_a_training_whose_mos_are_all_alike_is_refused_before_it_begins(tmp_path):
+    data = make_data(tmp_path / "koniq")
+    rows = [(name, 50.0 if set_name == "training" else mos, set_name) for name, mos, set_name in make_rows()]
+    write_official_csv(data, rows)
+    assert_one_line_error(train("--data_path", data, "--epochs", "1", cwd=tmp_path), "every training MOS is 50")
+
+
 def test_the_attention_of_each_image_sums_to_one(finished_run):
     rows = read_predictions(finished_run / "run/predictions_test.csv")
     total = sum(column(rows, f"attention_stage{i}") for i in (1, 2, 3, 4))
