@@ -15,9 +15,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/find_python.sh"
 
 recipe=(--no_color_jitter --test_random_crop --seed 42 --save_model)
-# From random weights in few steps: a higher rate, and the two brakes that it needs at the start.
-demo=(--data_path demo-data --weights none --patch_size 96 --epochs 5 --train_patch_num 8 --test_patch_num 6
-      --lr 5e-4 --warmup_steps 20 --max_grad_norm 1)
+# From random weights in at most 40 TFLOP (python3 tests/count_demo_flops.py): small patches, many steps, a higher rate.
+demo=(--data_path demo-data --weights none --patch_size 48 --epochs 4 --train_patch_num 6 --test_patch_num 6 --lr 5e-4)
 
 fail() {
     echo "error: $1" >&2

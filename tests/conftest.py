@@ -24,6 +24,18 @@ TINY_FLAGS = ("--weights", "none", "--patch_size", "32", "--train_patch_num", "2
 signal.signal(signal.SIGINT, signal.default_int_handler)
 SIZES = {"training": 8, "validation": 4, "test": 4}
 
+# The files that take longest, which begin first: else one of them is left for the end, when the other cores have nothing to do.
+LONG = ("test_distributed", "test_runner", "test_command_server", "test_training", "test_resume", "test_benchmark", "test_faults",
+        "test_refusals", "test_signals", "test_score_images", "test_evaluate")  # fmt: skip
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
 
 def write_image(path: Path, brightness: float, size=(64, 48)) -> None:
     """A JPEG of noise around a brightness in 0-100, a function of its name."""

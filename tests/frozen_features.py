@@ -1,6 +1,6 @@
 """How the head trains on frozen features of real photographs: the three variants, several seeds, beside ridge regression.
 
-    python3 tests/frozen_features.py shared/biq2021 --dataset csv --mos_range 0 1 --seeds 0 1 2
+    python3 tests/frozen_features.py ../shared/biq2021 --dataset csv --mos_range 0 1 --seeds 0 1 2
     python3 tests/frozen_features.py BIQ2021 --dataset biq2021 --train 1000 --test 400 --cache features.pt
 
 The features are those of an EfficientNet-lite0 trained on ImageNet (tests/efficientnet_lite0), one patch of 224 pixels an
