@@ -8,8 +8,8 @@ The way of an image, and of this file from top to bottom:
 
     labels    names, MOS and sets, read and checked by iqa/data/datasets.py (KonIQ's layouts: iqa/data/koniq.py)
     pixels    an image is resized once, by Pillow's antialiased bilinear filter, so that its shorter side is 384 pixels
-              and its aspect is kept: 1024x768 becomes 512x384 (iqa/data/images.py); the bytes are kept in a file
-              (iqa/data/image_cache.py)
+              and its aspect is kept: 1024x768 becomes 512x384, or 384x512 with --resize squeeze
+              (iqa/data/images.py); the bytes are kept in a file (iqa/data/image_cache.py)
     patches   squares of P x P pixels: drawn anew for each training epoch, the same in every evaluation
     batches   cut from the pixels (iqa/data/cutting.py), then mirrored, jittered and normalised on the device
     scores    of the patches come back in the same order; an image's is their mean
@@ -56,16 +56,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def open_images(
-    data: QualityData, *, cache_dir: Path | None, preload: bool = False, log: Callable[[str], None] = print
-) -> dict[str, StoredImages | DecodedImages]:
+    data: QualityData, *, cache_dir: Path | None, preload: bool = False, resize: str = "keep",
+    log: Callable[[str], None] = print,
+) -> dict[str, StoredImages | DecodedImages]:  # fmt: skip
     """The resized images of every set that has some: images[i] is uint8 [H, W, 3].
 
     Args:
         cache_dir: of the resized images, which are decoded once; None decodes a file for each of its patches.
         preload: hold the resized pixels in host memory.
+        resize: keep the aspect, or squeeze every image to 384x512.
     """
     paths = [path for images in data.sets.values() for path in images.paths]
-    images = DecodedImages(paths) if cache_dir is None else ImageCache(data.root, cache_dir, log).open(paths)
+    if cache_dir is None:
+        images = DecodedImages(paths, resize)
+    else:
+        images = ImageCache(data.root, cache_dir, log, resize).open(paths)
     ends = np.cumsum([len(images) for images in data.sets.values()])
     parts = zip(data.sets, [0, *ends[:-1]], ends, strict=True)
     opened = {name: images.part(start, end) for name, start, end in parts if end > start}

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from data_loader import EvaluationPlan, PatchLoader, mean_per_image
 from iqa.atomic_files import write_atomically
 from iqa.console import say
-from iqa.data.images import SHORT_SIDE, cpu_count, map_ahead
+from iqa.data.images import RESIZES, SHORT_SIDE, SQUEEZED, cpu_count, map_ahead
 from iqa.models.folding import fold_batch_norms
 from iqa.scoring import page as scores_page
 from iqa.scoring.files import as_utf8
@@ -84,6 +84,8 @@ def check_config(saved: dict, checkpoint: str | os.PathLike) -> dict:
         raise ValueError(f"{checkpoint}: holds no {' and no '.join(missing)}, so its settings are unknown; {ways}")
     flags = saved["config"].get("flags", {})
     wrong = [name for name, kind in FLAGS.items() if not isinstance(flags.get(name), kind)]
+    if flags.get("resize", "keep") not in RESIZES:  # the flag is younger than the program
+        wrong.append("resize")
     if wrong or not (1 <= flags["patch_size"] <= SHORT_SIDE and flags["test_patch_num"] >= 1):
         raise ValueError(f"{checkpoint}: the flags of its run lack {', '.join(wrong) or 'a usable patch size'}; {ways}")
     return saved["config"]
@@ -113,7 +115,7 @@ class Scorer:
         self.folded, self.config, self.epoch = fold_batch_norms(model), config, epoch
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.patch_size, self.patches = config["flags"]["patch_size"], config["flags"]["test_patch_num"]
-        self.variant = model.variant
+        self.variant, self.resize = model.variant, config["flags"].get("resize", "keep")
 
     def __call__(self, images: Iterable[AnyImage]) -> np.ndarray:
         """[N] scores of paths, PIL images or tensors [3, H, W], which are uint8 or floats in 0-1.
@@ -138,7 +140,7 @@ class Scorer:
 
         def read(image):
             try:
-                pixels = pixels_of(image)
+                pixels = pixels_of(image, self.resize)
                 return pixels, extra(pixels) if extra else None
             except Exception as error:  # damaged files make Pillow raise almost anything
                 return reason(error), None
@@ -192,6 +194,8 @@ def run(options, paths: list[str]) -> int:
     about = describe(scorer, options.checkpoint)
     if scorer.config["flags"].get("test_random_crop"):
         say("Note: this run was evaluated on random crops; the scores below are of the fixed grid and differ a little")
+    if scorer.resize == "squeeze":
+        say("Note: images are squeezed to {}x{} pixels (width x height), whatever their aspect, as in training".format(*SQUEEZED))
     rows = print_table(score(paths, scorer, options), about, options.attention)
     if options.output:
         content = as_csv(rows, options.attention) if options.output.suffix.lower() == ".csv" else as_json(rows, about)

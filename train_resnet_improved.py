@@ -235,7 +235,7 @@ def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict,
     """The resized images of every set that has some, and how all loaders cut patches from them."""
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
     with one_here_first():  # which fills the cache
-        opened = open_images(data, cache_dir=cache_dir, preload=options.preload_images, log=say)
+        opened = open_images(data, cache_dir=cache_dir, preload=options.preload_images, resize=options.resize, log=say)
     return opened, {"patch_size": options.patch_size, "device": device, "num_workers": options.num_workers,
                     "share": (process_number(), process_count()),
                     "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip

@@ -55,6 +55,7 @@ def with_settings(options: argparse.Namespace, config: dict[str, Any]) -> argpar
     flags, merged = config["flags"], argparse.Namespace(**vars(options))
     for key in CROPS:
         setattr(merged, key, flags[key])
+    merged.resize = flags.get("resize", "keep")  # the flag is younger than the program
     own = {"split_seed"} if options.dataset == flags["dataset"] else set() if options.dataset else set(DATA)
     for key, default in DATA.items():
         if getattr(merged, key) is None:
@@ -111,7 +112,7 @@ def announce_evaluation(options, scorer, data: QualityData, chosen: ChosenImages
 
 def crops(options: argparse.Namespace) -> str:
     kind = f"random crops of seed {options.seed}" if options.test_random_crop else "grid crops"
-    return f"{options.test_patch_num} {kind} of {options.patch_size} pixels"
+    return f"{options.test_patch_num} {kind} of {options.patch_size} pixels" + ", images squeezed to 384x512" * (options.resize == "squeeze")
 
 
 def describe_evaluation(options, scorer, data: QualityData, chosen: ChosenImages) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import argparse
 
 from iqa.command_line import HelpWithDefaults, OneLineParser, number
 from iqa.data.flags import STANDARD, add_dataset_flags, dataset_mistake
-from iqa.data.images import SHORT_SIDE
+from iqa.data.images import RESIZES, SHORT_SIDE
 from iqa.models.backbones import BACKBONES, patch_size_problem
 from iqa.processes import process_count
 from iqa.training.live_view import INSTALL, is_installed
@@ -34,6 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     add_dataset_flags(data)
     data.add_argument("--data_path", default="./koniq-10k", metavar="DIR", help="labels and images")
+    data.add_argument("--resize", choices=RESIZES, default="keep",
+                      help="keep the aspect, shorter side 384 pixels; squeeze to 384x512 (width x height), as Resize((512, "
+                           "384)) in HyperIQA and SMART-IQA")
     data.add_argument("--patch_size", type=number(int, STRIDE, SHORT_SIDE), default=224, help="pixels")
     data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
     data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")

@@ -17,6 +17,8 @@ from iqa.models.variants import Variant
 FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_cache", "preload_images", "num_workers",
                   "device", "resume", "overwrite", "traceback", "precision", "tensorboard")  # fmt: skip
 
+BEFORE = {"backbone": "resnet50", "resize": "keep"}  # what the runs did that were begun before there were these flags
+
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -131,6 +133,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def refuse_differences(files: RunFiles, before: dict[str, Any], now: dict[str, Any]) -> None:
     """A run is resumed with the settings it began with, or not at all."""
+    before = {**BEFORE, **before}
     differing = [
         f"{key} {before[key]}, now {now.get(key)}"
         for key in before
