@@ -76,6 +76,9 @@ PUBLISHED = {
     ),
 }  # fmt: skip
 
+OWN = "ablation"  # --model and --recipe of this program's own three variants
+MODELS = (OWN, *PUBLISHED)
+
 
 def build_published(name: str, backbone, **fusion: bool):
     """The model on a backbone with the weights to start from; `variant` says what it fuses.
