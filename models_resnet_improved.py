@@ -20,7 +20,7 @@ from iqa.models.backbones import BACKBONES
 from iqa.models.pooling import GRID
 from iqa.models.standardise import Standardise, measuring
 from iqa.models.variants import VARIANTS, find_variant
-from iqa.training.backbone_weights import load_backbone_weights
+from iqa.training.backbone_weights import build_backbone
 
 HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
@@ -66,9 +66,8 @@ class ImageQualityResNet(nn.Module):
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
         row = BACKBONES[backbone]
-        depth = {} if drop_path_rate is None else {"drop_path_rate": drop_path_rate}
-        self.backbone = row.build(**depth)  # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each pooled to 7x7
-        load_backbone_weights(self.backbone, row, weights)
+        # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each pooled to 7x7
+        self.backbone = build_backbone(backbone, weights=weights, drop_path_rate=drop_path_rate)
         if use_multiscale:
             channels, self.fusion = sum(row.channels), MultiScaleFusion(row.channels, use_attention=use_attention)
         else:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train and evaluate one variant of the ResNet50 HyperIQA ablation on KonIQ-10k.
+"""Train and evaluate one variant of the HyperIQA ablation, or a published model, on KonIQ-10k.
 
     # the third variant, the reported recipe
     python3 train_resnet_improved.py --use_multiscale --use_attention --no_color_jitter --test_random_crop --save_model
@@ -13,6 +13,9 @@
     python3 train_resnet_improved.py --dataset csv --data_path my-photos --save_model
     python3 train_resnet_improved.py --evaluate checkpoints/resnet_improved_ss_noatt_best.pth --dataset livec \
         --data_path ChallengeDB_release
+
+    # HyperIQA as it was published, by its own recipe
+    python3 train_resnet_improved.py --model hyperiqa --recipe published --no_color_jitter --save_model
 
     # 4 GPUs of one machine, which share each batch
     torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention --save_model
@@ -41,13 +44,16 @@ from torch import Tensor
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
 from iqa.atomic_files import write_atomically
 from iqa.console import say
-from iqa.data.datasets import load_dataset, split_csv
+from iqa.data.datasets import load_dataset
 from iqa.data.labels import LabelledImages, QualityData
 from iqa.models.folding import fold_batch_norms
+from iqa.models.published import OWN, build_published, recipe_of
+from iqa.models.published import build_optimizer as published_optimizer
 from iqa.processes import is_first, process_count, process_number
 from iqa.report.health import layer_health
 from iqa.report.metrics import correlate
-from iqa.training.description import announce, changed_processes, describe_run
+from iqa.training.backbone_weights import build_backbone
+from iqa.training.description import announce, changed_processes, describe_run, size_of
 from iqa.training.devices import (
     EVALUATION_BATCH,
     autocast,
@@ -74,8 +80,9 @@ from iqa.training.evaluation import (
 )
 from iqa.training.live_view import live_view
 from iqa.training.progress import LossMeter, watch
-from iqa.training.records import predictions_csv, print_summary, publish, save_last, summarise
+from iqa.training.records import begin_files, predictions_csv, print_summary, publish, save_last, summarise
 from iqa.training.run_files import RunFiles, write_json
+from iqa.training.selection import best_epoch, choose_selection_set
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from score_images import load_scorer
 
@@ -101,15 +108,15 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         config = describe_run(options, variant, data, device, precision)
         saved = by_first(lambda: files.load_last(before, config, warn=say)) if before else None
         model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
-        config["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+        config |= size_of(model, options.patch_size)
         announce(config, data)
         select_on = choose_selection_set(options.select_on, data)
         training, evaluation = open_loaders(options, data, device)
-        if not saved:
+        if not saved and options.model == OWN:
             by_first(lambda: start_model(model, training, precision))
 
         trained, folded = distribute(model, device), fold_batch_norms(model)  # `folded` scores, without batch norms
-        optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
+        optimizer, rates_after = choose_recipe(options, model)
         history, predictions = [], {}  # a line per epoch, and the predictions of the best one
         if saved:
             optimizer.load_state_dict(saved["optimizer"])
@@ -122,22 +129,24 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
             say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
             config = before
         if is_first():
-            begin_files(files, options, config, data, history, predictions, select_on, model)
+            begin_files(files, options, config, data, history, predictions, best_epoch(history, select_on), model)
 
-        def learning_rate(step: int) -> float:  # constant, but for the warm-up where one is asked for
-            return options.lr * min(1.0, step / max(1, options.warmup_steps))
+        def learning_rates(step: int) -> list[float]:  # those of the epoch, but for the warm-up where one is asked for
+            warm = min(1.0, step / max(1, options.warmup_steps))
+            return [rate * warm for rate in rates_after((step - 1) // len(training))]
 
         board = files.output / "tensorboard" if options.tensorboard and is_first() else None
-        with live_view(board, history, lambda epoch: learning_rate(epoch * len(training))) as show:
+        with live_view(board, history, lambda epoch: learning_rates(epoch * len(training))[0]) as show:
             for epoch in range(len(history) + 1, options.epochs + 1):
                 start, title = time.monotonic(), f"Epoch {epoch}/{options.epochs}"
                 torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
                 training.plan.epoch = epoch  # other patches, in another order
                 loss = train_epoch(
-                    model, forward, optimizer, training, precision=precision, learning_rate=learning_rate,
+                    model, forward, optimizer, training, precision=precision, learning_rates=learning_rates,
                     steps_before=(epoch - 1) * len(training), max_grad_norm=options.max_grad_norm,
                     names=data.sets["training"].names, title=title,
                 )  # fmt: skip
+                trained_at = time.monotonic()
 
                 folded.load_state_dict(fold_batch_norms(model).state_dict())
                 row, scored, notes = {"epoch": epoch, "train_loss": loss}, {}, {}
@@ -145,6 +154,7 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                     scored[name] = evaluate(score, loader, len(images), precision=precision, title=f"{title} {name}")
                     row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
                 row["target_layers"] = [layer_health(units) for units in scored[select_on].hidden]
+                row["training_seconds"] = round(trained_at - start, 3)
                 row["seconds"] = round(time.monotonic() - start, 3)
                 print_summary(title, row, notes)
 
@@ -157,37 +167,25 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                 show(row)
 
         result = summarise(files, config, history, predictions, best_epoch(history, select_on), select_on,
-                           training_mos=data.sets["training"].mos)  # fmt: skip
+                           training_mos=data.sets["training"].mos,
+                           patches_per_epoch=len(training) * options.batch_size)  # fmt: skip
         if is_first():
             write_json(files.result, result)  # last: a run is finished when it exists
 
 
-def choose_selection_set(name: str, data: QualityData) -> str:
-    """The set whose SRCC chooses the epoch: validation, unless --select_on test asks for, or the split forces, test."""
-    if len(data.sets["validation"]):
-        return "val" if name == "auto" else name
-    if name == "val":
-        raise ValueError(f"--select_on val: the split of {data.root} has no validation images; use --select_on test")
-    say("Warning: the split has no validation images, so the epoch is chosen on test: Selected Test is the peak.")
-    return "test"
-
-
-def best_epoch(history: list[dict], select_on: str) -> dict | None:
-    """The line of the first epoch with the highest SRCC on the selection set, None where no epoch has one."""
-    rows = [row for row in history if row[f"{select_on}_srcc"] is not None]
-    return max(rows, key=lambda row: row[f"{select_on}_srcc"], default=None)
-
-
-def build_model(options, data: QualityData, saved: dict | None) -> ImageQualityResNet:
-    """The variant with its starting weights, or as the last checkpoint has it."""
+def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Module:
+    """The variant or published model with its starting weights, or as the last checkpoint has it."""
     mos = data.sets["training"].mos
+    backbone = {"weights": "none" if saved else options.weights, "drop_path_rate": options.drop_path_rate}
     torch.manual_seed(mixed_seed(options.seed, 0))
     with one_here_first():  # which may download the weights
-        model = ImageQualityResNet(
-            backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
-            dropout_rate=options.dropout_rate, weights="none" if saved else options.weights,
-            drop_path_rate=options.drop_path_rate, mos_mean=mos.mean(), mos_deviation=mos.std(),
-        )  # fmt: skip
+        if options.model == OWN:
+            model = ImageQualityResNet(
+                backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
+                dropout_rate=options.dropout_rate, mos_mean=mos.mean(), mos_deviation=mos.std(), **backbone,
+            )  # fmt: skip
+        else:
+            model = build_published(options.model, build_backbone(options.backbone, **backbone))
     if saved:
         model.load_state_dict(saved["model"])
     return model
@@ -197,6 +195,15 @@ def start_model(model: ImageQualityResNet, loader: PatchLoader, precision: str) 
     """Let the model start as every other variant does, from the first patches that it will be trained on."""
     with autocast(loader.device, precision):
         model.start(loader.first(START_PATCHES))
+
+
+def choose_recipe(options, model: torch.nn.Module) -> tuple[torch.optim.Optimizer, Callable[[int], tuple[float, ...]]]:
+    """The optimizer, and the learning rates of its parameter groups after so many epochs: constant, or as published."""
+    if options.recipe == OWN:
+        optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
+        return optimizer, lambda epochs_before: (options.lr,)
+    recipe = recipe_of(options.model, vars(options))
+    return published_optimizer(model, recipe), lambda epochs_before: recipe.learning_rates(epochs_before, options.epochs)
 
 
 def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
@@ -251,25 +258,15 @@ def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) ->
     return PatchLoader(opened, plan, color_jitter=False, **cutting)
 
 
-def begin_files(files, options, config: dict, data: QualityData, history, predictions, select_on: str, model) -> None:
-    """Take up a resumed run's files, or begin with config.json: only now, since a fault before leaves what was there."""
-    if history:
-        best = best_epoch(history, select_on)
-        return publish(files, history, predictions, best, model if options.save_model else None)
-    if not options.overwrite and files.last.exists():
-        say(f"Warning: {files.last} of an earlier run will be replaced; to keep it, stop and name another --checkpoint_dir")
-    files.start(config, split_csv(data) if data.drawn else None)
-
-
 def train_epoch(
-    model, forward, optimizer, loader: PatchLoader, *, precision: str, learning_rate: Callable[[int], float],
+    model, forward, optimizer, loader: PatchLoader, *, precision: str, learning_rates: Callable[[int], list[float]],
     steps_before: int, max_grad_norm: float, names: tuple[str, ...], title: str,
 ) -> float:  # fmt: skip
     """One pass over the plan; returns the mean L1 loss. On one GPU only the reports wait for the device.
 
     Args:
         forward: the model as it is trained, by several processes or compiled.
-        learning_rate: of the number of a step, counted from the run's first.
+        learning_rates: of the optimizer's groups, by the number of a step, counted from the run's first.
         steps_before: of the run, in earlier epochs.
         max_grad_norm: longer gradients are clipped to it; 0 leaves them.
         names: of the training images, for errors.
@@ -286,11 +283,11 @@ def train_epoch(
 
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
         meter.add(mean_over_processes(loss.detach()), norm)
-        optimizer.found_inf = (~norm.isfinite()).float()  # AdamW leaves such a step out, and waits for nothing
+        optimizer.found_inf = (~norm.isfinite()).float()  # the optimizer leaves such a step out, and waits for nothing
         if max_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_grad_norm, norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
+        for group, rate in zip(optimizer.param_groups, learning_rates(step), strict=True):
+            group["lr"] = rate
         optimizer.step()
     return meter.mean()
 

@@ -117,7 +117,8 @@ def announce_evaluation(options, scorer, data: QualityData, chosen: ChosenImages
 
 def crops(options: argparse.Namespace) -> str:
     kind = f"random crops of seed {options.seed}" if options.test_random_crop else "grid crops"
-    return f"{options.test_patch_num} {kind} of {options.patch_size} pixels" + ", images squeezed to 384x512" * (options.resize == "squeeze")
+    squeezed = ", images squeezed to 384x512" if options.resize == "squeeze" else ""
+    return f"{options.test_patch_num} {kind} of {options.patch_size} pixels{squeezed}"
 
 
 def describe_evaluation(options, scorer, data: QualityData, chosen: ChosenImages) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import torch
 
 from iqa.atomic_files import write_atomically
 from iqa.console import say
-from iqa.data.labels import LabelledImages
+from iqa.data.datasets import split_csv
+from iqa.data.labels import LabelledImages, QualityData
 from iqa.report.health import health_lines, run_health
 from iqa.training.checkpoints import save_checkpoint
 from iqa.training.run_files import RunFiles, write_lines
@@ -37,6 +38,18 @@ def save_last(files: RunFiles, model: torch.nn.Module, optimizer, history: list[
         "model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history,
         "predictions": predictions, "run_id": config["run_id"], "config": config,
     }, keep_previous=True)  # fmt: skip
+
+
+def begin_files(
+    files: RunFiles, options, config: dict, data: QualityData, history: list[dict], predictions: dict[str, str],
+    best: dict | None, model: torch.nn.Module,
+) -> None:  # fmt: skip
+    """Take up a resumed run's files, or begin with config.json: only now, since a fault before leaves what was there."""
+    if history:
+        return publish(files, history, predictions, best, model if options.save_model else None)
+    if not options.overwrite and files.last.exists():
+        say(f"Warning: {files.last} of an earlier run will be replaced; to keep it, stop and name another --checkpoint_dir")
+    files.start(config, split_csv(data) if data.drawn else None)
 
 
 def publish(
@@ -82,12 +95,13 @@ def read_predictions(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 def summarise(
     files: RunFiles, config: dict, history: list[dict], predictions: dict[str, str], chosen: dict | None, select_on: str,
-    *, training_mos: np.ndarray,
+    *, training_mos: np.ndarray, patches_per_epoch: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Print the run's numbers and its health; returns the content of result.json.
 
     Args:
         predictions: of the chosen epoch, as the text of their files.
+        patches_per_epoch: that the model is trained on.
 
     Raises:
         ValueError: no epoch has a defined SRCC.
@@ -120,5 +134,12 @@ def summarise(
         **{f"selected_{name}": chosen.get(name) for name in ("val_srcc", "val_plcc", "test_srcc", "test_plcc")},
         **{f"best_{name}": value for name, value in best.items()},
         "seconds": round(sum(row["seconds"] for row in history), 3),
+        "patches_per_second": training_rate(history, patches_per_epoch),
         "health": health,
     }
+
+
+def training_rate(history: list[dict], patches_per_epoch: int) -> float | None:
+    """Training patches per second, evaluation aside, over the epochs whose time is known: those of before have none."""
+    seconds = [row["training_seconds"] for row in history if row.get("training_seconds")]
+    return round(len(seconds) * patches_per_epoch / sum(seconds), 3) if seconds else None
