@@ -226,6 +226,14 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--no_cache", "--cache_dir", "x"], ["--no_cache", "--cache_dir"]),
         (["--checkpoint_suffix", "a/b"], ["--checkpoint_suffix a/b", "--checkpoint_dir"]),
         (["--epoch", "3"], ["--epoch"]),
+        (["--recipe", "published"], ["--recipe published", "--model hyperiqa or smart_iqa"]),
+        (["--model", "hyperiqa", "--use_multiscale", "--backbone", "resnet50"],
+         ["--model hyperiqa", "leave out --backbone, --use_multiscale"]),
+        (["--model", "smart_iqa", "--dropout_rate", "0.3"], ["--model smart_iqa", "leave out --dropout_rate"]),
+        (["--model", "hyperiqa", "--patch_size", "100"], ["--patch_size 100", "HyperIQA", "multiples of 32", "96"]),
+        (["--backbone", "swin_b", "--patch_size", "100"], ["--patch_size 100", "Swin-B", "multiples of 32", "96"]),
+        (["--drop_path_rate", "0.1"], ["--drop_path_rate", "ResNet50 has no stochastic depth"]),
+        (["--evaluate", "x.pth", "--resize", "squeeze"], ["--evaluate", "leave out --resize"]),
     ],
 )
 def test_flags_out_of_range_are_refused_before_torch_is_loaded(tmp_path, flags, words):
