@@ -7,14 +7,16 @@
 The way of an image, and of this file from top to bottom:
 
     labels    names, MOS and sets, read and checked by iqa/data/datasets.py (KonIQ's layouts: iqa/data/koniq.py)
-    pixels    an image is resized once, by Pillow's antialiased bilinear filter, so that its shorter side is 384 pixels
-              and its aspect is kept: 1024x768 becomes 512x384, or 384x512 with --resize squeeze
-              (iqa/data/images.py); the bytes are kept in a file (iqa/data/image_cache.py)
-    patches   squares of P x P pixels: drawn anew for each training epoch, the same in every evaluation
+    pixels    an image is resized by Pillow's antialiased bilinear filter so that its shorter side is 384 pixels, up or
+              down, and its aspect is kept: 1024x768 becomes 512x384, or with --resize squeeze 384x512 (iqa/data/images.py).
+              It is done once, and the bytes are kept in a file (iqa/data/image_cache.py); with --no_cache it is
+              done for each patch
+    patches   squares of P x P pixels at any place inside the image, every place as likely as another: drawn anew for each
+              training epoch, the same in every evaluation (iqa/data/places.py: the even grid goes from edge to edge)
     batches   cut from the pixels (iqa/data/cutting.py), then mirrored, jittered and normalised on the device
     scores    of the patches come back in the same order; an image's is their mean
 
-Every draw is a function of (seed, epoch, sample) for training and of (seed, image) for random test crops, made here
+Every draw is a function of (seed, epoch, sample) for training and of (seed, image name) for random test crops, made here
 for the whole epoch: the number of workers, the cache, the device and a resume change nothing.
 
 Axes: B patches, H rows, W columns, P patch size in pixels, C = 3 channels.
@@ -133,7 +135,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class TrainingShare:
-    """The same patches of every batch of a plan."""
+    """Every n-th patch of each batch of a plan, for one of n processes; `batch_size` is the share's."""
 
     plan: TrainingPlan
     patches: slice
@@ -199,7 +201,7 @@ class PatchLoader:
         color_jitter: change the colours by the plan's amounts.
         num_workers: processes that cut patches ahead; 0 cuts them in this one, -1 is none on a CPU, 4 beside a GPU.
         on_device: hold the images (which must be `StoredImages`) in the device's memory.
-        share: (i, n) for part i of the n equal parts of the plan; (0, 1) for all of it.
+        share: (i, n) for part i of the n parts of the plan; (0, 1) for all of it.
 
     Raises:
         ValueError: the workers have too little shared memory.

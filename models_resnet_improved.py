@@ -2,11 +2,11 @@
 
     python3 models_resnet_improved.py          # parameter counts of all models, shapes of the three variants, no network
 
-The image's own features decide the weights of the small network that scores it (hyper network, Su et al., "Blindly
-Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
+A patch's own features decide the weights of the small network that scores it (hyper network, Su et al., "Blindly Assess
+Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
 
     features = backbone's last map, or all four maps fused
-    score    = training mean + training deviation * target_net(projection(features); hyper_net(features))
+    score    = training mean + training deviation * target_net(mean of projection(features); hyper_net(features))
 
 Axes: B patches, C channels, H rows, W columns.
 """
@@ -27,7 +27,8 @@ HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
 ATTENTION_DROPOUT = 0.5
 # Adam moves every weight by the learning rate, so a generated weight by that times the sum of 512 hidden values: at a
-# gain of 1 the target network is saturated after a few dozen steps.
+# gain of 1 the target network is saturated after a few dozen steps. 1 / sqrt(512) mends it; a third of that leaves fewer
+# units near an end (docs/differences.md).
 HYPER_GAIN = 1 / (3 * HYPER_CHANNELS**0.5)
 FIRST_DEVIATION = 0.1  # of the first scores, in deviations of the training MOS
 
@@ -46,12 +47,12 @@ class ImageQualityResNet(nn.Module):
     Args:
         backbone: a row of iqa/models/backbones.py; "resnet50" is torchvision's, its stages 1-4.
         use_multiscale: fuse stages 1-4 instead of using stage 4 alone.
-        use_attention: weigh the four scales per image; needs ``use_multiscale``.
+        use_attention: weigh the four scales, for each patch anew; needs ``use_multiscale``.
         dropout_rate: dropout in the hyper network, 0 <= rate < 1.
         weights: of the backbone: "imagenet", "none" or the path of a state dict.
         drop_path_rate: of the stochastic depth of a backbone that has it; None: that of its row.
-        mos_mean, mos_deviation: of the training MOS. The scores are learnt in units of the deviation, so that scales of
-            0-1, 1-5 and 0-100 train alike.
+        mos_mean, mos_deviation: of the training MOS. The network's output is in units of the deviation, so that scales of
+            0-1, 1-5 and 0-100 train alike: Adam's steps do not depend on the size of the loss.
 
     `start` has to see a batch before a new model is trained.
 
@@ -98,8 +99,9 @@ class ImageQualityResNet(nn.Module):
     def start(self, images: Tensor) -> None:
         """Let every variant on every backbone start alike: what follows from one batch [B, 3, H, W] is found here.
 
-        The features are standardised by constants (iqa/models/standardise.py), and the first scores of these images
-        get the training mean and a tenth of the training deviation. No random number is drawn.
+        The features are standardised by constants (iqa/models/standardise.py: channel means, one deviation), and the
+        first scores of these patches get the training mean and a tenth of the training deviation. Batch norms work as in
+        training and dropout is off, so no random number is drawn.
         """
         with measuring(self):
             scores = self.describe(images).scores
@@ -118,7 +120,7 @@ class SingleScale(nn.Module):
 
 
 class MultiScaleFusion(nn.Module):
-    """Four 7x7 maps -> their concatenation [B, C, 7, 7], optionally weighted per image, and the weights [B, 4].
+    """Four 7x7 maps -> their concatenation [B, C, 7, 7], optionally weighted patch by patch, and the weights [B, 4].
 
     Stages 1-3 pass an adapter. The four bring the same energy, whatever their channels: else 2048 would drown 256.
     """
@@ -144,7 +146,7 @@ class MultiScaleFusion(nn.Module):
 
 
 class ScaleAttention(nn.Module):
-    """Channel attention over the scales: standardised stage 4 [B, C, 7, 7] -> weights [B, 4] that sum to 1."""
+    """Channel attention over the scales, one weight for each: standardised stage 4 [B, C, 7, 7] -> weights [B, 4] that sum to 1."""
 
     def __init__(self, channels: tuple[int, ...]):
         super().__init__()

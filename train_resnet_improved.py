@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Train and evaluate one variant of the HyperIQA ablation, or a published model, on KonIQ-10k.
 
-    # the third variant, the reported recipe
+    # the third variant by the reported recipe; HyperIQA as it was published by its own
     python3 train_resnet_improved.py --use_multiscale --use_attention --no_color_jitter --test_random_crop --save_model
+    python3 train_resnet_improved.py --model hyperiqa --recipe published --no_color_jitter --save_model
 
     # a minute on a CPU, with the demo images
     python3 demo_dataset.py --output demo-data --images 60
@@ -14,16 +15,19 @@
     python3 train_resnet_improved.py --evaluate checkpoints/resnet_improved_ss_noatt_best.pth --dataset livec \
         --data_path ChallengeDB_release
 
-    # HyperIQA as it was published, by its own recipe
-    python3 train_resnet_improved.py --model hyperiqa --recipe published --no_color_jitter --save_model
-
     # 4 GPUs of one machine, which share each batch
     torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention --save_model
 
 One run, from top to bottom: `train` with its loop over epochs, `train_epoch` with the training step, `evaluate` with
 the score of an image. data_loader.py says what happens to an image before the network, models_resnet_improved.py what
-the network is. The flags and their defaults are in iqa/training/options.py; the recipe's are 10 epochs, batches of 32
-patches of 224x224 pixels, 25 patches of each image and epoch, learning rate and weight decay 1e-4, dropout 0.3.
+the network is; iqa/training/ has the flags (options.py), the files (run_files.py, records.py) and the devices.
+
+The defaults: 10 epochs, batches of 32 patches of 224x224 pixels, 25 patches of each image to train (in each epoch) and 25
+to evaluate on an even grid; AdamW at a constant rate of 1e-4 with weight decay 1e-4, no warm-up, no clipping; dropout 0.3;
+colour jitter; bf16 where the device has it natively, else fp32; the epoch chosen on validation. The reported recipe adds
+--no_color_jitter --test_random_crop. A run leaves in logs/<variant>/ config.json, metrics.jsonl, predictions_val.csv and
+predictions_test.csv of the chosen epoch, and last result.json; in checkpoints/ resnet_improved_<tag>_last.pth for
+--resume (_last_previous.pth is the one before) and, with --save_model, _best.pth, the weights of the chosen epoch.
 """
 
 from iqa.training.command import begin, end
@@ -44,11 +48,10 @@ from torch import Tensor
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
 from iqa.atomic_files import write_atomically
 from iqa.console import say
-from iqa.data.datasets import load_dataset
+from iqa.data.datasets import load_dataset, split_csv
 from iqa.data.labels import LabelledImages, QualityData
+from iqa.models import published
 from iqa.models.folding import fold_batch_norms
-from iqa.models.published import OWN, build_published, recipe_of
-from iqa.models.published import build_optimizer as published_optimizer
 from iqa.processes import is_first, process_count, process_number
 from iqa.report.health import layer_health
 from iqa.report.metrics import correlate
@@ -80,8 +83,9 @@ from iqa.training.evaluation import (
 )
 from iqa.training.live_view import live_view
 from iqa.training.progress import LossMeter, watch
-from iqa.training.records import begin_files, predictions_csv, print_summary, publish, save_last, summarise
+from iqa.training.records import begin_files, predictions_csv, print_summary, record, save_last, summarise
 from iqa.training.run_files import RunFiles, write_json
+from iqa.training.seeds import mixed_seed
 from iqa.training.selection import best_epoch, choose_selection_set
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from score_images import load_scorer
@@ -102,7 +106,7 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
     """
     device = open_device(options.device)
     choose_kernels(deterministic=options.deterministic)
-    with joined(device):  # by the other processes of torchrun, where there are some
+    with joined(device):  # with the other processes of torchrun, where there are some
         check_same_everywhere(data)
         precision = by_first(lambda: choose_precision(options.precision, device, before))  # bf16 where it is native
         config = describe_run(options, variant, data, device, precision)
@@ -112,10 +116,11 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         announce(config, data)
         select_on = choose_selection_set(options.select_on, data)
         training, evaluation = open_loaders(options, data, device)
-        if not saved and options.model == OWN:
+        if not saved and options.model == published.OWN:
             by_first(lambda: start_model(model, training, precision))
 
-        trained, folded = distribute(model, device), fold_batch_norms(model)  # `folded` scores, without batch norms
+        trained = distribute(model, device)  # the other processes take the first one's start; gradients are averaged
+        folded = fold_batch_norms(model)  # for evaluation: a copy without dropout, its batch norms in the convolutions
         optimizer, rates_after = choose_recipe(options, model)
         history, predictions = [], {}  # a line per epoch, and the predictions of the best one
         if saved:
@@ -128,8 +133,10 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         if before:
             say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
             config = before
-        if is_first():
-            begin_files(files, options, config, data, history, predictions, best_epoch(history, select_on), model)
+        if is_first() and not before:
+            begin_files(files, config, split_csv(data) if data.drawn else None, overwrite=options.overwrite)  # config.json
+        elif is_first():  # the run may have been killed between _last.pth and what tells of its epoch
+            record(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
 
         def learning_rates(step: int) -> list[float]:  # those of the epoch, but for the warm-up where one is asked for
             warm = min(1.0, step / max(1, options.warmup_steps))
@@ -146,31 +153,31 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                     steps_before=(epoch - 1) * len(training), max_grad_norm=options.max_grad_norm,
                     names=data.sets["training"].names, title=title,
                 )  # fmt: skip
-                trained_at = time.monotonic()
+                row = {"epoch": epoch, "train_loss": loss, "training_seconds": round(time.monotonic() - start, 3)}
 
-                folded.load_state_dict(fold_batch_norms(model).state_dict())
-                row, scored, notes = {"epoch": epoch, "train_loss": loss}, {}, {}
+                folded.load_state_dict(fold_batch_norms(model).state_dict())  # in place: `score` may be compiled
+                scored, notes = {}, {}
                 for name, (images, loader) in evaluation.items():  # validation, where there is one, and test
                     scored[name] = evaluate(score, loader, len(images), precision=precision, title=f"{title} {name}")
                     row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
                 row["target_layers"] = [layer_health(units) for units in scored[select_on].hidden]
-                row["training_seconds"] = round(trained_at - start, 3)
                 row["seconds"] = round(time.monotonic() - start, 3)
                 print_summary(title, row, notes)
 
                 history.append(row)
                 if best_epoch(history, select_on) is row:
                     predictions = {n: predictions_csv(images, scored[n]) for n, (images, _) in evaluation.items()}
-                if is_first():  # _last.pth, then metrics.jsonl, predictions_*.csv and, with --save_model, _best.pth
-                    save_last(files, model, optimizer, history, predictions)
-                    publish(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
+                if is_first():
+                    save_last(files, model, optimizer, history, predictions)  # _last.pth, before what tells of the epoch:
+                    # metrics.jsonl, predictions_*.csv and, where this epoch is the best one, _best.pth
+                    record(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
                 show(row)
 
         result = summarise(files, config, history, predictions, best_epoch(history, select_on), select_on,
                            training_mos=data.sets["training"].mos,
                            patches_per_epoch=len(training) * options.batch_size)  # fmt: skip
         if is_first():
-            write_json(files.result, result)  # last: a run is finished when it exists
+            write_json(files.result, result)  # result.json comes last: a run is finished when it exists
 
 
 def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Module:
@@ -179,13 +186,13 @@ def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Modu
     backbone = {"weights": "none" if saved else options.weights, "drop_path_rate": options.drop_path_rate}
     torch.manual_seed(mixed_seed(options.seed, 0))
     with one_here_first():  # which may download the weights
-        if options.model == OWN:
+        if options.model == published.OWN:
             model = ImageQualityResNet(
                 backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
                 dropout_rate=options.dropout_rate, mos_mean=mos.mean(), mos_deviation=mos.std(), **backbone,
             )  # fmt: skip
         else:
-            model = build_published(options.model, build_backbone(options.backbone, **backbone))
+            model = published.build_published(options.model, build_backbone(options.backbone, **backbone))
     if saved:
         model.load_state_dict(saved["model"])
     return model
@@ -199,21 +206,16 @@ def start_model(model: ImageQualityResNet, loader: PatchLoader, precision: str) 
 
 def choose_recipe(options, model: torch.nn.Module) -> tuple[torch.optim.Optimizer, Callable[[int], tuple[float, ...]]]:
     """The optimizer, and the learning rates of its parameter groups after so many epochs: constant, or as published."""
-    if options.recipe == OWN:
+    if options.recipe == published.OWN:
         optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
         return optimizer, lambda epochs_before: (options.lr,)
-    recipe = recipe_of(options.model, vars(options))
-    return published_optimizer(model, recipe), lambda epochs_before: recipe.learning_rates(epochs_before, options.epochs)
+    recipe = published.recipe_of(options.model, vars(options))
+    return published.build_optimizer(model, recipe), lambda epochs_before: recipe.learning_rates(epochs_before, options.epochs)
 
 
 def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """One learning rate and decay for every parameter."""
+    """One learning rate and decay for every parameter; a fused AdamW is what heeds `found_inf`."""
     return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-
-
-def mixed_seed(seed: int, epoch: int, process: int = 0) -> int:
-    """A seed for initialisation and dropout, the same wherever a run was resumed; each process drops its own."""
-    return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1, np.uint64)[0])
 
 
 def open_loaders(
@@ -262,7 +264,7 @@ def train_epoch(
     model, forward, optimizer, loader: PatchLoader, *, precision: str, learning_rates: Callable[[int], list[float]],
     steps_before: int, max_grad_norm: float, names: tuple[str, ...], title: str,
 ) -> float:  # fmt: skip
-    """One pass over the plan; returns the mean L1 loss. On one GPU only the reports wait for the device.
+    """One pass over the plan; returns the mean L1 loss, in points of MOS. On one GPU only reports wait for the device.
 
     Args:
         forward: the model as it is trained, by several processes or compiled.
@@ -309,9 +311,10 @@ def evaluate(
     for inputs, _ in watch(loader, title):
         with autocast(loader.device, precision):
             scores, attention, hidden = score(inputs)  # [B], [B, 4] or None, four times [B, units]
-        outputs.append((scores, attention, torch.cat(hidden, 1)))
-    means = [x if x is None else mean_per_image(x, images) for x in gather_batches(outputs)]  # waits for the device
-    return Scored(means[0], means[1], np.split(means[2], np.cumsum([x.shape[1] for x in hidden])[:-1], axis=1))
+        outputs.append((scores, attention, *hidden))
+    scores, attention, *hidden = gather_batches(outputs)  # of all processes, in the plan's order; waits for the device
+    means = [x if x is None else mean_per_image(x, images) for x in (scores, attention, *hidden)]
+    return Scored(means[0], means[1], means[2:])
 
 
 def evaluate_checkpoint(options) -> None:
@@ -343,4 +346,4 @@ def evaluate_checkpoint(options) -> None:
 
 
 if __name__ == "__main__":
-    end(command, evaluate_checkpoint if command.options.evaluate else train)
+    end(command, evaluate_checkpoint if command.options.evaluate else train)  # with the options, and what train takes

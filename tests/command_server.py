@@ -31,6 +31,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 INJECTING = f"{HERE / 'inject'}{os.pathsep}{HERE.parent}"  # the PYTHONPATH of a command that runs injected code first
+PROGRAMS = [HERE.parent / f"{name}.py" for name in (
+    "train_resnet_improved", "score_images", "models_resnet_improved", "benchmark_training")]  # fmt: skip
 LARGEST = 200_000  # bytes of a request: arguments and environment
 # Variables that a command may have otherwise than the server; torch sets the last one, where a test compiles.
 THEIR_OWN = {"PYTHONPATH", "INJECT", "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
@@ -113,15 +115,15 @@ class Served:
 
 
 def can_serve(command: list[str], environment: dict[str, str]) -> bool:
-    """Whether it is a program of the top folder, by the tests' interpreter, with an environment that a fork can take over.
+    """Whether it is a program that loads torch, by the tests' interpreter, in an environment that a fork can take over.
 
-    Other variables may be read while Python starts or a library is loaded.
+    Other variables may be read while Python starts or a library is loaded. Other programs start sooner than a fork ends.
     """
     return (
         hasattr(os, "pidfd_open")  # Linux
         and command[0] == sys.executable
         and len(command) > 1
-        and Path(command[1]).parent == HERE.parent
+        and Path(command[1]) in PROGRAMS
         and shared(environment) == ENVIRONMENT
         and environment.get("PYTHONPATH") in (None, INJECTING)
     )

@@ -90,7 +90,7 @@ def test_the_usual_command_is_served_and_an_unusual_one_is_not(tmp_path):
     for command, more in (
         (usual, {"LC_ALL": "C"}), (usual, {"OMP_NUM_THREADS": "7"}), (usual, {"PYTHONPATH": str(tmp_path)}),
         ([sys.executable, "-X", "dev", *usual[1:]], {}), ([sys.executable, "-c", "pass"], {}), (["bash", *usual[1:]], {}),
-        ([sys.executable], {}),
+        ([sys.executable], {}), ([sys.executable, str(ROOT / "data_loader.py")], {}),
     ):  # fmt: skip
         assert not command_server.can_serve(command, environment | more), (command, more)
 

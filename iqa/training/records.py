@@ -10,8 +10,7 @@ import torch
 
 from iqa.atomic_files import write_atomically
 from iqa.console import say
-from iqa.data.datasets import split_csv
-from iqa.data.labels import LabelledImages, QualityData
+from iqa.data.labels import LabelledImages
 from iqa.report.health import health_lines, run_health
 from iqa.training.checkpoints import save_checkpoint
 from iqa.training.run_files import RunFiles, write_lines
@@ -40,28 +39,21 @@ def save_last(files: RunFiles, model: torch.nn.Module, optimizer, history: list[
     }, keep_previous=True)  # fmt: skip
 
 
-def begin_files(
-    files: RunFiles, options, config: dict, data: QualityData, history: list[dict], predictions: dict[str, str],
-    best: dict | None, model: torch.nn.Module,
-) -> None:  # fmt: skip
-    """Take up a resumed run's files, or begin with config.json: only now, since a fault before leaves what was there."""
-    if history:
-        return publish(files, history, predictions, best, model if options.save_model else None)
-    if not options.overwrite and files.last.exists():
+def begin_files(files: RunFiles, config: dict, split: str | None, *, overwrite: bool) -> None:
+    """Begin a new run's files with config.json: only when all is ready, since a fault before leaves what was there."""
+    if not overwrite and files.last.exists():
         say(f"Warning: {files.last} of an earlier run will be replaced; to keep it, stop and name another --checkpoint_dir")
-    files.start(config, split_csv(data) if data.drawn else None)
+    files.start(config, split)
 
 
-def publish(
+def record(
     files: RunFiles, history: list[dict], predictions: dict[str, str], best: dict | None, model: torch.nn.Module | None
 ) -> None:
-    """Metrics, and predictions and weights of the best epoch, as the last checkpoint has them.
-
-    After a resume too: the run may have been killed between the checkpoint and these.
+    """Metrics, the predictions of the best epoch, and the weights where the last epoch is the best one.
 
     Args:
-        best: the line of the best epoch so far.
-        model: to keep where its epoch is that one; None with no --save_model.
+        best: the line of the best epoch.
+        model: as it is after the last epoch; None keeps no weights.
     """
     write_lines(files.metrics, history)
     for name, text in predictions.items():

@@ -5,7 +5,7 @@ from iqa.data.labels import QualityData
 
 
 def choose_selection_set(name: str, data: QualityData) -> str:
-    """The set whose SRCC chooses the epoch: validation, unless --select_on test asks for, or the split forces, test."""
+    """The set whose SRCC chooses the epoch: validation; test where --select_on test asks for it or no other is there."""
     if len(data.sets["validation"]):
         return "val" if name == "auto" else name
     if name == "val":
