@@ -68,7 +68,8 @@ def with_settings(options: argparse.Namespace, config: dict[str, Any]) -> argpar
 def check_config(checkpoint: str, config: dict[str, Any]) -> None:
     """ValueError where a config lacks what an evaluation needs; `load_scorer` has checked what a score needs."""
     flags, split = config["flags"], config.get("split")
-    wrong = [name for name, kind in {**CROPS, "dataset": str | None}.items() if not isinstance(flags.get(name), kind)]
+    kinds = {**CROPS, "dataset": str | None}  # None: of published weights
+    wrong = [name for name, kind in kinds.items() if not isinstance(flags.get(name, ...), kind)]
     if wrong or not isinstance(split, dict):
         what = f"the flags {', '.join(wrong)}" if wrong else "the split"
         raise ValueError(f"{checkpoint}: its config lacks {what}; name a checkpoint of train_resnet_improved.py")
