@@ -155,7 +155,7 @@ class Benchmark:
     def training(self) -> Work:
         def run(loader):
             train_epoch(
-                self.model, self.forward, self.optimizer, loader, precision=self.precision, learning_rate=lambda step: 1e-4,
+                self.model, self.forward, self.optimizer, loader, precision=self.precision, learning_rates=lambda step: [1e-4],
                 steps_before=0, max_grad_norm=0, names=self.images.names, title="benchmark",
             )  # fmt: skip
 

@@ -8,8 +8,9 @@ The way of an image, and of this file from top to bottom:
 
     labels    names, MOS and sets, read and checked by iqa/data/datasets.py (KonIQ's layouts: iqa/data/koniq.py)
     pixels    an image is resized by Pillow's antialiased bilinear filter so that its shorter side is 384 pixels, up or
-              down, and its aspect is kept: 1024x768 becomes 512x384 (iqa/data/images.py). It is done once, and the bytes
-              are kept in a file (iqa/data/image_cache.py); with --no_cache it is done for each patch
+              down, and its aspect is kept: 1024x768 becomes 512x384, or with --resize squeeze 384x512 (iqa/data/images.py).
+              It is done once, and the bytes are kept in a file (iqa/data/image_cache.py); with --no_cache it is
+              done for each patch
     patches   squares of P x P pixels at any place inside the image, every place as likely as another: drawn anew for each
               training epoch, the same in every evaluation (iqa/data/places.py: the even grid goes from edge to edge)
     batches   cut from the pixels (iqa/data/cutting.py), then mirrored, jittered and normalised on the device
@@ -57,16 +58,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def open_images(
-    data: QualityData, *, cache_dir: Path | None, preload: bool = False, log: Callable[[str], None] = print
-) -> dict[str, StoredImages | DecodedImages]:
+    data: QualityData, *, cache_dir: Path | None, preload: bool = False, resize: str = "keep",
+    log: Callable[[str], None] = print,
+) -> dict[str, StoredImages | DecodedImages]:  # fmt: skip
     """The resized images of every set that has some: images[i] is uint8 [H, W, 3].
 
     Args:
         cache_dir: of the resized images, which are decoded once; None decodes a file for each of its patches.
         preload: hold the resized pixels in host memory.
+        resize: keep the aspect, or squeeze every image to 384x512.
     """
     paths = [path for images in data.sets.values() for path in images.paths]
-    images = DecodedImages(paths) if cache_dir is None else ImageCache(data.root, cache_dir, log).open(paths)
+    if cache_dir is None:
+        images = DecodedImages(paths, resize)
+    else:
+        images = ImageCache(data.root, cache_dir, log, resize).open(paths)
     ends = np.cumsum([len(images) for images in data.sets.values()])
     parts = zip(data.sets, [0, *ends[:-1]], ends, strict=True)
     opened = {name: images.part(start, end) for name, start, end in parts if end > start}

@@ -1,6 +1,6 @@
 """The three HyperIQA variants: tensors in, quality scores out.
 
-    python3 models_resnet_improved.py          # parameter counts and shapes of the three variants, no network
+    python3 models_resnet_improved.py          # parameter counts of all models, shapes of the three variants, no network
 
 A patch's own features decide the weights of the small network that scores it (hyper network, Su et al., "Blindly Assess
 Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from iqa.models.backbones import BACKBONES
 from iqa.models.pooling import GRID
+from iqa.models.published import PUBLISHED, build_published
 from iqa.models.standardise import Standardise, measuring
-from iqa.models.variants import VARIANTS, find_variant
-from iqa.training.backbone_weights import load_backbone_weights
+from iqa.models.variants import VARIANTS, Variant, find_variant, variants_of
+from iqa.training.backbone_weights import build_backbone
 
 HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
@@ -67,9 +68,8 @@ class ImageQualityResNet(nn.Module):
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
         row = BACKBONES[backbone]
-        depth = {} if drop_path_rate is None else {"drop_path_rate": drop_path_rate}
-        self.backbone = row.build(**depth)  # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each pooled to 7x7
-        load_backbone_weights(self.backbone, row, weights)
+        # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each pooled to 7x7
+        self.backbone = build_backbone(backbone, weights=weights, drop_path_rate=drop_path_rate)
         if use_multiscale:
             channels, self.fusion = sum(row.channels), MultiScaleFusion(row.channels, use_attention=use_attention)
         else:
@@ -219,14 +219,23 @@ def target_net(inputs: Tensor, layers: list[tuple[Tensor, Tensor]]) -> tuple[Ten
     return torch.baddbmm(bias[:, :, None], weight, x).flatten(), hidden
 
 
+def build_variant(variant: Variant) -> ImageQualityResNet:
+    return ImageQualityResNet(
+        backbone=variant.backbone, use_multiscale=variant.use_multiscale, use_attention=variant.use_attention, weights="none"
+    )
+
+
+def print_count(name: str, model: nn.Module) -> None:
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{name}: {count:,} parameters ({count / 1e6:.2f}M)")
+
+
 def main() -> None:
     torch.manual_seed(0)
     for variant in VARIANTS:
-        model = ImageQualityResNet(
-            use_multiscale=variant.use_multiscale, use_attention=variant.use_attention, weights="none"
-        )  # in training mode: the batch norms have seen no image whose statistics evaluation could use
-        count = sum(parameter.numel() for parameter in model.parameters())
-        print(f"{variant.log_name}: {count:,} parameters ({count / 1e6:.2f}M)")
+        model = build_variant(variant)
+        # In training mode: the batch norms have seen no image whose statistics evaluation could use.
+        print_count(variant.log_name, model)
         model.start(torch.randn(4, 3, 224, 224))
         for batch in (2, 1):
             with torch.no_grad():
@@ -234,6 +243,13 @@ def main() -> None:
             print(f"  batch of {batch}: scores {list(scores.shape)}")
             for weights in attention if attention is not None else ():
                 print(f"    attention {[round(w, 4) for w in weights.tolist()]}, sum {weights.sum():.4f}")
+    with torch.device("meta"):  # shapes and no values
+        for backbone in list(BACKBONES)[1:]:  # behind the one above
+            for variant in variants_of(backbone):
+                print_count(variant.log_name, build_variant(variant))
+        for name, row in PUBLISHED.items():
+            network = build_backbone(row.variant.backbone, weights="none")
+            print_count(row.variant.log_name, build_published(name, network))
 
 
 if __name__ == "__main__":

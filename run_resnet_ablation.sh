@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Train the three variants one after the other, with the same flags and seeds, and report them.
+# Train the three variants one after the other, with the same flags and seeds, and report them; on request the
+# published models too.
 #
 #   bash run_resnet_ablation.sh                          # KonIQ-10k in ./koniq-10k, the reported recipe
 #   bash run_resnet_ablation.sh --demo                   # no data needed: small procedural images, 10 minutes on 2 cores
 #   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64        # extra flags go to every variant
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
 #   BACKBONES="resnet50 swin_b" bash run_resnet_ablation.sh      # the three variants on each of them
+#   bash run_resnet_ablation.sh --with_published         # then HyperIQA and SMART-IQA; --recipe published for their own
 #   NPROC=4 bash run_resnet_ablation.sh                  # 4 GPUs of this machine, which share each batch
 #   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS     # after an interruption; NPROC again
 #
@@ -54,7 +56,7 @@ supervise() {
     return "$status"
 }
 
-is_demo="" log_dir="" data_path=./koniq-10k flags=()
+is_demo="" log_dir="" data_path=./koniq-10k with_published="" recipe_of_published="" flags=()
 while (($#)); do
     case $1 in
         --help | -h)
@@ -65,6 +67,12 @@ while (($#)); do
             if [[ $1 == --resume ]]; then set -- "--resume=${2:-}" "${@:3}"; fi
             log_dir=${1#*=}
             [[ -n $log_dir ]] || fail "--resume needs the log folder of an ablation" ;;
+        --with_published) with_published=$1 ;;
+        --recipe | --recipe=*) # the variants have one recipe
+            if [[ $1 == --recipe ]]; then set -- "--recipe=${2:-}" "${@:3}"; fi
+            recipe_of_published=$1 ;;
+        --model | --model=*)
+            fail "$1 is set by the runner; the published models come after the variants with --with_published" ;;
         --backbone | --backbone=*)
             fail "$1 is set by the runner for each variant; name the backbones before it: BACKBONES=\"resnet50\" bash $0" ;;
         --use_multiscale | --use_attention | --output_dir* | --checkpoint_suffix* | --overwrite)
@@ -80,14 +88,19 @@ done
 
 if [[ -n $log_dir ]]; then
     log_dir=${log_dir%/}
-    [[ -z $is_demo && ${#flags[@]} == 0 ]] || fail "--resume goes on with the flags of the interrupted ablation: give no others"
+    [[ -z $is_demo$with_published$recipe_of_published && ${#flags[@]} == 0 ]] || fail "--resume goes on with the flags of the interrupted ablation: give no others"
     [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: no ablation was started there (no ablation_flags)"
     flags=() BACKBONES=""
     {
         read -r is_demo
         read -r SEEDS
         while IFS= read -r flag; do
-            case $flag in BACKBONES=*) BACKBONES=${flag#*=} ;; *) flags+=("$flag") ;; esac
+            case $flag in
+                BACKBONES=*) BACKBONES=${flag#*=} ;;
+                --with_published) with_published=$flag ;;
+                --recipe=*) recipe_of_published=$flag ;;
+                *) flags+=("$flag") ;;
+            esac
         done
     } <"$log_dir/ablation_flags"
 elif [[ -z $is_demo && ! -d $data_path ]]; then
@@ -95,6 +108,9 @@ elif [[ -z $is_demo && ! -d $data_path ]]; then
     echo "name its folder with --data_path; or try the program without it: bash run_resnet_ablation.sh --demo" >&2
     exit 2
 fi
+[[ -z $recipe_of_published || -n $with_published ]] || fail "$recipe_of_published is for the published models: add --with_published"
+[[ -z $with_published || " ${flags[*]-} " != *" --dropout_rate"* ]] || fail "--dropout_rate and --with_published: \
+the published models have their own; leave one out"
 read -ra seeds <<<"${SEEDS:-}"
 processes=${NPROC:-1}
 [[ $processes =~ ^[1-9][0-9]*$ ]] || fail "NPROC=$processes: not a number of processes; give 1 or more"
@@ -105,6 +121,10 @@ find_python requirements.txt || fail "the packages of requirements.txt could not
 backbones=${BACKBONES:-resnet50}
 # shellcheck disable=SC2086 # one word for each backbone
 table=$(PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} "$python" -m iqa.models.variants $backbones) || exit 2
+if [[ -n $with_published ]]; then
+    # shellcheck disable=SC2086 # nothing, or one flag
+    table+=$'\n'$(PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} "$python" -m iqa.models.published $recipe_of_published)
+fi
 variants=() # a line for each: its log name and its flags
 [[ -n $table ]] || fail "BACKBONES=\"$backbones\" names no backbone"
 while IFS= read -r line; do variants+=("$line"); done <<<"$table"
@@ -112,7 +132,8 @@ while IFS= read -r line; do variants+=("$line"); done <<<"$table"
 if [[ -z $log_dir ]]; then
     log_dir=logs/resnet_ablation_$(date +%Y%m%d_%H%M%S)
     mkdir -p logs && mkdir "$log_dir" || fail "$log_dir cannot be made" 1
-    printf '%s\n' "$is_demo" "${SEEDS:-}" "BACKBONES=$backbones" ${flags[@]+"${flags[@]}"} >"$log_dir/ablation_flags"
+    printf '%s\n' "$is_demo" "${SEEDS:-}" "BACKBONES=$backbones" $with_published $recipe_of_published \
+        ${flags[@]+"${flags[@]}"} >"$log_dir/ablation_flags"
 fi
 if [[ -n $is_demo ]]; then
     supervise "$python" "$here/demo_dataset.py" --output demo-data --images 300 || exit

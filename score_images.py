@@ -3,6 +3,7 @@
 
     python3 score_images.py --checkpoint checkpoints/resnet_improved_ms_att_best.pth photo.jpg holiday/ 'shots/*.png'
     python3 score_images.py --checkpoint ... holiday/ --output scores.csv --report scores.html
+    python3 score_images.py --checkpoint koniq_pretrained.pkl photo.jpg       # weights published for HyperIQA or SMART-IQA
 
 From Python, with paths, PIL images or tensors [3, H, W] (uint8, or floats in 0-1):
 
@@ -25,15 +26,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from data_loader import EvaluationPlan, PatchLoader, mean_per_image
 from iqa.atomic_files import write_atomically
 from iqa.console import say
-from iqa.data.images import SHORT_SIDE, cpu_count, map_ahead
+from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
 from iqa.models.backbones import BACKBONES
 from iqa.models.folding import fold_batch_norms
+from iqa.models.published import MODELS, OWN, PUBLISHED, build_published, published_model, scoring_flags
 from iqa.scoring import page as scores_page
 from iqa.scoring.files import as_utf8
 from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
@@ -44,52 +46,75 @@ from models_resnet_improved import ImageQualityResNet, PatchScores
 
 DECODERS = 8  # threads at most: an image of 89 million pixels takes half a gigabyte while it is decoded
 FLAGS = {"use_multiscale": bool, "use_attention": bool, "patch_size": int, "test_patch_num": int}  # that a score needs
+YOUNGER = {"model": MODELS, "backbone": BACKBONES, "resize": RESIZES}  # flags that came later: first what was done before
 
 
 def load_scorer(
     checkpoint: str | os.PathLike, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
 ) -> "Scorer":
-    """The scorer of a `_best.pth` or `_last.pth`; the arguments are those of score_images.py.
+    """The scorer of a `_best.pth`, a `_last.pth` or of published weights; the arguments are those of score_images.py.
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: damaged, not of this program, or a device that is not there.
+        ValueError: damaged, of another program, or a device that is not there.
     """
     where = open_device(device)
     saved = load_checkpoint(Path(checkpoint))
+    model, config, epoch = load_published(saved, checkpoint) or load_own(saved, checkpoint)
+    if precision == "auto" and config.get("precision") == "fp32":
+        precision = "fp32"
+    return Scorer(
+        model.to(where), config, device=where, precision=choose_precision(precision, where),
+        batch_size=batch_size or EVALUATION_BATCH[where.type], epoch=epoch,
+    )  # fmt: skip
+
+
+def load_published(saved: dict, checkpoint: str | os.PathLike) -> tuple[nn.Module, dict, None] | None:
+    """HyperIQA or SMART-IQA as its authors published it, and what a config would say; None for any other file.
+
+    The model stays as it is, layer by layer: folded or in another memory format it would round otherwise.
+    """
+    try:
+        model = published_model(saved)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint}: {error}") from error
+    if model is None:
+        return None
+    unknown = {"dataset": None, "test_random_crop": False, "seed": 0}
+    return model, {"flags": scoring_flags(model) | unknown, "precision": "fp32", "mos_range": None, "split": {}}, None
+
+
+def load_own(saved: dict, checkpoint: str | os.PathLike) -> tuple[nn.Module, dict, int]:
+    """A model that train_resnet_improved.py trained, its config and the epoch of its weights."""
     config = check_config(saved, checkpoint)
-    flags = config["flags"]
-    model = ImageQualityResNet(
-        backbone=flags.get("backbone", "resnet50"), use_multiscale=flags["use_multiscale"],
-        use_attention=flags["use_attention"], weights="none",
-    )
+    flags, name = config["flags"], config["flags"].get("model", OWN)
+    fusion = {key: flags[key] for key in ("use_multiscale", "use_attention")}
+    if name == OWN:
+        model = ImageQualityResNet(backbone=flags.get("backbone", "resnet50"), **fusion, weights="none")
+    else:
+        model = build_published(name, BACKBONES[PUBLISHED[name].variant.backbone].build())
     refuse_other_head(saved["model"], checkpoint, "train it again")
     try:
         model.load_state_dict(saved["model"])
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"{checkpoint}: its weights are not those of {model.variant.log_name}") from error
-    if precision == "auto" and config.get("precision") == "fp32":
-        precision = "fp32"
-    return Scorer(
-        model.to(where, memory_format=torch.channels_last), config, device=where,
-        precision=choose_precision(precision, where), batch_size=batch_size or EVALUATION_BATCH[where.type],
-        epoch=saved.get("epoch") or len(saved.get("history", ())),
-    )  # fmt: skip
+    model = fold_batch_norms(model).to(memory_format=torch.channels_last)
+    return model, config, saved.get("epoch") or len(saved.get("history", ()))
 
 
 def check_config(saved: dict, checkpoint: str | os.PathLike) -> dict:
     """The run's config; ValueError for a dictionary that train_resnet_improved.py did not save."""
-    ways = "name a _best.pth or _last.pth that train_resnet_improved.py saved"
+    ways = "name a _best.pth or _last.pth of train_resnet_improved.py, or weights published for HyperIQA or SMART-IQA"
     missing = [key for key in ("model", "config") if not isinstance(saved.get(key), dict)]
     if missing:
         raise ValueError(f"{checkpoint}: holds no {' and no '.join(missing)}, so its settings are unknown; {ways}")
     flags = saved["config"].get("flags", {})
     wrong = [name for name, kind in FLAGS.items() if not isinstance(flags.get(name), kind)]
-    backbone = flags.get("backbone", "resnet50")
-    if backbone not in BACKBONES:
-        raise ValueError(f"{checkpoint}: of the backbone {backbone}, which is not one of {', '.join(BACKBONES)}")
     if wrong or not (1 <= flags["patch_size"] <= SHORT_SIDE and flags["test_patch_num"] >= 1):
         raise ValueError(f"{checkpoint}: the flags of its run lack {', '.join(wrong) or 'a usable patch size'}; {ways}")
+    for name, values in YOUNGER.items():
+        if flags.get(name, next(iter(values))) not in list(values):
+            raise ValueError(f"{checkpoint}: of a run with --{name} {flags[name]}; known are {', '.join(values)}")
     return saved["config"]
 
 
@@ -106,18 +131,18 @@ class Scorer:
     """Scores images as the evaluation of a run does: each by the mean over a fixed grid of patches.
 
     Args:
-        model: in the state of the chosen epoch.
+        model: in the state of the chosen epoch, for evaluation.
         config: of the run, as in its config.json.
-        epoch: that the weights are of.
+        epoch: that the weights are of; None for published weights.
         device, precision: where and in which arithmetic; neither is "auto".
         batch_size: patches at a time.
     """
 
-    def __init__(self, model: ImageQualityResNet, config: dict, *, epoch: int, device, precision: str, batch_size: int):
-        self.folded, self.config, self.epoch = fold_batch_norms(model), config, epoch
+    def __init__(self, model: nn.Module, config: dict, *, epoch: int | None, device, precision: str, batch_size: int):
+        self.model, self.config, self.epoch = model.eval(), config, epoch
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.patch_size, self.patches = config["flags"]["patch_size"], config["flags"]["test_patch_num"]
-        self.variant = model.variant
+        self.variant, self.resize = model.variant, config["flags"].get("resize", "keep")
 
     def __call__(self, images: Iterable[AnyImage]) -> np.ndarray:
         """[N] scores of paths, PIL images or tensors [3, H, W], which are uint8 or floats in 0-1.
@@ -142,7 +167,7 @@ class Scorer:
 
         def read(image):
             try:
-                pixels = pixels_of(image)
+                pixels = pixels_of(image, self.resize)
                 return pixels, extra(pixels) if extra else None
             except Exception as error:  # damaged files make Pillow raise almost anything
                 return reason(error), None
@@ -166,7 +191,7 @@ class Scorer:
     def score_patches(self, inputs: Tensor) -> PatchScores:
         """[B, 3, P, P] normalised patches on the device -> scores [B], attention [B, 4] (None without attention)."""
         with autocast(self.device, self.precision):
-            return self.folded.describe(inputs)
+            return self.model.describe(inputs)
 
     @torch.inference_mode()
     def mean_scores(self, images: list[Pixels]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -196,6 +221,9 @@ def run(options, paths: list[str]) -> int:
     about = describe(scorer, options.checkpoint)
     if scorer.config["flags"].get("test_random_crop"):
         say("Note: this run was evaluated on random crops; the scores below are of the fixed grid and differ a little")
+    if scorer.resize == "squeeze":
+        of = "published weights" if scorer.epoch is None else "a run with --resize squeeze"
+        say(f"Note: {of}: every image is squeezed to 384x512 pixels (width x height), whatever its aspect")
     rows = print_table(score(paths, scorer, options), about, options.attention)
     if options.output:
         content = as_csv(rows, options.attention) if options.output.suffix.lower() == ".csv" else as_json(rows, about)

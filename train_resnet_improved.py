@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Train and evaluate one variant of the ResNet50 HyperIQA ablation on KonIQ-10k.
+"""Train and evaluate one variant of the HyperIQA ablation, or a published model, on KonIQ-10k.
 
-    # the third variant, the reported recipe
+    # the third variant by the reported recipe; HyperIQA as it was published by its own
     python3 train_resnet_improved.py --use_multiscale --use_attention --no_color_jitter --test_random_crop --save_model
+    python3 train_resnet_improved.py --model hyperiqa --recipe published --no_color_jitter --save_model
 
     # a minute on a CPU, with the demo images
     python3 demo_dataset.py --output demo-data --images 60
@@ -49,16 +50,18 @@ from iqa.atomic_files import write_atomically
 from iqa.console import say
 from iqa.data.datasets import load_dataset, split_csv
 from iqa.data.labels import LabelledImages, QualityData
+from iqa.models import published
 from iqa.models.folding import fold_batch_norms
 from iqa.processes import is_first, process_count, process_number
 from iqa.report.health import layer_health
 from iqa.report.metrics import correlate
-from iqa.training.description import announce, changed_processes, describe_run
+from iqa.training.backbone_weights import build_backbone
+from iqa.training.description import announce, changed_processes, describe_run, size_of
 from iqa.training.devices import (
-    EVALUATION_BATCH,
     autocast,
     choose_kernels,
     choose_precision,
+    evaluation_batch,
     fits_on_device,
     open_device,
 )
@@ -83,11 +86,11 @@ from iqa.training.progress import Forecast, LossMeter, watch
 from iqa.training.records import begin_files, predictions_csv, print_summary, record, save_last, summarise
 from iqa.training.run_files import RunFiles, write_json
 from iqa.training.seeds import mixed_seed
+from iqa.training.selection import best_epoch, choose_selection_set
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from score_images import load_scorer
 
 START_PATCHES = 32  # the first ones to train on, from which a new model's start is found
-EVALUATED_PER_TRAINED = 8  # patches in a batch, at most: where training fits into the memory, evaluation does too
 
 
 def train(options, variant, files: RunFiles, data: QualityData, before: dict | None) -> None:
@@ -108,16 +111,16 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         config = describe_run(options, variant, data, device, precision)
         saved = by_first(lambda: files.load_last(before, config, warn=say)) if before else None
         model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
-        config["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+        config |= size_of(model, options.patch_size)
         announce(config, data)
-        select_on = choose_selection_set(options.select_on, data)
+        select_on = choose_selection_set(options.select_on, data)  # validation; test where it is asked for or alone
         training, evaluation = open_loaders(options, data, device)
-        if not saved:
+        if not saved and options.model == published.OWN:
             by_first(lambda: start_model(model, training, precision))
 
         trained = distribute(model, device)  # the other processes take the first one's start; gradients are averaged
         folded = fold_batch_norms(model)  # for evaluation: a copy without dropout, its batch norms in the convolutions
-        optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
+        optimizer, rates_after = choose_recipe(options, model)
         history, predictions = [], {}  # a line per epoch, and the predictions of the best one
         if saved:
             optimizer.load_state_dict(saved["optimizer"])
@@ -134,24 +137,26 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         elif is_first():  # the run may have been killed between _last.pth and what tells of its epoch
             record(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
 
-        def learning_rate(step: int) -> float:  # constant, but for the warm-up where one is asked for
-            return options.lr * min(1.0, step / max(1, options.warmup_steps))
+        def learning_rates(step: int) -> list[float]:  # those of the epoch, but for the warm-up where one is asked for
+            warm = min(1.0, step / max(1, options.warmup_steps))
+            return [rate * warm for rate in rates_after((step - 1) // len(training))]
 
         forecast = Forecast(options.epochs - len(history), training, [loader for _, loader in evaluation.values()])
         board = files.output / "tensorboard" if options.tensorboard and is_first() else None
-        with live_view(board, history, lambda epoch: learning_rate(epoch * len(training))) as show:
+        with live_view(board, history, lambda epoch: learning_rates(epoch * len(training))[0]) as show:
             for epoch in range(len(history) + 1, options.epochs + 1):
                 start, title = time.monotonic(), f"Epoch {epoch}/{options.epochs}"
                 torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
                 training.plan.epoch = epoch  # other patches, in another order
                 loss = train_epoch(
-                    model, forward, optimizer, training, precision=precision, learning_rate=learning_rate,
+                    model, forward, optimizer, training, precision=precision, learning_rates=learning_rates,
                     steps_before=(epoch - 1) * len(training), max_grad_norm=options.max_grad_norm,
                     names=data.sets["training"].names, title=title, forecast=forecast,
                 )  # fmt: skip
+                row = {"epoch": epoch, "train_loss": loss, "training_seconds": round(time.monotonic() - start, 3)}
 
                 folded.load_state_dict(fold_batch_norms(model).state_dict())  # in place: `score` may be compiled
-                row, scored, notes = {"epoch": epoch, "train_loss": loss}, {}, {}
+                scored, notes = {}, {}
                 for name, (images, loader) in evaluation.items():  # validation, where there is one, and test
                     scored[name] = evaluate(
                         score, loader, len(images), precision=precision, title=f"{title} {name}", forecast=forecast,
@@ -163,7 +168,7 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                 print_summary(title, row, notes)
 
                 history.append(row)
-                if best_epoch(history, select_on) is row:
+                if best_epoch(history, select_on) is row:  # the highest SRCC on `select_on`, the first of equal ones
                     predictions = {n: predictions_csv(images, scored[n]) for n, (images, _) in evaluation.items()}
                 if is_first():
                     save_last(files, model, optimizer, history, predictions)  # _last.pth, before what tells of the epoch:
@@ -172,39 +177,25 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                 show(row)
 
         result = summarise(files, config, history, predictions, best_epoch(history, select_on), select_on,
-                           training_mos=data.sets["training"].mos)  # fmt: skip
+                           training_mos=data.sets["training"].mos,
+                           patches_per_epoch=len(training) * options.batch_size)  # fmt: skip
         if is_first():
             write_json(files.result, result)  # result.json comes last: a run is finished when it exists
 
 
-def choose_selection_set(name: str, data: QualityData) -> str:
-    """The set whose SRCC chooses the epoch: validation; test where --select_on test asks for it or no other is there."""
-    if len(data.sets["validation"]):
-        return "val" if name == "auto" else name
-    if name == "val":
-        raise ValueError(f"--select_on val: the split of {data.root} has no validation images; use --select_on test")
-    say("Warning: the split has no validation images, so the epoch is chosen on test: Selected Test is the peak.")
-    return "test"
-
-
-def best_epoch(history: list[dict], select_on: str) -> dict | None:
-    """The line of the first epoch with the highest SRCC on the selection set, None where no epoch has one."""
-    rows = [row for row in history if row[f"{select_on}_srcc"] is not None]
-    return max(rows, key=lambda row: row[f"{select_on}_srcc"], default=None)
-
-
-def build_model(options, data: QualityData, saved: dict | None) -> ImageQualityResNet:
-    """The variant with its starting weights, or as the last checkpoint has it."""
+def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Module:
+    """The variant or published model with its starting weights, or as the last checkpoint has it."""
     mos = data.sets["training"].mos
-    if mos.min() == mos.max():
-        raise ValueError(f"--data_path {data.root}: every training MOS is {mos[0]:g}, so there is nothing to learn")
+    backbone = {"weights": "none" if saved else options.weights, "drop_path_rate": options.drop_path_rate}
     torch.manual_seed(mixed_seed(options.seed, 0))
     with one_here_first():  # which may download the weights
-        model = ImageQualityResNet(
-            backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
-            dropout_rate=options.dropout_rate, weights="none" if saved else options.weights,
-            drop_path_rate=options.drop_path_rate, mos_mean=mos.mean(), mos_deviation=mos.std(),
-        )  # fmt: skip
+        if options.model == published.OWN:
+            model = ImageQualityResNet(
+                backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
+                dropout_rate=options.dropout_rate, mos_mean=mos.mean(), mos_deviation=mos.std(), **backbone,
+            )  # fmt: skip
+        else:
+            model = published.build_published(options.model, build_backbone(options.backbone, **backbone))
     if saved:
         model.load_state_dict(saved["model"])
     return model
@@ -214,6 +205,15 @@ def start_model(model: ImageQualityResNet, loader: PatchLoader, precision: str) 
     """Let the model start as every other variant does, from the first patches that it will be trained on."""
     with autocast(loader.device, precision):
         model.start(loader.first(START_PATCHES))
+
+
+def choose_recipe(options, model: torch.nn.Module) -> tuple[torch.optim.Optimizer, Callable[[int], tuple[float, ...]]]:
+    """The optimizer, and the learning rates of its parameter groups after so many epochs: constant, or as published."""
+    if options.recipe == published.OWN:
+        optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
+        return optimizer, lambda epochs_before: (options.lr,)
+    recipe = published.recipe_of(options.model, vars(options))
+    return published.build_optimizer(model, recipe), lambda epochs_before: recipe.learning_rates(epochs_before, options.epochs)
 
 
 def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
@@ -247,7 +247,7 @@ def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict,
     """The resized images of every set that has some, and how all loaders cut patches from them."""
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
     with one_here_first():  # which fills the cache
-        opened = open_images(data, cache_dir=cache_dir, preload=options.preload_images, log=say)
+        opened = open_images(data, cache_dir=cache_dir, preload=options.preload_images, resize=options.resize, log=say)
     return opened, {"patch_size": options.patch_size, "device": device, "num_workers": options.num_workers,
                     "share": (process_number(), process_count()),
                     "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip
@@ -255,7 +255,7 @@ def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict,
 
 def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) -> PatchLoader:
     """An even grid of patches, or with --test_random_crop random ones, which are the same in every epoch and variant."""
-    batch = min(EVALUATION_BATCH[cutting["device"].type], EVALUATED_PER_TRAINED * options.batch_size)
+    batch = evaluation_batch(cutting["device"], options.batch_size)
     plan = EvaluationPlan(
         opened.sizes(), images.mos, images.names, patches=options.test_patch_num, patch_size=options.patch_size,
         batch_size=batch, seed=options.seed, random=options.test_random_crop,
@@ -264,14 +264,14 @@ def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) ->
 
 
 def train_epoch(
-    model, forward, optimizer, loader: PatchLoader, *, precision: str, learning_rate: Callable[[int], float],
+    model, forward, optimizer, loader: PatchLoader, *, precision: str, learning_rates: Callable[[int], list[float]],
     steps_before: int, max_grad_norm: float, names: tuple[str, ...], title: str, forecast: Forecast | None = None,
 ) -> float:  # fmt: skip
     """One pass over the plan; returns the mean L1 loss, in points of MOS. On one GPU only reports wait for the device.
 
     Args:
         forward: the model as it is trained, by several processes or compiled.
-        learning_rate: of the number of a step, counted from the run's first.
+        learning_rates: of the optimizer's groups, by the number of a step, counted from the run's first.
         steps_before: of the run, in earlier epochs.
         max_grad_norm: longer gradients are clipped to it; 0 leaves them.
         names: of the training images, for errors.
@@ -288,11 +288,11 @@ def train_epoch(
 
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
         meter.add(mean_over_processes(loss.detach()), norm)
-        optimizer.found_inf = (~norm.isfinite()).float()  # AdamW leaves such a step out, and waits for nothing
+        optimizer.found_inf = (~norm.isfinite()).float()  # the optimizer leaves such a step out, and waits for nothing
         if max_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_grad_norm, norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
+        for group, rate in zip(optimizer.param_groups, learning_rates(step), strict=True):
+            group["lr"] = rate
         optimizer.step()
     return meter.mean()
 
@@ -334,9 +334,7 @@ def evaluate_checkpoint(options) -> None:
         announce_evaluation(options, scorer, data, chosen)
         opened, cutting = open_pixels(options, chosen.alone_in(data), scorer.device)
         loader = evaluation_loader(options, chosen.images, opened["test"], cutting)
-        scored = evaluate(
-            scorer.score_patches, loader, len(chosen.images), precision=scorer.precision, title="Scoring"
-        )  # fmt: skip
+        scored = evaluate(scorer.score_patches, loader, len(chosen.images), precision=scorer.precision, title="Scoring")
         srcc, plcc, note = correlate(scored.scores, chosen.images.mos)
         if note:
             raise ValueError(f"{options.evaluate}: SRCC and PLCC are undefined on {data.root}: {note}")
@@ -344,9 +342,7 @@ def evaluate_checkpoint(options) -> None:
         if is_first():
             write_atomically(files.predictions, predictions_csv(chosen.images, scored))
             write_json(files.facts, facts)
-        say(f"SRCC: {srcc:.4f}")
-        say(f"PLCC: {plcc:.4f}")
-        say(f"Predictions: {files.predictions}")
+        say(f"SRCC: {srcc:.4f}\nPLCC: {plcc:.4f}\nPredictions: {files.predictions}")
 
 
 if __name__ == "__main__":

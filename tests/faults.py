@@ -69,7 +69,7 @@ def files_below(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 def without_times(value):
     if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key != "seconds"}
+        return {key: without_times(item) for key, item in value.items() if "second" not in key}
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 

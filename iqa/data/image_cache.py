@@ -35,12 +35,14 @@ class ImageCache:
         root: the folder that `paths` lie in.
         cache_dir: where caches are kept; made where it is missing.
         log: takes one line of progress.
+        resize: one of RESIZES; each has a cache of its own.
     """
 
-    def __init__(self, root: Path, cache_dir: Path, log: Callable[[str], None] = print):
+    def __init__(self, root: Path, cache_dir: Path, log: Callable[[str], None] = print, resize: str = "keep"):
         settings = [str(root.resolve()), SHORT_SIDE, "bilinear", PIL.__version__]
+        settings += [] if resize == "keep" else [resize]  # a cache of a version without --resize stays good
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-        self.root, self.folder, self.log = root, Path(cache_dir) / key, log
+        self.root, self.folder, self.log, self.resize = root, Path(cache_dir) / key, log, resize
         self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.jsonl"
 
     def open(self, paths: Sequence[Path]) -> StoredImages:
@@ -130,7 +132,7 @@ class ImageCache:
         start = shown = time.monotonic()
         self.log(f"Cache: resizing {len(missing)} images, kept in {self.folder}")
         with tqdm(total=len(missing), desc="Cache", unit="image", disable=not sys.stderr.isatty()) as bar:
-            for i, item in enumerate(decode_in_order(missing), 1):
+            for i, item in enumerate(decode_in_order(missing, self.resize), 1):
                 yield item
                 bar.update()
                 now = time.monotonic()
@@ -139,8 +141,8 @@ class ImageCache:
                     self.log(f"Cache: {i}/{len(missing)} images, {rate:.0f} images/s, {(len(missing) - i) / rate:.0f} s left")
 
 
-def decode_in_order(missing: list) -> Iterator[tuple]:
-    return map_ahead(lambda item: (item[0], decode(item[1])), missing)
+def decode_in_order(missing: list, resize: str) -> Iterator[tuple]:
+    return map_ahead(lambda item: (item[0], decode(item[1], resize)), missing)
 
 
 def flush_to_disk(file) -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,14 +13,16 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 SHORT_SIDE = 384  # pixels; KonIQ's 1024x768 photographs become 512x384 (width x height)
+SQUEEZED = (384, 512)  # width x height of every image with `squeeze`, whatever its aspect
+RESIZES = ("keep", "squeeze")  # the aspect; Resize((512, 384)) of HyperIQA and SMART-IQA is height x width
 MAX_PIXELS = 89_478_485  # a larger image is an error: decoding it would take over 256 MiB
 MAX_ASPECT = 16  # long side over short side
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # an error here: see MAX_PIXELS
 
 
-def decode(path: Path) -> np.ndarray:
-    """Read an image and resize its shorter side to 384 pixels, aspect kept: uint8 [H, W, 3].
+def decode(path: Path, resize: str = "keep") -> np.ndarray:
+    """Read an image and resize it: uint8 [H, W, 3]. Its shorter side becomes 384 pixels, or all of it 384x512.
 
     EXIF rotation is applied; transparency is laid over white; 16-bit grey is scaled to 8 bits; every other mode
     (grey, palette, CMYK, YCbCr) goes through Pillow's ``convert("RGB")``. The resize is Pillow's antialiased bilinear.
@@ -28,28 +31,31 @@ def decode(path: Path) -> np.ndarray:
         ValueError: names the file, where it is missing, truncated, not an image, or too large.
     """
     with readable(path) as image:
-        return resized_pixels(image)
+        return resized_pixels(image, resize)
 
 
-def resized_pixels(image: Image.Image) -> np.ndarray:
+def resized_pixels(image: Image.Image, resize: str = "keep") -> np.ndarray:
     """What `decode` does to an opened image: uint8 [H, W, 3]; ValueError for one outside the limits of size."""
     check_size(*image.size)
     image = to_rgb(ImageOps.exif_transpose(image))
-    return np.asarray(image.resize(resized(*image.size), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize(resized(*image.size, resize), Image.Resampling.BILINEAR))
 
 
-def resized(width: int, height: int) -> tuple[int, int]:
-    """The (width, height) after the resize."""
+def resized(width: int, height: int, resize: str = "keep") -> tuple[int, int]:
+    """The (width, height) after the resize, one of RESIZES."""
+    if resize == "squeeze":
+        return SQUEEZED
     scale = SHORT_SIDE / min(width, height)
     return round(width * scale), round(height * scale)
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(height, width) of ``decode(path)``, without decoding."""
+def size_of(path: Path, resize: str = "keep") -> tuple[int, int]:
+    """(height, width) of ``decode(path, resize)``, without decoding."""
     with readable(path) as image:
         width, height = image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        return resized(width, height) if turned else resized(width, height)[::-1]
+        if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+            width, height = height, width
+        return resized(width, height, resize)[::-1]
 
 
 @contextlib.contextmanager
@@ -82,27 +88,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
 class DecodedImages(Sequence):
     """No cache: ``images[i]`` decodes its file anew, uint8 [H, W, 3]."""
 
-    def __init__(self, paths: Sequence[Path]):
-        self.paths = list(paths)
+    def __init__(self, paths: Sequence[Path], resize: str = "keep"):
+        self.paths, self.resize = list(paths), resize
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return decode(self.paths[index])
+        return decode(self.paths[index], self.resize)
 
     def part(self, start: int, end: int) -> "DecodedImages":
-        return DecodedImages(self.paths[start:end])
+        return DecodedImages(self.paths[start:end], self.resize)
 
     def sizes(self) -> np.ndarray:
         """[N, 2] height and width of each image after the resize, from the files' headers."""
         with ThreadPoolExecutor(cpu_count()) as pool:
-            return np.array(list(pool.map(size_of, self.paths))).reshape(-1, 2)
+            return np.array(list(pool.map(size_of, self.paths, itertools.repeat(self.resize)))).reshape(-1, 2)
 
     def in_memory(self) -> "StoredImages":
         """All of them decoded, in one array of host memory."""
         with ThreadPoolExecutor(cpu_count()) as pool:
-            return stored_together(list(pool.map(decode, self.paths)))
+            return stored_together(list(pool.map(decode, self.paths, itertools.repeat(self.resize))))
 
 
 class StoredImages(Sequence):

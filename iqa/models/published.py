@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from iqa.models.backbones import BACKBONES
-from iqa.models.variants import Variant
+from iqa.models.variants import Variant, find_variant
 
 PATCH_MULTIPLE = 32  # their distortion modules cut the maps at strides 4, 8, 16, 32 into 8x8, 4x4, 2x2 and 1 cells
 
@@ -39,6 +39,9 @@ def on_a_cosine(recipe: Recipe, before: int, epochs: int, floor: float = 1e-6) -
     """SMART-IQA's, as torch's CosineAnnealingLR: to a floor above the backbone's own rate, which therefore rises."""
     part = (1 + math.cos(math.pi * before / epochs)) / 2
     return tuple(floor + (rate - floor) * part for rate in (recipe.lr, recipe.lr * recipe.rest_ratio))
+
+
+RECIPE_FLAGS = Recipe._fields[Recipe._fields.index("schedule") + 1 :]
 
 
 class Published(NamedTuple):
@@ -76,6 +79,19 @@ PUBLISHED = {
     ),
 }  # fmt: skip
 
+OWN = "ablation"  # --model and --recipe of this program's own three variants
+MODELS = (OWN, *PUBLISHED)
+
+
+def row_of(model: str, **flags) -> Variant:
+    """Names and backbone of a published model, or of the variant that the flags name."""
+    return find_variant(**flags) if model == OWN else PUBLISHED[model].variant
+
+
+def recipe_of(model: str, flags: Mapping[str, Any]) -> Recipe:
+    """The recipe of a published model, with the numbers that the flags have."""
+    return PUBLISHED[model].recipe._replace(**{name: flags[name] for name in RECIPE_FLAGS})
+
 
 def build_published(name: str, backbone, **fusion: bool):
     """The model on a backbone with the weights to start from; `variant` says what it fuses.
@@ -92,7 +108,7 @@ def build_published(name: str, backbone, **fusion: bool):
 
 
 def build_optimizer(model, recipe: Recipe):
-    """The recipe's optimizer; its groups are the backbone and the rest, in the order of `Recipe.learning_rates`."""
+    """A recipe's optimizer; its groups are the backbone and the rest, in the order of `Recipe.learning_rates`."""
     import torch
 
     slow = list(model.slow_part.parameters())
@@ -179,3 +195,10 @@ def fill(model, state: Mapping[str, Any], title: str) -> None:
         first = ", ".join(wrong[:3])
         raise ValueError(f"not {title} as it was published: {len(wrong)} entries differ, first {first}")
     model.load_state_dict(dict(state), strict=False)
+
+
+if __name__ == "__main__":  # for the runner: a line for each published model, its log name and its flags, given ones too
+    import sys
+
+    for name, row in PUBLISHED.items():
+        print(row.variant.log_name, "--model", name, *sys.argv[1:])

@@ -25,7 +25,8 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="+", metavar="IMAGE",
                         help="a file, a folder (searched with all below it) or a quoted pattern")
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="PATH",
-                        help="a _best.pth or _last.pth; variant, patch size and number of patches come from it")
+                        help="a _best.pth or _last.pth, which decides variant, patch size and number of patches, or weights published "
+                             "for HyperIQA or SMART-IQA")
     parser.add_argument("--attention", action="store_true", help="add the weights of the four scales")
 
     output = parser.add_argument_group("output")

@@ -13,6 +13,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from iqa.scoring.table import scale, whose
+
 THUMBNAIL = (192, 144)  # width and height in pixels, at most
 
 STYLE = """
@@ -131,9 +133,9 @@ def summary(rows: list, about: dict) -> str:
     scores = [row.score for row in rows if row.error is None]
     counts = f"{len(scores):,} of {len(rows):,} images scored"
     spread = f", {min(scores):.2f} to {max(scores):.2f}, mean {sum(scores) / len(scores):.2f}" if scores else ""
-    how = ("{variant}, epoch {epoch} ({checkpoint}): the mean of {patches} patches of {patch_size}×{patch_size} pixels "
-           "on a fixed grid, on the MOS scale {mos_range[0]:g}–{mos_range[1]:g}; {device}, {precision}")  # fmt: skip
-    return escape(f"{counts}{spread}.") + "<br>" + escape(how.format(**about))
+    how = "the mean of {patches} patches of {patch_size}×{patch_size} pixels on a fixed grid".format(**about)
+    how = f"{whose(about)} ({about['checkpoint']}): {how}, on the {scale(about, '–')}; {about['device']}, {about['precision']}"
+    return escape(f"{counts}{spread}.") + "<br>" + escape(how)
 
 
 def table_row(row, stages: int) -> str:

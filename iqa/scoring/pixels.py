@@ -14,15 +14,15 @@ Pixels = np.ndarray  # [H, W, 3] uint8, resized
 AnyImage = str | os.PathLike | Image.Image | Tensor
 
 
-def pixels_of(image: AnyImage) -> Pixels:
+def pixels_of(image: AnyImage, resize: str = "keep") -> Pixels:
     """The resized pixels of a path, a PIL image or a tensor; ValueError says what is wrong with it."""
     if isinstance(image, (str, os.PathLike)):
-        return decode(Path(image))
+        return decode(Path(image), resize)
     if isinstance(image, Tensor):
         image = image_of_tensor(image)
     if not isinstance(image, Image.Image):
         raise ValueError(f"a {type(image).__name__} is no path, PIL image or tensor")
-    return resized_pixels(image)
+    return resized_pixels(image, resize)
 
 
 def image_of_tensor(tensor: Tensor) -> Image.Image:

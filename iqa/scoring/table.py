@@ -26,6 +26,17 @@ class Row(NamedTuple):
     reason = property(lambda self: printable(self.error or ""))
 
 
+def whose(about: dict) -> str:
+    """Whose scores they are."""
+    return about["variant"] + (f", epoch {about['epoch']}" if about["epoch"] else ", its published weights")
+
+
+def scale(about: dict, dash: str = "-") -> str:
+    """Which scale they are on: weights as published do not say."""
+    bounds = about["mos_range"]
+    return "MOS scale " + ("of their training" if bounds is None else f"{bounds[0]:g}{dash}{bounds[1]:g}")
+
+
 def describe(scorer, checkpoint: Path) -> dict:
     """What every score of this call depends on, but for the image."""
     return {
@@ -42,8 +53,8 @@ def describe(scorer, checkpoint: Path) -> dict:
 
 def print_table(rows: Iterator[Row], about: dict, attention: bool) -> list[Row]:
     """Print each row as soon as it is known; returns them all."""
-    say("{variant}, epoch {epoch}: the mean of {patches} patches of {patch_size}x{patch_size} pixels on the MOS scale "
-        "{mos_range[0]:g}-{mos_range[1]:g}, {device}, {precision}".format(**about))  # fmt: skip
+    how = "the mean of {patches} patches of {patch_size}x{patch_size} pixels".format(**about)
+    say(f"{whose(about)}: {how} on the {scale(about)}, {about['device']}, {about['precision']}")
     say("  score  " + "".join(f"{name:<8}" for name in STAGES if attention) + "image")
     kept = []
     for row in rows:

@@ -6,9 +6,21 @@ import torch
 from torch import nn
 
 from iqa.command_line import first_line
-from iqa.models.backbones import Backbone
+from iqa.models.backbones import BACKBONES, Backbone
 
 COUNTER = ".num_batches_tracked"  # of a batch norm, which training does not use; older files lack it, torchvision's too
+
+
+def build_backbone(name: str, *, weights: str, drop_path_rate: float | None = None) -> nn.Module:
+    """What a row of BACKBONES builds, filled as `load_backbone_weights` does.
+
+    Args:
+        drop_path_rate: of the stochastic depth of a backbone that has it; None: that of its row.
+    """
+    row = BACKBONES[name]
+    network = row.build(**({} if drop_path_rate is None else {"drop_path_rate": drop_path_rate}))
+    load_backbone_weights(network, row, weights)
+    return network
 
 
 def load_backbone_weights(network: nn.Module, row: Backbone, weights: str) -> None:

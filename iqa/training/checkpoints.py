@@ -11,6 +11,8 @@ import torch
 from iqa.atomic_files import atomic_path
 from iqa.command_line import first_line
 
+PICKLE = b"\x80"  # the first byte of a pickle; a zip archive, which torch writes since 1.6, begins with PK
+
 
 def save_checkpoint(path: Path, state: dict[str, Any], *, keep_previous: bool = False) -> None:
     """Write `state` to `path` atomically; the file that was there stays, on request, as `previous_path(path)`.
@@ -37,7 +39,7 @@ def write(state: dict[str, Any], path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The dictionary that `save_checkpoint` wrote, on the CPU, its checksums verified, no code run.
+    """The dictionary that `save_checkpoint` or torch.save wrote, on the CPU, its checksums verified, no code run.
 
     Raises:
         FileNotFoundError: no such file.
@@ -53,7 +55,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # zipfile and torch raise a dozen kinds, a function of which bit is wrong
         raise ValueError(f"{path}: damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path}: holds a {type(state).__name__}, not a checkpoint of this program")
+        raise ValueError(f"{path}: holds a {type(state).__name__}, not a checkpoint")
     return state
 
 
@@ -66,7 +68,10 @@ def refuse_other_head(state: dict[str, Any], path: str | os.PathLike, way: str) 
 
 
 def verify_checksums(path: Path) -> None:
-    """Check the CRC-32 of each record, which torch.load itself does not."""
+    """Check the CRC-32 of each record, which torch.load itself does not. Files of torch before 1.6 have none."""
+    with open(path, "rb") as file:
+        if file.read(1) == PICKLE:
+            return
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged:

@@ -16,7 +16,8 @@ from iqa.command_line import FAULTS, one_line, report, stop_on_signals, write_er
 from iqa.console import say
 from iqa.data.datasets import load_dataset
 from iqa.data.labels import QualityData, require_sets
-from iqa.models.variants import Variant, find_variant
+from iqa.models.published import row_of
+from iqa.models.variants import Variant
 from iqa.processes import is_first, leave
 from iqa.training.options import parse_options
 from iqa.training.run_files import RunFiles
@@ -59,9 +60,8 @@ def end(command: Command, work: Callable[..., None]) -> NoReturn:
 
 def prepare(options: argparse.Namespace, locks: list[TextIO]) -> Run:
     """Check the folders and the data, and keep others out of the folders."""
-    variant = find_variant(
-        backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention
-    )
+    variant = row_of(options.model, backbone=options.backbone, use_multiscale=options.use_multiscale,
+                     use_attention=options.use_attention)  # fmt: skip
     files = RunFiles.of(options, variant)
     if files.is_finished(options):
         say(f"{files.output}: this run is finished; see {files.result}")
@@ -73,6 +73,9 @@ def prepare(options: argparse.Namespace, locks: list[TextIO]) -> Run:
     data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range,
                         split_seed=options.split_seed, split_file=split_file)  # fmt: skip
     require_sets(data)
+    mos = data.sets["training"].mos
+    if mos.min() == mos.max():
+        raise ValueError(f"--data_path {data.root}: every training MOS is {mos[0]:g}, so there is nothing to learn")
     return Run(variant, files, data, before)
 
 

@@ -13,6 +13,8 @@ import PIL
 import scipy
 import torch
 import torchvision
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from iqa.console import say
 from iqa.data.labels import QualityData
@@ -44,6 +46,19 @@ def describe_run(
         "mos_range": list(data.mos_range),
         "dataset_note": data.note,
     }
+
+
+def size_of(model: torch.nn.Module, patch_size: int) -> dict[str, int | float]:
+    """Parameters, and the arithmetic of one patch in evaluation: multiplications and additions, in 1e9.
+
+    It is counted on fake tensors, which have shapes and no values: nothing is computed.
+    """
+    training, device = model.training, next(model.parameters()).device
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.empty(1, 3, patch_size, patch_size, device=device))
+    model.train(training)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": count, "gflop_per_patch": round(counter.get_total_flops() / 1e9, 6)}
 
 
 def current_commit() -> str | None:

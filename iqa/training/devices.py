@@ -13,6 +13,7 @@ from iqa.data.images import cpu_count
 from iqa.processes import process_count, processes_here
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
+EVALUATED_PER_TRAINED = 8  # patches, at most
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 KEEP = 2**31 - 1  # bytes
 
@@ -94,6 +95,11 @@ def choose_precision(name: str, device: torch.device, before: dict[str, Any] | N
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def evaluation_batch(device: torch.device, batch_size: int) -> int:
+    """Patches in an evaluation batch of a run that trains with `batch_size`: where that fits into the memory, this does."""
+    return min(EVALUATION_BATCH[device.type], EVALUATED_PER_TRAINED * batch_size)
 
 
 def fits_on_device(opened: dict, device: torch.device) -> bool:

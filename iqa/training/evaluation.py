@@ -51,10 +51,13 @@ def with_settings(options: argparse.Namespace, config: dict[str, Any]) -> argpar
 
     Without --dataset the checkpoint's own data are meant. With the same one, its split is drawn in the same way.
     """
+    if config["flags"].get("dataset", "") is None and options.dataset is None:
+        raise ValueError(f"{options.evaluate}: published weights name no data set; add --dataset and --data_path")
     check_config(options.evaluate, config)
     flags, merged = config["flags"], argparse.Namespace(**vars(options))
     for key in CROPS:
         setattr(merged, key, flags[key])
+    merged.resize = flags.get("resize", "keep")  # the flag is younger than the program
     own = {"split_seed"} if options.dataset == flags["dataset"] else set() if options.dataset else set(DATA)
     for key, default in DATA.items():
         if getattr(merged, key) is None:
@@ -65,7 +68,8 @@ def with_settings(options: argparse.Namespace, config: dict[str, Any]) -> argpar
 def check_config(checkpoint: str, config: dict[str, Any]) -> None:
     """ValueError where a config lacks what an evaluation needs; `load_scorer` has checked what a score needs."""
     flags, split = config["flags"], config.get("split")
-    wrong = [name for name, kind in {**CROPS, "dataset": str}.items() if not isinstance(flags.get(name), kind)]
+    kinds = {**CROPS, "dataset": str | None}  # None: of published weights
+    wrong = [name for name, kind in kinds.items() if not isinstance(flags.get(name, ...), kind)]
     if wrong or not isinstance(split, dict):
         what = f"the flags {', '.join(wrong)}" if wrong else "the split"
         raise ValueError(f"{checkpoint}: its config lacks {what}; name a checkpoint of train_resnet_improved.py")
@@ -79,7 +83,9 @@ def choose_images(options: argparse.Namespace, data: QualityData, config: dict) 
         name = "test" if known else "all"
     related = options.dataset == config["flags"]["dataset"]
     warnings = []
-    if known and name == "all":
+    if config["flags"]["dataset"] is None:
+        warnings.append("published weights do not say what they were trained on: images of it may be among these")
+    elif known and name == "all":
         warnings.append("images that the checkpoint was trained on are among these")
     elif related and not known:
         warnings.append(f"the checkpoint was trained on {options.dataset} with other labels or another split: images "
@@ -99,7 +105,8 @@ def together(data: QualityData) -> LabelledImages:
 
 def announce_evaluation(options, scorer, data: QualityData, chosen: ChosenImages) -> None:
     trained = scorer.config["flags"]["dataset"]
-    say(f"Checkpoint: {options.evaluate}: {scorer.variant.log_name}, epoch {scorer.epoch}, trained on {trained}")
+    what = f"epoch {scorer.epoch}, trained on {trained}" if trained else "its published weights"
+    say(f"Checkpoint: {options.evaluate}: {scorer.variant.log_name}, {what}")
     say(f"Device: {device_name(scorer.device)}, {scorer.precision}, torch {torch.__version__}")
     which = "every image" if chosen.name == "all" else f"the {SHORT_NAMES[chosen.name]} set"
     say(f"Scoring: {which} of {options.dataset} in {data.root}: {len(chosen.images):,} images, {crops(options)}")
@@ -111,7 +118,8 @@ def announce_evaluation(options, scorer, data: QualityData, chosen: ChosenImages
 
 def crops(options: argparse.Namespace) -> str:
     kind = f"random crops of seed {options.seed}" if options.test_random_crop else "grid crops"
-    return f"{options.test_patch_num} {kind} of {options.patch_size} pixels"
+    squeezed = ", images squeezed to 384x512" if options.resize == "squeeze" else ""
+    return f"{options.test_patch_num} {kind} of {options.patch_size} pixels{squeezed}"
 
 
 def describe_evaluation(options, scorer, data: QualityData, chosen: ChosenImages) -> dict[str, Any]:

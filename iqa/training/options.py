@@ -4,24 +4,28 @@ import argparse
 
 from iqa.command_line import HelpWithDefaults, OneLineParser, given_flags, number
 from iqa.data.flags import STANDARD, add_dataset_flags, dataset_mistake
-from iqa.data.images import SHORT_SIDE
+from iqa.data.images import RESIZES, SHORT_SIDE
 from iqa.models.backbones import BACKBONES, patch_size_problem
+from iqa.models.published import MODELS, OWN, PATCH_MULTIPLE, PUBLISHED, RECIPE_FLAGS
 from iqa.processes import process_count
 from iqa.training.live_view import INSTALL, is_installed
 
-DESCRIPTION = "Train and evaluate one variant of the ResNet50 HyperIQA ablation on KonIQ-10k."
+DESCRIPTION = "Train and evaluate one variant of the HyperIQA ablation, or a published model, on KonIQ-10k."
 STRIDE = 32  # of ResNet50's last stage: the smallest patch
 
 # With --evaluate, what is not in these comes from the checkpoint; its own data are meant where DATA_FLAGS are left out.
 DATA_FLAGS = ("dataset", "data_path", "mos_range", "split_seed", "split_file")
 EVALUATION_FLAGS = (*DATA_FLAGS, "evaluate", "evaluate_set", "cache_dir", "no_cache", "preload_images", "device",
                     "precision", "num_workers", "output_dir", "overwrite", "traceback")  # fmt: skip
+VARIANT_FLAGS = ("backbone", "use_multiscale", "use_attention", "dropout_rate")  # which a published model has of its own
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=DESCRIPTION, formatter_class=HelpWithDefaults, allow_abbrev=False)
 
     model = parser.add_argument_group("model")
+    model.add_argument("--model", choices=MODELS, default=OWN,
+                       help="a variant of the ablation, chosen by the flags below, or a published model as it is")
     model.add_argument("--backbone", choices=BACKBONES, default="resnet50", help="what makes the feature maps")
     model.add_argument("--use_multiscale", action="store_true", help="fuse stages 1-4 instead of stage 4 alone")
     model.add_argument("--use_attention", action="store_true", help="weigh the scales; needs --use_multiscale")
@@ -34,6 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     add_dataset_flags(data)
     data.add_argument("--data_path", default="./koniq-10k", metavar="DIR", help="labels and images")
+    data.add_argument("--resize", choices=RESIZES, default="keep",
+                      help="keep the aspect, shorter side 384 pixels; squeeze to 384x512 (width x height), as Resize((512, "
+                           "384)) in HyperIQA and SMART-IQA")
     data.add_argument("--patch_size", type=number(int, STRIDE, SHORT_SIDE), default=224, help="pixels")
     data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
     data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")
@@ -44,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--preload_images", action="store_true", help="hold the resized images in GPU or host memory")
 
     recipe = parser.add_argument_group("recipe")
+    recipe.add_argument("--recipe", choices=(OWN, "published"), default=OWN,
+                        help="published: optimizer, learning rates and the defaults of the flags below as --model was "
+                             "published with; --lr is then the backbone's")
     recipe.add_argument("--epochs", type=number(int, 1), default=10, help="passes over the training patches")
     recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step, of all processes together")
     recipe.add_argument("--lr", type=number(float, 0), default=1e-4, help="AdamW learning rate, constant but for --warmup_steps")
@@ -87,6 +97,10 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = build_parser()
     options = parser.parse_args(arguments)
     given = given_flags(parser, arguments, options)
+    mistake = published_mistake(options, given)
+    if mistake:
+        parser.error(mistake)
+    fill_published(options, given)
     if options.evaluate is not None:
         restrict_to_evaluation(parser, options, given)
     mistake = contradiction(options, given)
@@ -103,6 +117,36 @@ def restrict_to_evaluation(parser: argparse.ArgumentParser, options: argparse.Na
     for name in DATA_FLAGS:
         if name not in given:
             setattr(options, name, None)
+
+
+def published_mistake(options: argparse.Namespace, given: set[str]) -> str | None:
+    """What is wrong with the flags of a published model together."""
+    if options.recipe != OWN and options.model == OWN:
+        return f"--recipe {options.recipe} is that of a published model: add --model {' or '.join(PUBLISHED)}"
+    foreign = [f"--{name}" for name in VARIANT_FLAGS if name in given]
+    if foreign and options.model != OWN:
+        return f"--model {options.model} is built as it was published: leave out {', '.join(foreign)}"
+    return None
+
+
+def fill_published(options: argparse.Namespace, given: set[str]) -> None:
+    """Put the facts of a published model, and of its recipe where that is asked for, in the place of defaults."""
+    if options.model == OWN:
+        return
+    row = PUBLISHED[options.model]
+    facts = row.variant._asdict()
+    values = {name: facts.get(name) for name in VARIANT_FLAGS}
+    if options.recipe != OWN:
+        values |= {name: getattr(row.recipe, name) for name in RECIPE_FLAGS if name not in given}
+    vars(options).update(values)
+
+
+def patch_mistake(options: argparse.Namespace) -> str | None:
+    """What is wrong with --patch_size for the model."""
+    if options.model != OWN:
+        return patch_size_problem(PUBLISHED[options.model].title, PATCH_MULTIPLE, options.patch_size)
+    row = BACKBONES[options.backbone]
+    return patch_size_problem(row.title, row.patch_multiple, options.patch_size)
 
 
 def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
@@ -129,4 +173,4 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
         return f"--drop_path_rate: {row.title} has no stochastic depth; leave it out, or choose another --backbone"
     if options.tensorboard and not is_installed():
         return f"--tensorboard needs the package tensorboard: {INSTALL}"
-    return dataset_mistake(options, given) or patch_size_problem(row.title, row.patch_multiple, options.patch_size)
+    return dataset_mistake(options, given) or patch_mistake(options)

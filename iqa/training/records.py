@@ -87,12 +87,13 @@ def read_predictions(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 def summarise(
     files: RunFiles, config: dict, history: list[dict], predictions: dict[str, str], chosen: dict | None, select_on: str,
-    *, training_mos: np.ndarray,
+    *, training_mos: np.ndarray, patches_per_epoch: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Print the run's numbers and its health; returns the content of result.json.
 
     Args:
         predictions: of the chosen epoch, as the text of their files.
+        patches_per_epoch: that the model is trained on.
 
     Raises:
         ValueError: no epoch has a defined SRCC.
@@ -125,5 +126,12 @@ def summarise(
         **{f"selected_{name}": chosen.get(name) for name in ("val_srcc", "val_plcc", "test_srcc", "test_plcc")},
         **{f"best_{name}": value for name, value in best.items()},
         "seconds": round(sum(row["seconds"] for row in history), 3),
+        "patches_per_second": training_rate(history, patches_per_epoch),
         "health": health,
     }
+
+
+def training_rate(history: list[dict], patches_per_epoch: int) -> float | None:
+    """Training patches per second, evaluation aside, over the epochs whose time is known: those of before have none."""
+    seconds = [row["training_seconds"] for row in history if row.get("training_seconds")]
+    return round(len(seconds) * patches_per_epoch / sum(seconds), 3) if seconds else None

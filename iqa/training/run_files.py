@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from iqa.atomic_files import remove_leftovers, write_atomically
+from iqa.models.published import OWN
 from iqa.models.variants import Variant
 
 # Where and how fast a run computes, not what: a resumed run may change these.
 FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_cache", "preload_images", "num_workers",
                   "device", "resume", "overwrite", "traceback", "precision", "tensorboard")  # fmt: skip
+
+# What runs did that were begun before there were these flags.
+BEFORE = {"backbone": "resnet50", "model": OWN, "recipe": OWN, "resize": "keep"}
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def refuse_differences(files: RunFiles, before: dict[str, Any], now: dict[str, Any]) -> None:
     """A run is resumed with the settings it began with, or not at all."""
+    before = {**BEFORE, **before}
     differing = [
         f"{key} {before[key]}, now {now.get(key)}"
         for key in before

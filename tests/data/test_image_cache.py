@@ -1,5 +1,7 @@
 """Decoding, and the cache of decoded images: the pixels are Pillow's to the bit, and never stale."""
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -7,7 +9,9 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import PIL
 import pytest
+import torchvision
 from conftest import ROOT, write_image
 from PIL import Image
 
@@ -37,6 +41,14 @@ def test_the_shorter_side_becomes_384_and_the_aspect_is_kept(tmp_path, size, res
     assert tuple(DecodedImages([path]).sizes()[0]) == pixels.shape[:2]
 
 
+@pytest.mark.parametrize("size", [(1024, 768), (48, 64), (384, 512), (90, 30)])
+def test_squeeze_is_the_resize_of_the_published_programs(tmp_path, size):
+    path = save(tmp_path / "a.png", photograph(size))
+    theirs = torchvision.transforms.Resize((512, 384))(photograph(size))
+    np.testing.assert_array_equal(decode(path, "squeeze"), np.asarray(theirs))
+    assert theirs.size == (384, 512) and tuple(DecodedImages([path], "squeeze").sizes()[0]) == (512, 384)
+
+
 def test_every_mode_becomes_rgb(tmp_path):
     image = photograph()
     grey = decode(save(tmp_path / "grey.png", image.convert("L")))
@@ -60,6 +72,9 @@ def test_exif_rotation_is_applied(tmp_path):
     path = save(tmp_path / "a.jpg", photograph(), exif=exif)
     assert decode(path).shape == (512, 384, 3)
     assert tuple(DecodedImages([path]).sizes()[0]) == (512, 384)
+    turned = photograph().transpose(Image.Transpose.ROTATE_270).resize((384, 512), Image.Resampling.BILINEAR)
+    assert np.abs(decode(path, "squeeze").astype(int) - np.asarray(turned)).mean() < 12  # as a JPEG keeps it
+    assert tuple(DecodedImages([path], "squeeze").sizes()[0]) == (512, 384)
 
 
 def make_unreadable(path, how):
@@ -107,6 +122,18 @@ def test_cached_preloaded_and_uncached_pixels_are_the_same(images):
         assert_decoded(source, images)
         np.testing.assert_array_equal(source.sizes(), [decode(path).shape[:2] for path in images])
     assert_decoded(stored.part(2, 4).in_memory(), images[2:4])
+
+
+def test_kept_and_squeezed_pixels_lie_apart_and_the_cache_of_before_stays(images):
+    root = images[0].parent
+    kept, squeezed = (ImageCache(root, root.parent / "cache", lambda line: None, resize) for resize in ("keep", "squeeze"))
+    settings = json.dumps([str(root.resolve()), 384, "bilinear", PIL.__version__])  # the key of before --resize
+    assert kept.folder.name == hashlib.sha256(settings.encode()).hexdigest()[:16] != squeezed.folder.name
+    assert_decoded(kept.open(images), images)
+    for source in (squeezed.open(images), DecodedImages(images, "squeeze").part(0, 6), DecodedImages(images, "squeeze").in_memory()):
+        np.testing.assert_array_equal(source.sizes(), [[512, 384]] * 6)
+        for pixels, path in zip(source, images, strict=True):
+            np.testing.assert_array_equal(pixels, decode(path, "squeeze"))
 
 
 def test_the_second_opening_decodes_nothing_and_other_sets_share_the_cache(images):
@@ -165,8 +192,8 @@ sys.path.insert(0, {str(ROOT)!r})
 from iqa.data import image_cache
 image_cache.FLUSH_EVERY = 2
 decode = image_cache.decode_in_order
-def killed_after_three(missing):
-    for i, item in enumerate(decode(missing)):
+def killed_after_three(*arguments):
+    for i, item in enumerate(decode(*arguments)):
         if i == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         yield item

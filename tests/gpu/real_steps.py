@@ -52,7 +52,7 @@ class Trainer(NamedTuple):
         steps = Steps(self.loader, count, around)
         with contextlib.redirect_stdout(io.StringIO()):
             train_epoch(
-                self.model, self.model, self.optimizer, steps, precision=self.precision, learning_rate=lambda step: 1e-4,
+                self.model, self.model, self.optimizer, steps, precision=self.precision, learning_rates=lambda step: [1e-4],
                 steps_before=0, max_grad_norm=1, names=[str(i) for i in range(10_000)], title="steps",
             )  # fmt: skip
         return len(steps)

@@ -173,7 +173,12 @@ def test_a_malicious_pickle_offered_as_weights_is_not_executed(tmp_path):
 def test_the_module_prints_counts_shapes_and_attention(tmp_path):
     process = run_program(sys.executable, ROOT / "models_resnet_improved.py", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    for text in ("25,624,337 parameters (25.62M)", "28,124,177 parameters (28.12M)", "28,649,749 parameters (28.65M)"):
+    for text in (
+        "exp1_baseline: 25,624,337 parameters (25.62M)", "exp2_multiscale: 28,124,177 parameters (28.12M)",
+        "exp3_multiscale_attention: 28,649,749 parameters (28.65M)", "swin1_baseline: 88,218,505 ",
+        "swin2_multiscale: 89,124,361 ", "swin3_multiscale_attention: 89,387,789 ", "published_hyperiqa: 27,375,369 ",
+        "published_smart_iqa: 89,111,941 ",
+    ):  # fmt: skip
         assert text in process.stdout
     assert process.stdout.count("batch of 2: scores [2]") == process.stdout.count("batch of 1: scores [1]") == 3
     assert process.stdout.count("sum 1.0000") == 3

@@ -83,6 +83,8 @@ REFUSALS = {
     "malicious weights": Refusal(("--weights evil.pth", "more than tensors"), ("--weights", "evil.pth"), malicious("evil.pth")),
     "malicious checkpoint": Refusal(("more than tensors", "not loaded"), prepare=malicious(f"checkpoints/{NAME}_last.pth"), resume=True),
     "weights of another shape": Refusal(("--weights weights.pth", "conv1.weight"), ("--weights", "weights.pth"), other_shape),
+    "weights of another backbone": Refusal(("--weights weights.pth: not a ResNet50", "features.0.0.weight"), ("--weights", "weights.pth"),
+                                          lambda cwd: torch.save({"features.0.0.weight": torch.zeros(128, 3, 4, 4)}, cwd / "weights.pth")),
     "an output folder with a run": Refusal(("--output_dir run", "--resume", "--overwrite"),
                                            prepare=lambda cwd: ((cwd / "run").mkdir(), (cwd / "run/config.json").write_text("{}"))),
     "an output folder below a file": Refusal(("file/run", "cannot be written", "another folder"), ("--output_dir", "file/run"),

@@ -1,0 +1,95 @@
+"""Weights as their authors published them: known by their keys, scored as in their programs, on squeezed images."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run_program, write_image
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import resize
+
+from data_loader import IMAGENET_MEAN, IMAGENET_STD
+from iqa.data.places import corners, grid_positions
+from iqa.models.published import published_model
+from iqa.training.options import parse_options
+from score_images import load_scorer
+from train_resnet_improved import evaluate_checkpoint
+
+sys.path.insert(0, str(ROOT / "tests/models"))
+from test_published import images, no_random_start, published_state, set_statistics  # noqa: E402, F401
+
+
+@pytest.fixture(scope="module")
+def weights(no_random_start, tmp_path_factory):  # noqa: F811
+    """A state dict of HyperIQA by a formula, batch norms set to real statistics, in the format of torch before 1.6."""
+    model = published_model(published_state("hyperiqa"))
+    with torch.no_grad():
+        set_statistics(model, lambda model: model(images(2)))
+    path = tmp_path_factory.mktemp("published") / "koniq_pretrained.pkl"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    paths = [tmp_path_factory.mktemp("photos") / f"{number}.png" for number in range(2)]
+    for path, size in zip(paths, [(400, 300), (80, 200)], strict=True):
+        write_image(path, 40, size)
+    return paths
+
+
+def as_there(path) -> Tensor:
+    """The patches of an image, normalised, by torchvision's Resize((512, 384)): the grid is this program's."""
+    pixels = torch.from_numpy(np.array(resize(Image.open(path), (512, 384)))).permute(2, 0, 1) / 255
+    pixels = (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+    tops, lefts = corners(np.array([[512, 384]]), grid_positions(25), 224)
+    return torch.stack([pixels[:, y : y + 224, x : x + 224] for y, x in zip(tops, lefts, strict=True)])
+
+
+def test_images_score_as_the_model_scores_their_squeezed_patches(weights, photos):
+    scorer = load_scorer(weights, device="cpu")
+    assert (scorer.variant.log_name, scorer.resize, scorer.precision) == ("published_hyperiqa", "squeeze", "fp32")
+    model = published_model(torch.load(weights, weights_only=True))
+    patches = as_there(photos[1])
+    with torch.inference_mode():
+        assert torch.equal(scorer.score_patches(patches[:2]).scores, model(patches[:2]))  # to the bit, folded or not
+        expected = model(patches).mean().item()
+    assert scorer(photos)[1] == pytest.approx(expected, abs=2e-3)  # whose weights turn a rounding into some 1e-4
+
+
+def test_the_command_scores_and_says_how(weights, photos):
+    command = (sys.executable, ROOT / "score_images.py", "--checkpoint", weights, *photos, "--device", "cpu",
+               "--output", "scores.json", "--report", "scores.html")  # fmt: skip
+    process = run_program(*command, cwd=photos[0].parent)
+    assert process.returncode == 0, process.stderr
+    assert "published weights: every image is squeezed to 384x512" in process.stdout
+    assert "published_hyperiqa, its published weights: the mean of 25 patches of 224x224 pixels" in process.stdout
+    told = json.loads((photos[0].parent / "scores.json").read_text())
+    assert told["epoch"] is None and told["mos_range"] is None and len(told["images"]) == 2
+
+
+def test_evaluate_needs_a_data_set_and_scores_it(weights, tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--evaluate", str(weights), "--device", "cpu"]
+    with pytest.raises(ValueError, match="koniq_pretrained.pkl: published weights name no data set; add --dataset and --data_path"):
+        evaluate_checkpoint(parse_options(flags))
+    data = ["--dataset", "koniq-10k", "--data_path", str(tiny_data), "--evaluate_set", "test"]
+    evaluate_checkpoint(parse_options([*flags, *data]))
+    assert "25 grid crops of 224 pixels, images squeezed to 384x512" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "logs/evaluation_koniq_pretrained/evaluation_koniq-10k_test.json").read_text())
+    assert facts["variant"] == "published_hyperiqa" and facts["images"] == 4 and facts["epoch"] is None
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda state: state.pop("fc3b_fc.weight"), "not HyperIQA as it was published: 1 entries differ, first fc3b_fc.weight"),
+    (lambda state: state.pop("res.lda4_fc.bias"), "holds no model and no config"),
+])  # fmt: skip
+def test_other_weights_are_refused(tmp_path, change, words):
+    state = {key: value.clone() for key, value in published_state("hyperiqa").items()}
+    change(state)
+    torch.save(state, tmp_path / "other.pkl")
+    with pytest.raises(ValueError, match=f"other.pkl: {words}"):
+        load_scorer(tmp_path / "other.pkl", device="cpu")

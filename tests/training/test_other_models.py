@@ -1,0 +1,129 @@
+"""Runs of what is no ResNet50 variant, by the real command line: a published model by its recipe, and a small CNN as backbone."""
+
+import json
+import os
+import shutil
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, assert_one_line_error, run_program, train
+from faults import assert_same_run, inject
+
+from iqa.models.published import PUBLISHED, recipe_of
+from iqa.training.options import parse_options
+
+SMALL_CNN = """
+from iqa.models.backbones import BACKBONES, Backbone
+
+def build():
+    from torch import nn
+    from iqa.models.pooling import pool_to_grid
+
+    class SmallCNN(nn.Module):
+        def __init__(self):
+            super().__init__()
+            sizes = ((3, 8, 4), (8, 16, 2), (16, 24, 2), (24, 32, 2))  # channels before and after, stride
+            self.stages = nn.ModuleList(
+                nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b), nn.ReLU()) for a, b, stride in sizes
+            )
+
+        def forward(self, x):
+            maps = []
+            for stage in self.stages:
+                x = stage(x)
+                maps.append(pool_to_grid(x))
+            return maps
+
+        @staticmethod
+        def own_name(key):
+            return key
+
+    return SmallCNN()
+
+BACKBONES["small"] = Backbone("Small CNN", build, (8, 16, 24, 32), None, "small", "small_")
+"""
+HYPERIQA = ("--model", "hyperiqa", "--recipe", "published", "--epochs", "2", "--batch_size", "8", "--train_patch_num", "2",
+            "--test_patch_num", "2", "--precision", "fp32", "--save_model", "--output_dir", "run")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hyperiqa_run(tiny_data, tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("hyperiqa")
+    process = train("--data_path", tiny_data, *HYPERIQA, cwd=cwd)
+    assert process.returncode == 0, process.stderr
+    return cwd
+
+
+def test_a_published_model_is_trained_by_its_recipe(hyperiqa_run):
+    config = json.loads((hyperiqa_run / "run/config.json").read_text())
+    assert (config["variant"], config["tag"], config["parameters"]) == ("published_hyperiqa", "hyperiqa", 27_375_369)
+    assert config["gflop_per_patch"] > 0.1 and config["flags"]["lr"] == 2e-5 and config["flags"]["weight_decay"] == 5e-4
+    saved = torch.load(hyperiqa_run / "checkpoints/resnet_improved_hyperiqa_last.pth", weights_only=True)
+    assert [group["lr"] for group in saved["optimizer"]["param_groups"]] == [2e-5, 2e-4]
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert len(saved["optimizer"]["state"]) == sum(not key.endswith(statistics) for key in saved["model"])
+    result = json.loads((hyperiqa_run / "run/result.json").read_text())
+    assert result["variant"] == "published_hyperiqa"
+    seconds = sum(row["training_seconds"] for row in saved["history"])
+    assert result["patches_per_second"] == pytest.approx(2 * 16 / seconds, rel=1e-3)
+    assert all(0 < row["training_seconds"] <= row["seconds"] for row in saved["history"])
+
+
+def test_its_resumed_run_equals_the_uninterrupted_one_to_the_bit(hyperiqa_run, tiny_data, tmp_path):
+    shutil.copytree(hyperiqa_run / "run", tmp_path / "run")
+    (tmp_path / "run/result.json").unlink()
+    (tmp_path / "checkpoints").mkdir()
+    name = "checkpoints/resnet_improved_hyperiqa_last"
+    os.link(hyperiqa_run / f"{name}_previous.pth", tmp_path / f"{name}.pth")
+    process = train("--data_path", tiny_data, *HYPERIQA, "--resume", cwd=tmp_path)
+    assert process.returncode == 0 and "Resuming after epoch 1" in process.stdout, process.stderr
+    assert_same_run(hyperiqa_run, tmp_path, "resnet_improved_hyperiqa")
+
+
+def test_its_checkpoint_scores_as_its_run_and_no_other_model_goes_on_with_it(hyperiqa_run, tiny_data):
+    command = (sys.executable, ROOT / "train_resnet_improved.py", "--device", "cpu")
+    best = hyperiqa_run / "checkpoints/resnet_improved_hyperiqa_best.pth"
+    process = run_program(*command, "--evaluate", best, "--output_dir", "again", cwd=hyperiqa_run)
+    assert process.returncode == 0, process.stderr
+    scores = [
+        [float(line.split(",")[2]) for line in (hyperiqa_run / path).read_text().splitlines()[1:]]
+        for path in ("run/predictions_test.csv", "again/predictions_koniq-10k_test.csv")
+    ]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-4)
+    (hyperiqa_run / "run/result.json").rename(hyperiqa_run / "result.json")
+    own = train("--data_path", tiny_data, "--resume", "--output_dir", "run", cwd=hyperiqa_run)
+    (hyperiqa_run / "result.json").rename(hyperiqa_run / "run/result.json")
+    assert_one_line_error(own, "--resume", "model hyperiqa, now ablation")
+
+
+def test_a_flag_that_is_given_counts_over_the_published_recipe():
+    options = parse_options(["--model", "smart_iqa", "--recipe", "published", "--lr", "1e-3", "--epochs", "4"])
+    own = PUBLISHED["smart_iqa"].recipe
+    assert (options.backbone, options.use_multiscale, options.use_attention) == ("swin_b", True, True)
+    assert (options.lr, options.epochs, options.train_patch_num, options.max_grad_norm) == (1e-3, 4, 20, 1.0)
+    recipe = recipe_of("smart_iqa", vars(options))
+    assert recipe == own._replace(lr=1e-3, epochs=4)
+    assert recipe.learning_rates(0, 4) == pytest.approx((1e-3, 1e-2))
+    same = parse_options(["--model", "smart_iqa"])
+    assert (same.lr, same.epochs, same.batch_size, same.recipe) == (1e-4, 10, 32, "ablation")
+
+
+def test_a_small_cnn_is_one_row_and_trains_by_the_command_line(tiny_data, tmp_path):
+    flags = ("--data_path", tiny_data, "--backbone", "small", "--use_multiscale", "--use_attention", "--epochs", "1",
+             "--resize", "squeeze", "--save_model")  # fmt: skip
+    process = train(*flags, cwd=tmp_path, **inject(SMALL_CNN))
+    assert process.returncode == 0, process.stderr
+    config = json.loads((tmp_path / "logs/small3_multiscale_attention/config.json").read_text())
+    assert config["tag"] == "small_ms_att" and config["flags"]["resize"] == "squeeze"
+    assert (tmp_path / "logs/small3_multiscale_attention/result.json").exists()
+    best = tmp_path / "checkpoints/resnet_improved_small_ms_att_best.pth"
+    command = (sys.executable, ROOT / "train_resnet_improved.py", "--device", "cpu", "--evaluate", best)
+    process = run_program(*command, "--output_dir", "again", cwd=tmp_path, **inject(SMALL_CNN))
+    assert process.returncode == 0 and "images squeezed to 384x512" in process.stdout, process.stderr
+    scores = [
+        [float(line.split(",")[2]) for line in (tmp_path / path).read_text().splitlines()[1:]]
+        for path in ("logs/small3_multiscale_attention/predictions_test.csv", "again/predictions_koniq-10k_test.csv")
+    ]
+    assert scores[1] == pytest.approx(scores[0], abs=0.5)  # bf16, where it is native
+    assert_one_line_error(run_program(*command, cwd=tmp_path), "of a run with --backbone small", "resnet50, swin_b")
