@@ -20,6 +20,7 @@ from iqa.report import markdown as report_markdown
 from iqa.report import words as words
 from iqa.report.metrics import DRAWS
 from iqa.report.numbers import analyse
+from iqa.report.rows import find_families
 from iqa.report.runs import mismatches, on_common_images, read_runs
 
 
@@ -39,13 +40,14 @@ def report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dic
     """Read the runs, write the report beside them, and return its numbers."""
     from iqa.report.figures import write_figures  # matplotlib is slow to load: errors come first
 
-    runs, unfinished = read_runs(log_folder)
+    family = find_families(log_folder)[0]
+    runs, unfinished = read_runs(log_folder, family.rows.values())
     found = mismatches(runs)
     if found and not allow_mismatch:
         raise ValueError(f"{log_folder}: the runs differ in more than their variant, so they are not compared. "
                          f"{'. '.join(found)}. Repeat the runs that stand out, or pass --allow_mismatch")
     runs = on_common_images(runs)
-    numbers = analyse(runs, unfinished, found, draws, seed)
+    numbers = analyse(runs, family, unfinished, found, draws, seed)
     numbers["figures"] = write_figures(runs, numbers, log_folder / "figures")
     write_report(log_folder, numbers)
     return numbers

@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from iqa.atomic_files import atomic_path  # noqa: E402
 from iqa.report.numbers import COMPARISONS  # noqa: E402
-from iqa.report.runs import STAGES, VARIANTS, Run  # noqa: E402
+from iqa.report.rows import ENDINGS, FULL, IN_TABLES, MULTISCALE  # noqa: E402
+from iqa.report.runs import STAGES, Run  # noqa: E402
 
 WIDTH = 8.5 / 2.54   # inches
 STYLE = {
@@ -25,7 +26,7 @@ STYLE = {
 }
 
 # Okabe & Ito (2008), Color universal design: (colour, marker, line style)
-VARIANT_LOOK = dict(zip(VARIANTS, [("#0072B2", "o", "-"), ("#E69F00", "s", "--"), ("#009E73", "^", "-.")], strict=True))
+VARIANT_LOOK = dict(zip(ENDINGS, [("#0072B2", "o", "-"), ("#E69F00", "s", "--"), ("#009E73", "^", "-.")], strict=True))
 STAGE_LOOK = [("#56B4E9", "o", "-"), ("#E69F00", "s", "--"), ("#CC79A7", "^", "-."), ("#000000", "D", ":")]
 
 
@@ -60,7 +61,7 @@ def training_curves(runs: list[Run], numbers: dict) -> Figure | None:
     figure, panels = plt.subplots(2, 1, figsize=(WIDTH, WIDTH * 1.05), sharex=True)
     rows = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss (L1)"}
     for panel, (key, label) in zip(panels, rows.items(), strict=True):
-        for variant, found in _by_variant(runs):
+        for variant, found in _by_variant(runs, numbers):
             _band(panel, [_series(run, key) for run in found], variant)
         panel.set_ylabel(label)
     panels[1].set_xlabel("Epoch")
@@ -85,14 +86,14 @@ def _band(panel: plt.Axes, series: list[dict[int, float]], variant: str) -> None
 
 def predicted_against_true(runs: list[Run], numbers: dict) -> Figure:
     """Predicted score over MOS for every test image, the first seed of each variant."""
-    found = [(variant, members[0]) for variant, members in _by_variant(runs)]
+    found = [(variant, members[0]) for variant, members in _by_variant(runs, numbers)]
     figure, panels = plt.subplots(
-        1, len(VARIANTS), figsize=(WIDTH, WIDTH * 0.48), sharex=True, sharey=True, squeeze=False
+        1, len(ENDINGS), figsize=(WIDTH, WIDTH * 0.48), sharex=True, sharey=True, squeeze=False
     )
     values = np.concatenate([np.concatenate([run.mos, run.scores]) for _, run in found])
     margin = 0.02 * (numbers["mos_range"][1] - numbers["mos_range"][0])
     ends = [values.min() - margin, values.max() + margin]
-    for panel, variant in zip(panels[0], VARIANTS, strict=True):
+    for panel, variant in zip(panels[0], ENDINGS, strict=True):
         panel.set_title(_short(variant).replace(" + ", "\n+ "))
         panel.plot(ends, ends, color="black", linewidth=0.6, linestyle=":")
         for run in (run for name, run in found if name == variant):
@@ -111,8 +112,8 @@ def delta_srcc(runs: list[Run], numbers: dict) -> Figure | None:
     if not found:
         return None
     figure, panel = plt.subplots(figsize=(WIDTH, 0.55 + 0.32 * len(found)))
-    looks = dict(zip(COMPARISONS, [VARIANT_LOOK["exp2_multiscale"], ("#CC79A7", "D", ":"),
-                                   VARIANT_LOOK["exp3_multiscale_attention"]], strict=True))
+    looks = dict(zip(COMPARISONS, [VARIANT_LOOK[MULTISCALE], ("#CC79A7", "D", ":"),
+                                   VARIANT_LOOK[FULL]], strict=True))
     for row, (name, comparison) in enumerate(found):
         interval, (colour, marker, _) = comparison["srcc"], looks[name]
         panel.plot([interval["low"], interval["high"]], [row, row], color=colour, linewidth=1.6)
@@ -145,15 +146,16 @@ def attention_by_mos(runs: list[Run], numbers: dict) -> Figure | None:
 
 def _short(variant: str) -> str:
     """'Baseline', 'Multi-scale', 'Multi-scale + attention'"""
-    name = VARIANTS[variant][0].removeprefix("ResNet50 ").removeprefix("+ ")
+    name = IN_TABLES[variant].removeprefix("{} ").removeprefix("+ ")
     return name[:1].upper() + name[1:]
 
 
-def _by_variant(runs: list[Run]) -> Iterable[tuple[str, list[Run]]]:
-    for variant in VARIANTS:
+def _by_variant(runs: list[Run], numbers: dict) -> Iterable[tuple[str, list[Run]]]:
+    """The ending of each variant's log name, and its runs."""
+    for ending, variant in numbers["family"]["rows"].items():
         found = [run for run in runs if run.variant == variant]
         if found:
-            yield variant, found
+            yield ending, found
 
 
 # file name -> (function, caption)

@@ -1,7 +1,7 @@
 """Numbers -> report.tex: a subsection and its table for an article that loads no package beyond graphicx."""
 
 from iqa.report import words as words
-from iqa.report.runs import VARIANTS
+from iqa.report.rows import FULL, MULTISCALE
 
 ESCAPES = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -50,11 +50,11 @@ def escaped(text: str) -> str:
 
 def page(numbers: dict) -> str:
     """The whole of report.tex."""
-    note = numbers["dataset_note"]
+    note, title = numbers["dataset_note"], escaped(words.with_article(numbers["family"]["title"]))
     return PAGE % {
         "warning": rf"\textbf{{{escaped(f'Not results on KonIQ-10k: {note}.')}}} " if note else "",
         "question": "To see whether multi-scale fusion and channel attention help a plain CNN as well, we train three "
-                    "variants of a HyperIQA-style model on a ResNet50 with the same settings (Table~"
+                    f"variants of a HyperIQA-style model on {title} with the same settings (Table~"
                     r"\ref{tab:cnn-backbones}).",
         "health": escaped(_health(numbers)),
         "verdict": escaped(" ".join(words.verdict(numbers))),
@@ -93,8 +93,8 @@ def _limits(numbers: dict) -> str:
 def _caption(numbers: dict) -> str:
     note = numbers["dataset_note"]
     return " ".join([
-        f"Not results on KonIQ-10k: {note}." if note else "Multi-scale fusion and channel attention on a ResNet50, "
-        "KonIQ-10k.",
+        f"Not results on KonIQ-10k: {note}." if note else "Multi-scale fusion and channel attention on "
+        f"{words.with_article(numbers['family']['title'])}, KonIQ-10k.",
         f"{words.capitalised(words.sample_words(numbers, words.seeds_compared(numbers)))}; differences to the baseline are paired by image. The "
         "published rows were measured under other protocols.",
     ])
@@ -103,9 +103,10 @@ def _caption(numbers: dict) -> str:
 def rows(numbers: dict) -> list[str]:
     """The lines of the table's body."""
     first, last = (_published_row(row) for row in words.PUBLISHED.values())
-    deltas = {"exp2_multiscale": "multiscale", "exp3_multiscale_attention": "both"}
+    log_names = numbers["family"]["rows"]
+    deltas = {log_names[MULTISCALE]: "multiscale", log_names[FULL]: "both"}
     return [first, *(
-        _row(VARIANTS[variant][0], found, numbers["comparisons"].get(deltas.get(variant, "")))
+        _row(escaped(numbers["rows"][variant]["title"]), found, numbers["comparisons"].get(deltas.get(variant, "")))
         for variant, found in numbers["variants"].items()
     ), last]
 

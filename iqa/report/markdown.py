@@ -4,7 +4,8 @@ from iqa.report import health_sections
 from iqa.report import words as words
 from iqa.report.metrics import LEVEL, POWER
 from iqa.report.numbers import COMPARISONS
-from iqa.report.runs import STAGES, VARIANTS
+from iqa.report.rows import BASELINE
+from iqa.report.runs import STAGES
 from iqa.report.tables import MISSING, NONE, table
 
 
@@ -13,7 +14,7 @@ def page(numbers: dict) -> str:
     sections = (health_sections.signs, verdict, results, contributions, resolution, seeds, health_sections.figures,
                 disagreements, attention, figures, set_up, method)
     banner = [f"> **{words.not_koniq(numbers)}**"] if numbers["dataset_note"] else []
-    return "\n\n".join(["# ResNet50 ablation: multi-scale fusion and channel attention", *banner, *(
+    return "\n\n".join([f"# {numbers['family']['title']} ablation: multi-scale fusion and channel attention", *banner, *(
         section(numbers) for section in sections
     )]) + "\n"
 
@@ -24,7 +25,7 @@ def page(numbers: dict) -> str:
 def short_table(numbers: dict) -> str:
     """SRCC, PLCC, difference to the baseline and time, between the published rows."""
     measured = [
-        [VARIANTS[variant][0], *_short_cells(found, _delta(numbers, variant))]
+        [numbers["rows"][variant]["title"], *_short_cells(found, _delta(numbers, variant))]
         for variant, found in numbers["variants"].items()
     ]
     return table(["Configuration", "SRCC", "PLCC", "Δ SRCC", "Time"], _between_published(measured, 5))
@@ -40,7 +41,8 @@ def _short_cells(found: dict | None, delta: dict | None) -> list[str]:
 
 def _delta(numbers: dict, variant: str) -> dict | None:
     """The comparison of a variant with the baseline; None for the baseline itself and where one is missing."""
-    names = [n for n, (first, second, _) in COMPARISONS.items() if (first, second) == ("exp1_baseline", variant)]
+    log_names = numbers["family"]["rows"]
+    names = [n for n, (first, second, _) in COMPARISONS.items() if first == BASELINE and log_names[second] == variant]
     return numbers["comparisons"][names[0]] if names else None
 
 
@@ -71,20 +73,20 @@ def results(numbers: dict) -> str:
     header = ["Configuration", "SRCC [95%]", "PLCC [95%]", "KRCC", "RMSE", "Δ SRCC [95%]", "Parameters", "Time",
               "Peak SRCC on test (optimistic)", "Peak PLCC on test (optimistic)"]
     measured = [
-        [VARIANTS[variant][0], *_result_cells(found, _delta(numbers, variant))]
+        [numbers["rows"][variant]["title"], *_result_cells(found, _delta(numbers, variant))]
         for variant, found in numbers["variants"].items()
     ]
     low, high = numbers["mos_range"]
     return "\n\n".join([
         "## Results",
         f"{numbers['test_images']:,} test images; the epoch was chosen on {chosen}. RMSE in points of MOS "
-        f"({low:g}–{high:g}); time per run; Δ is against the ResNet50 baseline, paired by image. The peak is the best epoch on the test "
+        f"({low:g}–{high:g}); time per run; Δ is against the {numbers['family']['title']} baseline, paired by image. The peak is the best epoch on the test "
         "images themselves, as published tables often quote it.",
         table(header, _between_published(measured, len(header))),
         "\n".join(f"* {row['label']}: {row['protocol']}." for row in words.PUBLISHED.values()),
         "After the four-parameter logistic mapping, fitted on the test images:",
         table(["Configuration", "PLCC (mapped)", "RMSE (mapped)"], [
-            [VARIANTS[variant][0], *_mapped_cells(found)] for variant, found in numbers["variants"].items()
+            [numbers["rows"][variant]["title"], *_mapped_cells(found)] for variant, found in numbers["variants"].items()
         ]),
     ])
 

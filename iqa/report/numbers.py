@@ -6,17 +6,19 @@ import numpy as np
 
 from iqa.report import metrics as metrics
 from iqa.report.health import findings, is_sick, run_health
-from iqa.report.runs import STAGES, VARIANTS, Run, notes
+from iqa.report.rows import BASELINE, FULL, MULTISCALE, Family, described_rows
+from iqa.report.runs import STAGES, Run, notes
 
 SMALL_DIFFERENCE = 0.003   # the difference for which the report says how many images or seeds would show it
 DISAGREEMENTS = 10         # images to name per comparison
 DECILES = 10
+KONIQ = "koniq-10k"        # what --dataset calls the data of the published figures
 
-# name -> (from, to, name in tables)
+# name -> (from, to, name in tables); the variants by the endings of their log names
 COMPARISONS = {
-    "multiscale": ("exp1_baseline", "exp2_multiscale", "Multi-scale alone"),
-    "attention": ("exp2_multiscale", "exp3_multiscale_attention", "Attention on top"),
-    "both": ("exp1_baseline", "exp3_multiscale_attention", "Both"),
+    "multiscale": (BASELINE, MULTISCALE, "Multi-scale alone"),
+    "attention": (MULTISCALE, FULL, "Attention on top"),
+    "both": (BASELINE, FULL, "Both"),
 }
 
 
@@ -33,13 +35,17 @@ class Bootstrap:
         return self.draws[metric][[self.rows[run.folder] for run in runs]]
 
 
-def analyse(runs: list[Run], unfinished: list[str], mismatches: list[str], draws: int, seed: int) -> dict:
-    """Every number of the report. The runs share their test images."""
+def analyse(
+    runs: list[Run], family: Family, unfinished: list[str], mismatches: list[str], draws: int, seed: int
+) -> dict:
+    """Every number of the report. The runs are of one family and share their test images."""
     bootstrap = Bootstrap(runs, draws, seed)
-    by_variant = {variant: [run for run in runs if run.variant == variant] for variant in VARIANTS}
+    by_variant = {variant: [run for run in runs if run.variant == variant] for variant in family.rows.values()}
     health = [health_of(run) for run in runs]
     return {
-        "dataset_note": next((note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))), None),
+        "dataset_note": dataset_note(runs),
+        "family": family.described(),
+        "rows": described_rows(family),
         "mos_range": runs[0].config.get("mos_range", [0, 100]),
         "test_images": len(runs[0].names),
         "seeds": sorted({run.seed for run in runs}),
@@ -53,10 +59,17 @@ def analyse(runs: list[Run], unfinished: list[str], mismatches: list[str], draws
         "variants": {
             variant: variant_numbers(found, bootstrap) if found else None for variant, found in by_variant.items()
         },
-        "comparisons": compare(by_variant, bootstrap, {run["folder"] for run in health if is_sick(run["findings"])}),
+        "comparisons": compare(family, by_variant, bootstrap, {run["folder"] for run in health if is_sick(run["findings"])}),
         "attention_by_mos": attention_by_decile([run for run in runs if run.attention is not None]),
         "setup": [setup(run) for run in runs],
     }
+
+
+def dataset_note(runs: list[Run]) -> str | None:
+    """What the images are where they are not KonIQ-10k's: such numbers are never compared with published ones."""
+    noted = next((note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))), None)
+    others = [flag for run in runs if (flag := run.config["flags"].get("dataset")) not in (None, KONIQ)]
+    return noted or (f"--dataset {others[0]}" if others else None)
 
 
 # ---- health --------------------------------------------------------------------------------------------------
@@ -121,14 +134,17 @@ def _mean(values: list[float | None]) -> float | None:
 # ---- two variants --------------------------------------------------------------------------------------------
 
 
-def compare(by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]) -> dict[str, dict | None]:
+def compare(
+    family: Family, by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]
+) -> dict[str, dict | None]:
     """Every comparison, its p-values corrected over those that could be made; None where a variant is missing.
 
     `sick` are the folders of the runs that are not sound.
     """
+    runs = {ending: by_variant[variant] for ending, variant in family.rows.items()}
     found = {
-        name: comparison_numbers(paired(by_variant[first], by_variant[second]), bootstrap, sick)
-        for name, (first, second, _) in COMPARISONS.items() if by_variant[first] and by_variant[second]
+        name: comparison_numbers(paired(runs[first], runs[second]), bootstrap, sick)
+        for name, (first, second, _) in COMPARISONS.items() if runs[first] and runs[second]
     }
     for metric in ("srcc", "plcc"):
         corrected = metrics.holm([numbers[metric]["p_value"] for numbers in found.values()])

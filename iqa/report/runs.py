@@ -2,20 +2,15 @@
 
 import csv
 import json
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from iqa.report.metrics import checked_pair, plcc, srcc
+from iqa.report.rows import folders_of
 
-# log name -> (name in tables, name in sentences)
-VARIANTS = {
-    "exp1_baseline": ("ResNet50 baseline", "the ResNet50 baseline"),
-    "exp2_multiscale": ("+ Multi-scale", "multi-scale fusion"),
-    "exp3_multiscale_attention": ("+ Multi-scale + attention", "multi-scale fusion with attention"),
-}
 STAGES = [f"attention_stage{stage}" for stage in (1, 2, 3, 4)]
 
 # Flags in which runs may differ: they make the variant, name the seed, say where files lie or how fast to go, or
@@ -49,29 +44,22 @@ class Run:
         return self.folder.name
 
 
-def read_runs(log_folder: Path) -> tuple[list[Run], list[str]]:
-    """The finished runs, in the order of variants and seeds, and the names of the unfinished folders."""
-    if not log_folder.is_dir():
-        raise FileNotFoundError(f"{log_folder}: no such folder; give a log folder such as logs/resnet_ablation_...")
-    folders = [(variant, folder) for variant in VARIANTS for folder in _folders_of(log_folder, variant)]
+def read_runs(log_folder: Path, variants: Iterable[str]) -> tuple[list[Run], list[str]]:
+    """The finished runs, in the order of these variants and of the seeds, and the names of the unfinished folders."""
+    order = list(variants)
+    folders = [(variant, folder) for variant in order for folder in folders_of(log_folder, variant)]
     finished = [(variant, folder) for variant, folder in folders if (folder / "result.json").exists()]
     if not finished:
         raise FileNotFoundError(
-            f"{log_folder}: no finished run (no {next(iter(VARIANTS))}/result.json or the like); "
+            f"{log_folder}: no finished run (no {order[0]}/result.json or the like); "
             "train the variants first, with run_resnet_ablation.sh or train_resnet_improved.py"
         )
-    order = list(VARIANTS)
     runs = sorted((_read_run(*pair) for pair in finished), key=lambda run: (order.index(run.variant), run.seed))
     for first, second in zip(runs, runs[1:], strict=False):
         if (first.variant, first.seed) == (second.variant, second.seed):
             raise ValueError(f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; "
                              "move one of them elsewhere")
     return runs, [folder.name for variant, folder in folders if (variant, folder) not in finished]
-
-
-def _folders_of(log_folder: Path, variant: str) -> list[Path]:
-    pattern = re.compile(rf"{variant}(_seed\d+)?")
-    return sorted(path for path in log_folder.iterdir() if path.is_dir() and pattern.fullmatch(path.name))
 
 
 def _read_run(variant: str, folder: Path) -> Run:
@@ -202,8 +190,7 @@ def _split(run: Run) -> str:
 
 
 def _seed_mismatches(runs: list[Run]) -> list[str]:
-    seeds = {variant: [run.seed for run in runs if run.variant == variant] for variant in VARIANTS}
-    seeds = {variant: found for variant, found in seeds.items() if found}
+    seeds = {variant: [run.seed for run in runs if run.variant == variant] for variant in dict.fromkeys(run.variant for run in runs)}
     if _all_same(list(seeds.values())):
         return []
     return ["seeds: " + "; ".join(f"{', '.join(map(str, s))} for {variant}" for variant, s in seeds.items())]

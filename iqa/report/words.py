@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 from iqa.report.health import mos_decimals
 from iqa.report.numbers import COMPARISONS
-from iqa.report.runs import VARIANTS
+from iqa.report.rows import CNN, FULL
 
 ALPHA = 0.05
 SEEDS_FOR_IDEAS = 3  # with as many the interval covers in 93% or more, whether seeds vary much or little
@@ -119,14 +119,16 @@ def _beside_published(comparison: dict, gain: float, named: str) -> str:
 
 def published(numbers: dict) -> dict:
     """The published rows, and how the measured numbers stand to them; nothing of the kind for a demo's numbers."""
-    both, whole = numbers["comparisons"]["both"], numbers["variants"]["exp3_multiscale_attention"]
+    both, whole = numbers["comparisons"]["both"], numbers["variants"][numbers["family"]["rows"][FULL]]
     comparable = not numbers["dataset_note"]
     return {
         "rows": PUBLISHED,
         "distance_to_swin_base":
             PUBLISHED["smart_iqa"]["srcc"] - whole["srcc"]["estimate"] if whole and comparable else None,
         "sentences": [
-            f"{against_published(both, gain, what)}: {source}." for gain, what, source in PUBLISHED_GAINS.values()
+            f"{against_published(both, gain, what)}: {source}."
+            for name, (gain, what, source) in PUBLISHED_GAINS.items()
+            if name != "total" or numbers["family"]["kind"] == CNN  # a Transformer's own backbone is no part of its gain
         ] if both and comparable else [],
     }
 
@@ -144,7 +146,7 @@ def verdict(numbers: dict) -> list[str]:
 
 
 def _sentence(name: str, comparison: dict, numbers: dict) -> str:
-    before, after = (VARIANTS[variant][1] for variant in COMPARISONS[name][:2])
+    before, after = (sentence_name(numbers, ending) for ending in COMPARISONS[name][:2])
     interval, of_ideas = comparison["srcc"], basis(comparison) == "ideas"
     models = "two trained models" if interval["seeds"] == 1 else "trained models"
     sample = sample_words(numbers, interval["seeds"])
@@ -194,10 +196,15 @@ def _not_of_ideas(numbers: dict) -> list[str]:
     return sentences
 
 
+def sentence_name(numbers: dict, ending: str) -> str:
+    """What a variant is called in a sentence, by the ending of its log name."""
+    return numbers["rows"][numbers["family"]["rows"][ending]]["sentence"]
+
+
 def run_words(run: dict, numbers: dict) -> str:
     """'multi-scale fusion', with its seed where there are several."""
     seed = f" (seed {run['seed']})" if len(numbers["seeds"]) > 1 else ""
-    return VARIANTS[run["variant"]][1] + seed
+    return numbers["rows"][run["variant"]]["sentence"] + seed
 
 
 def sick_runs(numbers: dict) -> list[tuple[dict, str]]:
@@ -315,6 +322,11 @@ def duration(seconds: float) -> str:
 
 def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def with_article(name: str) -> str:
+    """'a ResNet50', 'an EfficientNet-lite0'"""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def counted(number: int, noun: str) -> str:
