@@ -1,9 +1,12 @@
-"""Run folders on disk -> the rows of the report: which backbones were trained, and what their rows are called.
+"""A log folder -> the rows of the report: which backbones and published models were trained, and what they are called.
 
 A *family* is the three variants on one backbone. Their log names are those of iqa/models/variants.py behind the prefix
 of their backbone: `exp` for ResNet50, `swin` for Swin-B. A prefix that the table of backbones lacks, such as `lite`, is
 one that somebody else added: it counts where the config.json of a run names that variant, and the family's backbone
 and title are taken from there.
+
+The *grid* is all families and, where a published model was run, both of them. What the runner was asked for
+(`ablation_flags`) counts like what is there, so that missing rows can be named. One family alone is no grid.
 
 * Title: that of the table of backbones; else `backbone_title` of config.json; else the value of its --backbone.
 * Kind, CNN or Transformer: `backbone_kind` of config.json; else Transformer where the backbone's name has one of
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iqa.models.backbones import BACKBONES
+from iqa.models.published import PUBLISHED
 from iqa.models.variants import FUSIONS
 
 ENDINGS = BASELINE, MULTISCALE, FULL = tuple(name for name, *_ in FUSIONS)
@@ -42,6 +46,37 @@ class Family(NamedTuple):
         return {**self._asdict(), "rows": self.rows}
 
 
+class Grid(NamedTuple):
+    """The rows of a report: of several backbones, or of one with the published models beside it."""
+
+    families: list[Family]
+    published: dict[str, str]  # log name -> name in iqa/models/published.py
+
+    @property
+    def variants(self) -> list[str]:
+        """The log names of all rows, in the order of the report."""
+        return [row for family in self.families for row in family.rows.values()] + list(self.published)
+
+    @property
+    def is_one_family(self) -> bool:
+        return len(self.families) == 1 and not self.published
+
+
+def find_grid(log_folder: Path) -> Grid:
+    """The rows of which the folder holds a run, finished or not, or was to hold one."""
+    families, asked = find_families(log_folder), _asked_for(log_folder)
+    published = {row.variant.log_name: name for name, row in PUBLISHED.items()}
+    wanted = "--with_published" in asked or any(folders_of(log_folder, row) for row in published)
+    return Grid(families, published if wanted else {})
+
+
+def _asked_for(log_folder: Path) -> list[str]:
+    """The words of what the runner was asked for; none where it started nothing here."""
+    path = log_folder / "ablation_flags"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return text.replace("BACKBONES=", " ").split()
+
+
 def find_families(log_folder: Path) -> list[Family]:
     """The families of which the folder holds a run, finished or not: those of the table of backbones first, in its order.
 
@@ -55,8 +90,15 @@ def find_families(log_folder: Path) -> list[Family]:
         config = _config(folder)
         if found["prefix"] in known or config.get("variant") == found["variant"]:
             configs.setdefault(found["prefix"], []).append(config)
+    for name in _asked_for(log_folder):
+        if name in BACKBONES:
+            configs.setdefault(BACKBONES[name].log_name, [])
     order = [*known, *sorted(set(configs) - set(known))]
     found = [_family(prefix, known.get(prefix), configs[prefix]) for prefix in order if prefix in configs]
+    for first, second in zip(found, found[1:], strict=False):
+        if first.backbone == second.backbone:
+            raise ValueError(f"{log_folder}: runs named {first.prefix}* and {second.prefix}* are both of "
+                             f"{first.backbone}; move one of them elsewhere")
     return found or [_family(BACKBONES["resnet50"].log_name, "resnet50", [])]
 
 
@@ -106,9 +148,25 @@ IN_TABLES = {BASELINE: "{} baseline", MULTISCALE: "+ Multi-scale", FULL: "+ Mult
 IN_SENTENCES = {BASELINE: "the {} baseline", MULTISCALE: "multi-scale fusion", FULL: "multi-scale fusion with attention"}
 
 
-def described_rows(family: Family) -> dict[str, dict[str, str]]:
-    """log name -> its name in tables and in sentences."""
-    return {
-        log_name: {"title": IN_TABLES[ending].format(family.title), "sentence": IN_SENTENCES[ending].format(family.title)}
-        for ending, log_name in family.rows.items()
+def described_rows(grid: Grid) -> dict[str, dict[str, str]]:
+    """log name -> its name in tables and in sentences, its backbone's title and kind."""
+    rows = {
+        log_name: {
+            "title": IN_TABLES[ending].format(family.title), "sentence": _in_sentences(ending, family, grid),
+            "backbone": family.title, "kind": family.kind,
+        }
+        for family in grid.families for ending, log_name in family.rows.items()
     }
+    for log_name, name in grid.published.items():
+        row = PUBLISHED[name]
+        rows[log_name] = {
+            "title": f"{row.title} (run here)", "sentence": f"{row.title} as it was published, trained here",
+            "backbone": BACKBONES[row.variant.backbone].title, "kind": kind_of(row.variant.backbone),
+        }
+    return rows
+
+
+def _in_sentences(ending: str, family: Family, grid: Grid) -> str:
+    """Beside other backbones each variant says which is its own."""
+    name = IN_SENTENCES[ending].format(family.title)
+    return name if ending == BASELINE or grid.is_one_family else f"{name} on {family.title}"

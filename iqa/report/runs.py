@@ -21,6 +21,13 @@ FREE_FLAGS = {
     "overwrite", "traceback", "tensorboard",
     "device", "num_workers", "preload_images", "no_cache", "compile", "deterministic",
     "precision", "select_on",
+    "backbone", "model",
+}
+# What belongs to a backbone is compared among the runs of one; to a published model's own recipe, among those without it.
+BACKBONE_FLAGS = {"drop_path_rate", "weights"}
+RECIPE_FLAGS = {
+    "recipe", "optimizer", "lr", "weight_decay", "batch_size", "epochs", "train_patch_num", "test_patch_num",
+    "max_grad_norm", "warmup_steps", "dropout_rate",
 }
 
 
@@ -153,7 +160,6 @@ def _read_predictions(path: Path) -> tuple[list[str], np.ndarray, np.ndarray, np
 def mismatches(runs: list[Run]) -> list[str]:
     """In words, everything in which runs differ that ought to be the same, or disagree with their own files."""
     settings = {
-        **{f"--{flag}": [run.config["flags"].get(flag) for run in runs] for flag in _compared_flags(runs)},
         "code (commit)": [run.config.get("commit") for run in runs],
         "precision": [run.config.get("precision") for run in runs],
         "epoch chosen on": [run.result.get("select_on") for run in runs],
@@ -161,7 +167,7 @@ def mismatches(runs: list[Run]) -> list[str]:
         "data set": [run.config.get("dataset_note") or "as given by --dataset" for run in runs],
     }
     found = [_difference(name, runs, values) for name, values in settings.items() if not _all_same(values)]
-    return found + _seed_mismatches(runs) + _image_mismatches(runs) + _result_mismatches(runs)
+    return _flag_mismatches(runs) + found + _seed_mismatches(runs) + _image_mismatches(runs) + _result_mismatches(runs)
 
 
 def notes(runs: list[Run]) -> list[str]:
@@ -179,8 +185,29 @@ def notes(runs: list[Run]) -> list[str]:
     return sentences
 
 
-def _compared_flags(runs: list[Run]) -> list[str]:
-    return sorted({flag for run in runs for flag in run.config["flags"]} - FREE_FLAGS)
+def _flag_mismatches(runs: list[Run]) -> list[str]:
+    """Flags that differ among all runs, or among those which have to share them."""
+    found = []
+    for flag in sorted({flag for run in runs for flag in run.config["flags"]} - FREE_FLAGS):
+        for group in _groups(runs, flag):
+            values = [run.config["flags"].get(flag) for run in group]
+            if not _all_same(values):
+                found.append(_difference(f"--{flag}", group, values))
+    starts = ["random" if run.config["flags"].get("weights") == "none" else "trained" for run in runs]
+    if len(_groups(runs, "weights")) > 1 and not _all_same(starts):
+        found.append(_difference("weights to start from", runs, starts))
+    return found
+
+
+def _groups(runs: list[Run], flag: str) -> list[list[Run]]:
+    """The runs that have to share the value of a flag."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        flags = run.config["flags"]
+        own_recipe = flag in RECIPE_FLAGS and flags.get("recipe") == "published"
+        own_backbone = flag in BACKBONE_FLAGS and (flags.get("backbone") or "resnet50")
+        groups.setdefault(run.variant if own_recipe else own_backbone or "", []).append(run)
+    return list(groups.values())
 
 
 def _split(run: Run) -> str:
