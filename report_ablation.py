@@ -5,6 +5,7 @@
 
 writes report.md, report.tex, report.json and figures/ into that folder, and prints the signs of runs that are not sound,
 the verdict and a short table. It trains nothing, needs no GPU and may be run at any time; missing variants are named.
+Runs on several backbones, and those of the published models, become one report on all of them.
 """
 
 import argparse
@@ -15,12 +16,16 @@ from pathlib import Path
 from iqa.atomic_files import write_atomically
 from iqa.command_line import OneLineParser, number
 from iqa.console import say
+from iqa.report import grid_latex as grid_latex
+from iqa.report import grid_markdown as grid_markdown
 from iqa.report import latex as report_latex
 from iqa.report import markdown as report_markdown
 from iqa.report import words as words
+from iqa.report.interpretation import interpret
 from iqa.report.metrics import DRAWS
 from iqa.report.numbers import analyse
-from iqa.report.runs import mismatches, on_common_images, read_runs
+from iqa.report.rows import find_grid
+from iqa.report.runs import Run, mismatches, on_common_images, read_runs
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,26 +42,37 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dict:
     """Read the runs, write the report beside them, and return its numbers."""
-    from iqa.report.figures import write_figures  # matplotlib is slow to load: errors come first
-
-    runs, unfinished = read_runs(log_folder)
+    grid = find_grid(log_folder)
+    runs, unfinished = read_runs(log_folder, grid.variants)
     found = mismatches(runs)
     if found and not allow_mismatch:
         raise ValueError(f"{log_folder}: the runs differ in more than their variant, so they are not compared. "
                          f"{'. '.join(found)}. Repeat the runs that stand out, or pass --allow_mismatch")
     runs = on_common_images(runs)
-    numbers = analyse(runs, unfinished, found, draws, seed)
+    numbers = analyse(runs, grid, unfinished, found, draws, seed)
+    interpret(numbers)
     numbers["figures"] = write_figures(runs, numbers, log_folder / "figures")
     write_report(log_folder, numbers)
     return numbers
 
 
+def write_figures(runs: list[Run], numbers: dict, folder: Path) -> dict[str, str]:
+    """The figures of one backbone or of a grid: their names and captions."""
+    from iqa.report import figures, grid_figures  # matplotlib is slow to load: errors come first
+
+    return figures.write_figures(runs, numbers, folder, (grid_figures if "backbones" in numbers else figures).FIGURES)
+
+
 def write_report(log_folder: Path, numbers: dict) -> None:
-    about = {name: words.basis(found) if found else None for name, found in numbers["comparisons"].items()}
-    numbers |= {"verdict": words.verdict(numbers), "verdict_is_about": about, "published": words.published(numbers)}
+    markdown, latex = pages_of(numbers)
     write_atomically(log_folder / "report.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
-    write_atomically(log_folder / "report.tex", report_latex.page(numbers))
-    write_atomically(log_folder / "report.md", report_markdown.page(numbers))
+    write_atomically(log_folder / "report.tex", latex.page(numbers))
+    write_atomically(log_folder / "report.md", markdown.page(numbers))
+
+
+def pages_of(numbers: dict):
+    """What writes Markdown and LaTeX of one backbone or of a grid."""
+    return (grid_markdown, grid_latex) if "backbones" in numbers else (report_markdown, report_latex)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     for run, sentence in words.sick_runs(numbers):
         say(f"Not sound: {run['folder']}: {sentence}\n")
     say(" ".join(numbers["verdict"]) + "\n")
-    say(report_markdown.short_table(numbers))
+    say(pages_of(numbers)[0].short_table(numbers))
     return 0
 
 

@@ -18,7 +18,7 @@ ROOMS = {
     "": set(),
     "data": set(),
     "models": set(),
-    "report": set(),
+    "report": {"models"},
     "scoring": {"data"},
     "training": {"data", "models", "report"},
     "demo": {"data"},

@@ -1,7 +1,8 @@
 """Numbers -> report.tex: a subsection and its table for an article that loads no package beyond graphicx."""
 
 from iqa.report import words as words
-from iqa.report.runs import VARIANTS
+from iqa.report.numbers import views
+from iqa.report.rows import FULL, MULTISCALE
 
 ESCAPES = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -50,16 +51,16 @@ def escaped(text: str) -> str:
 
 def page(numbers: dict) -> str:
     """The whole of report.tex."""
-    note = numbers["dataset_note"]
+    note, title = numbers["dataset_note"], escaped(words.with_article(numbers["family"]["title"]))
     return PAGE % {
         "warning": rf"\textbf{{{escaped(f'Not results on KonIQ-10k: {note}.')}}} " if note else "",
         "question": "To see whether multi-scale fusion and channel attention help a plain CNN as well, we train three "
-                    "variants of a HyperIQA-style model on a ResNet50 with the same settings (Table~"
+                    f"variants of a HyperIQA-style model on {title} with the same settings (Table~"
                     r"\ref{tab:cnn-backbones}).",
-        "health": escaped(_health(numbers)),
-        "verdict": escaped(" ".join(words.verdict(numbers))),
+        "health": escaped(health(numbers)),
+        "verdict": escaped(" ".join(numbers["verdict"])),
         "published": escaped(" ".join(numbers["published"]["sentences"])),
-        "limits": escaped(_limits(numbers)),
+        "limits": escaped(limits(numbers)),
         "caption": escaped(_caption(numbers)),
         "rows": "\n".join(rows(numbers)),
         "figure": escaped(f"Differences in SRCC with 95% intervals, {words.sample_words(numbers, words.seeds_compared(numbers))}."
@@ -67,21 +68,23 @@ def page(numbers: dict) -> str:
     }
 
 
-def _health(numbers: dict) -> str:
+def health(numbers: dict) -> str:
     """The signs of runs that are not sound, each in a sentence, and a blank line; nothing where there are none."""
     sentences = [f"{words.capitalised(words.run_words(run, numbers))}: {sentence}" for run, sentence in words.sick_runs(numbers)]
     return f"Not every training is sound. {' '.join(sentences)}\n\n" if sentences else ""
 
 
-def _limits(numbers: dict) -> str:
+def limits(numbers: dict) -> str:
     """What the runs cannot show, and the differences between them that were allowed."""
-    both = numbers["comparisons"]["both"]
     chosen = "the validation images" if numbers["selected_on"] == ["val"] else "the test images, which is optimistic"
     sentences = [f"The epoch was chosen on {chosen}."]
-    if both:
-        power = both["power"]
+    for view in views(numbers):
+        if not view["comparisons"]["both"]:
+            continue
+        power = view["comparisons"]["both"]["power"]
+        on = f" on {view['family']['title']}" if "backbones" in numbers else ""
         sentences.append(
-            f"The predictions of the two models correlate at {power['prediction_srcc']:.3f} (SRCC), so that one run of "
+            f"The predictions of the two models{on} correlate at {power['prediction_srcc']:.3f} (SRCC), so that one run of "
             f"each on these images resolves differences of {power['resolvable']:.4f} or more with 80% power in a single test."
         )
     if words.seeds_compared(numbers) == 1:
@@ -93,8 +96,8 @@ def _limits(numbers: dict) -> str:
 def _caption(numbers: dict) -> str:
     note = numbers["dataset_note"]
     return " ".join([
-        f"Not results on KonIQ-10k: {note}." if note else "Multi-scale fusion and channel attention on a ResNet50, "
-        "KonIQ-10k.",
+        f"Not results on KonIQ-10k: {note}." if note else "Multi-scale fusion and channel attention on "
+        f"{words.with_article(numbers['family']['title'])}, KonIQ-10k.",
         f"{words.capitalised(words.sample_words(numbers, words.seeds_compared(numbers)))}; differences to the baseline are paired by image. The "
         "published rows were measured under other protocols.",
     ])
@@ -103,9 +106,10 @@ def _caption(numbers: dict) -> str:
 def rows(numbers: dict) -> list[str]:
     """The lines of the table's body."""
     first, last = (_published_row(row) for row in words.PUBLISHED.values())
-    deltas = {"exp2_multiscale": "multiscale", "exp3_multiscale_attention": "both"}
+    log_names = numbers["family"]["rows"]
+    deltas = {log_names[MULTISCALE]: "multiscale", log_names[FULL]: "both"}
     return [first, *(
-        _row(VARIANTS[variant][0], found, numbers["comparisons"].get(deltas.get(variant, "")))
+        _row(escaped(numbers["rows"][variant]["title"]), found, numbers["comparisons"].get(deltas.get(variant, "")))
         for variant, found in numbers["variants"].items()
     ), last]
 
@@ -118,16 +122,16 @@ def _published_row(row: dict) -> str:
 def _row(label: str, found: dict | None, delta: dict | None) -> str:
     if not found:
         return " & ".join([label, *["missing"] * 4]) + r" \\"
-    change = _maths(words.with_interval(delta["srcc"])) if delta else "--"
+    change = maths(words.with_interval(delta["srcc"])) if delta else "--"
     return " & ".join([
-        label, _level(found["srcc"]), _level(found["plcc"]), change, words.duration(found["seconds"]),
+        label, level(found["srcc"]), level(found["plcc"]), change, words.duration(found["seconds"]),
     ]) + r" \\"
 
 
-def _level(interval: dict) -> str:
+def level(interval: dict) -> str:
     spread = rf" $\pm$ {interval['seed_deviation']:.4f}" if interval["seeds"] > 1 else ""
     return f"{interval['estimate']:.4f}{spread}"
 
 
-def _maths(text: str) -> str:
+def maths(text: str) -> str:
     return f"${text}$".replace(" [", r"\ [").replace(", ", r",\ ")

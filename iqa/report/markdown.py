@@ -1,10 +1,12 @@
 """Numbers -> report.md, and the short table for the terminal."""
 
+from iqa.report import grid_words as grid_words
 from iqa.report import health_sections
 from iqa.report import words as words
 from iqa.report.metrics import LEVEL, POWER
 from iqa.report.numbers import COMPARISONS
-from iqa.report.runs import STAGES, VARIANTS
+from iqa.report.rows import BASELINE
+from iqa.report.runs import STAGES
 from iqa.report.tables import MISSING, NONE, table
 
 
@@ -13,7 +15,7 @@ def page(numbers: dict) -> str:
     sections = (health_sections.signs, verdict, results, contributions, resolution, seeds, health_sections.figures,
                 disagreements, attention, figures, set_up, method)
     banner = [f"> **{words.not_koniq(numbers)}**"] if numbers["dataset_note"] else []
-    return "\n\n".join(["# ResNet50 ablation: multi-scale fusion and channel attention", *banner, *(
+    return "\n\n".join([f"# {numbers['family']['title']} ablation: multi-scale fusion and channel attention", *banner, *(
         section(numbers) for section in sections
     )]) + "\n"
 
@@ -24,13 +26,13 @@ def page(numbers: dict) -> str:
 def short_table(numbers: dict) -> str:
     """SRCC, PLCC, difference to the baseline and time, between the published rows."""
     measured = [
-        [VARIANTS[variant][0], *_short_cells(found, _delta(numbers, variant))]
+        [numbers["rows"][variant]["title"], *short_cells(found, _delta(numbers, variant))]
         for variant, found in numbers["variants"].items()
     ]
     return table(["Configuration", "SRCC", "PLCC", "Δ SRCC", "Time"], _between_published(measured, 5))
 
 
-def _short_cells(found: dict | None, delta: dict | None) -> list[str]:
+def short_cells(found: dict | None, delta: dict | None) -> list[str]:
     if not found:
         return [MISSING] * 4
     change = words.signed(delta["srcc"]["estimate"]) if delta else NONE
@@ -40,7 +42,8 @@ def _short_cells(found: dict | None, delta: dict | None) -> list[str]:
 
 def _delta(numbers: dict, variant: str) -> dict | None:
     """The comparison of a variant with the baseline; None for the baseline itself and where one is missing."""
-    names = [n for n, (first, second, _) in COMPARISONS.items() if (first, second) == ("exp1_baseline", variant)]
+    log_names = numbers["family"]["rows"]
+    names = [n for n, (first, second, _) in COMPARISONS.items() if first == BASELINE and log_names[second] == variant]
     return numbers["comparisons"][names[0]] if names else None
 
 
@@ -62,7 +65,7 @@ def verdict(numbers: dict) -> str:
     """The verdict, and after it what limits it."""
     notes = words.warnings(numbers)[1 if numbers["dataset_note"] else 0:]
     limits = ["\n>\n".join(f"> {sentence}" for sentence in notes)] if notes else []
-    return "\n\n".join(["## Verdict", f"**{' '.join(words.verdict(numbers))}**", *limits])
+    return "\n\n".join(["## Verdict", f"**{' '.join(numbers['verdict'])}**", *limits])
 
 
 def results(numbers: dict) -> str:
@@ -71,25 +74,25 @@ def results(numbers: dict) -> str:
     header = ["Configuration", "SRCC [95%]", "PLCC [95%]", "KRCC", "RMSE", "Δ SRCC [95%]", "Parameters", "Time",
               "Peak SRCC on test (optimistic)", "Peak PLCC on test (optimistic)"]
     measured = [
-        [VARIANTS[variant][0], *_result_cells(found, _delta(numbers, variant))]
+        [numbers["rows"][variant]["title"], *result_cells(found, _delta(numbers, variant))]
         for variant, found in numbers["variants"].items()
     ]
     low, high = numbers["mos_range"]
     return "\n\n".join([
         "## Results",
         f"{numbers['test_images']:,} test images; the epoch was chosen on {chosen}. RMSE in points of MOS "
-        f"({low:g}–{high:g}); time per run; Δ is against the ResNet50 baseline, paired by image. The peak is the best epoch on the test "
+        f"({low:g}–{high:g}); time per run; Δ is against the {numbers['family']['title']} baseline, paired by image. The peak is the best epoch on the test "
         "images themselves, as published tables often quote it.",
         table(header, _between_published(measured, len(header))),
         "\n".join(f"* {row['label']}: {row['protocol']}." for row in words.PUBLISHED.values()),
         "After the four-parameter logistic mapping, fitted on the test images:",
         table(["Configuration", "PLCC (mapped)", "RMSE (mapped)"], [
-            [VARIANTS[variant][0], *_mapped_cells(found)] for variant, found in numbers["variants"].items()
+            [numbers["rows"][variant]["title"], *mapped_cells(found)] for variant, found in numbers["variants"].items()
         ]),
     ])
 
 
-def _result_cells(found: dict | None, delta: dict | None) -> list[str]:
+def result_cells(found: dict | None, delta: dict | None) -> list[str]:
     if not found:
         return [MISSING] * 9
     return [
@@ -99,7 +102,7 @@ def _result_cells(found: dict | None, delta: dict | None) -> list[str]:
     ]
 
 
-def _mapped_cells(found: dict | None) -> list[str]:
+def mapped_cells(found: dict | None) -> list[str]:
     if not found:
         return [MISSING] * 2
     if found["plcc_mapped"] is None:
@@ -113,16 +116,22 @@ def _number(value: float | None) -> str:
 
 def contributions(numbers: dict) -> str:
     """What each idea adds, and how far the whole stays from the published Swin-Base figure."""
+    return "\n\n".join(["## Contributions", contribution_table(numbers), *_published_sentences(numbers)])
+
+
+def contribution_table(numbers: dict) -> str:
     header = ["Contribution", "Δ SRCC [95%]", "p (Holm)", "Δ PLCC [95%]", "p (Holm)", "Steiger's Z (PLCC)", "Reading"]
-    return "\n\n".join([
-        "## Contributions",
-        table(header, [_contribution_row(name, found) for name, found in numbers["comparisons"].items()]),
-        *_published_sentences(numbers),
-    ])
+    return table(header, [_contribution_row(*row) for row in labelled(numbers)])
 
 
-def _contribution_row(name: str, found: dict | None) -> list[str]:
-    label = COMPARISONS[name][2]
+def labelled(numbers: dict) -> list[tuple[str, dict | None]]:
+    """The comparisons within each backbone, with their names in tables."""
+    if "backbones" in numbers:
+        return grid_words.labelled(numbers)
+    return [(COMPARISONS[name][2], found) for name, found in numbers["comparisons"].items()]
+
+
+def _contribution_row(label: str, found: dict | None) -> list[str]:
     if not found:
         return [label, *[MISSING] * 6]
     steiger = words.listed(
@@ -139,12 +148,17 @@ def _contribution_row(name: str, found: dict | None) -> list[str]:
 def _published_sentences(numbers: dict) -> list[str]:
     if numbers["dataset_note"]:
         return ["Not compared with published figures: these are not KonIQ-10k's photographs."]
+    return ["\n".join(f"* {sentence}" for sentence in published_sentences(numbers))]
+
+
+def published_sentences(numbers: dict) -> list[str]:
+    """How far the whole stays from the published Swin-Base figure, and how its gain stands to published ones."""
     distance = numbers["published"]["distance_to_swin_base"]
     remains = [] if distance is None else [
         f"Distance that remains to the published Swin-Base figure ({words.PUBLISHED['smart_iqa']['srcc']:.4f}): "
         f"{words.signed(distance)} SRCC. This compares across protocols: other split, crops and choice of epoch."
     ]
-    return ["\n".join(f"* {sentence}" for sentence in remains + numbers["published"]["sentences"])]
+    return remains + numbers["published"]["sentences"]
 
 
 def resolution(numbers: dict) -> str:
@@ -152,8 +166,7 @@ def resolution(numbers: dict) -> str:
     header = ["Comparison", "Correlation of predictions (SRCC)", "Smallest Δ resolved, one run each",
               "Smallest Δ resolved, these runs", "Images for 0.003", "Seeds for 0.003"]
     rows = [
-        [COMPARISONS[name][2], *(_resolution_cells(found["power"]) if found else [MISSING] * 5)]
-        for name, found in numbers["comparisons"].items()
+        [label, *(_resolution_cells(found["power"]) if found else [MISSING] * 5)] for label, found in labelled(numbers)
     ]
     return "\n\n".join([
         "## What this test set can show",
@@ -192,14 +205,15 @@ def seeds(numbers: dict) -> str:
 
 def _seed_differences(numbers: dict) -> str:
     rows = []
-    for name, found in numbers["comparisons"].items():
+    apart = grid_words.contrasts(numbers) if "backbones" in numbers else []
+    for label, found in labelled(numbers) + apart:
         if found:
             each = words.listed(f"{words.signed(s['srcc'])} ({'/'.join(map(str, sorted(set(s['seeds']))))})"
                                 for s in found["per_seed"])
             plain = found["srcc"].get("plain_crossed")
             spread = found["srcc"]["seed_deviation"]
             rows.append([
-                COMPARISONS[name][2], each, f"{words.signed(found['srcc']['estimate'])} ± {spread:.4f} "
+                label, each, f"{words.signed(found['srcc']['estimate'])} ± {spread:.4f} "
                 f"(n = {found['srcc']['seeds']})" if spread is not None else NONE,
                 words.with_interval(found["srcc"]), f"[{plain['low']:+.4f}, {plain['high']:+.4f}]" if plain else NONE,
             ])
@@ -259,7 +273,7 @@ def set_up(numbers: dict) -> str:
         "Precision": [run["precision"] for run in runs],
         "Split": [_items({k: v for k, v in run["split"].items() if k != "sha256"}) for run in runs],
         "Split SHA-256": [run["split"].get("sha256") for run in runs],
-        "Flags": [_items(_shared_flags(run["flags"])) for run in runs],
+        "Flags": [_items(_shared_flags(run["flags"], "backbones" in numbers)) for run in runs],
     }
     rows = [
         [name, str(values[0]) if len(set(map(str, values))) == 1 else "<br>".join(
@@ -270,8 +284,9 @@ def set_up(numbers: dict) -> str:
     return "## Set-up\n\n" + table(["", "Value"], rows).replace("---:", "---")
 
 
-def _shared_flags(flags: dict) -> dict:
+def _shared_flags(flags: dict, several: bool) -> dict:
     own = {"seed", "use_multiscale", "use_attention", "output_dir", "checkpoint_suffix"}
+    own |= {"backbone", "model", "drop_path_rate"} if several else set()
     return {name: value for name, value in flags.items() if name not in own}
 
 

@@ -1,22 +1,30 @@
-"""Checked runs -> every number of the report, as one dictionary that report.json holds and the pages are made from."""
+"""Checked runs -> every number of the report, as one dictionary that report.json holds and the pages are made from.
 
+The numbers of one backbone ("family", "comparisons", "attention_by_mos") stand at the top where it is alone, and under
+"backbones" in a grid; `views` gives each backbone's as though it were alone.
+"""
+
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import numpy as np
 
 from iqa.report import metrics as metrics
+from iqa.report.decomposition import contrast_numbers, decompose
 from iqa.report.health import findings, is_sick, run_health
-from iqa.report.runs import STAGES, VARIANTS, Run, notes
+from iqa.report.rows import BASELINE, FULL, MULTISCALE, Family, Grid, described_rows
+from iqa.report.runs import STAGES, Run, notes
 
 SMALL_DIFFERENCE = 0.003   # the difference for which the report says how many images or seeds would show it
 DISAGREEMENTS = 10         # images to name per comparison
 DECILES = 10
+KONIQ = "koniq-10k"        # what --dataset calls the data of the published figures
 
-# name -> (from, to, name in tables)
+# name -> (from, to, name in tables); the variants by the endings of their log names
 COMPARISONS = {
-    "multiscale": ("exp1_baseline", "exp2_multiscale", "Multi-scale alone"),
-    "attention": ("exp2_multiscale", "exp3_multiscale_attention", "Attention on top"),
-    "both": ("exp1_baseline", "exp3_multiscale_attention", "Both"),
+    "multiscale": (BASELINE, MULTISCALE, "Multi-scale alone"),
+    "attention": (MULTISCALE, FULL, "Attention on top"),
+    "both": (BASELINE, FULL, "Both"),
 }
 
 
@@ -33,13 +41,23 @@ class Bootstrap:
         return self.draws[metric][[self.rows[run.folder] for run in runs]]
 
 
-def analyse(runs: list[Run], unfinished: list[str], mismatches: list[str], draws: int, seed: int) -> dict:
-    """Every number of the report. The runs share their test images."""
+def analyse(
+    runs: list[Run], grid: Grid, unfinished: list[str], mismatches: list[str], draws: int, seed: int
+) -> dict:
+    """Every number of the report. The runs are of these rows and share their test images."""
     bootstrap = Bootstrap(runs, draws, seed)
-    by_variant = {variant: [run for run in runs if run.variant == variant] for variant in VARIANTS}
+    by_variant = {variant: [run for run in runs if run.variant == variant] for variant in grid.variants}
     health = [health_of(run) for run in runs]
+    sick = {run["folder"] for run in health if is_sick(run["findings"])}
+    backbones = {family.backbone: backbone_numbers(family, by_variant, bootstrap, sick) for family in grid.families}
+    apart = {
+        "decomposition": decompose(grid.families, by_variant, bootstrap, sick),
+        "published_models": compare_published(grid, by_variant, bootstrap, sick),
+    }
+    correct(comparisons_of(backbones.values(), apart))
     return {
-        "dataset_note": next((note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))), None),
+        "dataset_note": dataset_note(runs),
+        "rows": described_rows(grid),
         "mos_range": runs[0].config.get("mos_range", [0, 100]),
         "test_images": len(runs[0].names),
         "seeds": sorted({run.seed for run in runs}),
@@ -53,10 +71,67 @@ def analyse(runs: list[Run], unfinished: list[str], mismatches: list[str], draws
         "variants": {
             variant: variant_numbers(found, bootstrap) if found else None for variant, found in by_variant.items()
         },
-        "comparisons": compare(by_variant, bootstrap, {run["folder"] for run in health if is_sick(run["findings"])}),
-        "attention_by_mos": attention_by_decile([run for run in runs if run.attention is not None]),
+        **(backbones[grid.families[0].backbone] if grid.is_one_family else {"backbones": backbones, **apart}),
         "setup": [setup(run) for run in runs],
     }
+
+
+def backbone_numbers(family: Family, by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]) -> dict:
+    """What one backbone's variants give alone."""
+    runs = [run for variant in family.rows.values() for run in by_variant[variant]]
+    return {
+        "family": family.described(),
+        "comparisons": compare(family, by_variant, bootstrap, sick),
+        "attention_by_mos": attention_by_decile([run for run in runs if run.attention is not None]),
+    }
+
+
+def compare_published(grid: Grid, by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]) -> dict | None:
+    """SMART-IQA less HyperIQA, both trained here: the published total gain under one protocol."""
+    rows = {name: by_variant[log_name] for log_name, name in grid.published.items()}
+    if not rows:
+        return None
+    return contrast_numbers([(1, rows["smart_iqa"]), (-1, rows["hyperiqa"])], bootstrap, sick)
+
+
+def comparisons_of(backbones: Iterable[dict], apart: dict) -> list[dict]:
+    """Every comparison that could be made."""
+    found = [comparison for backbone in backbones for comparison in backbone["comparisons"].values()]
+    found += [contrast for pair in apart["decomposition"] for contrast in pair["contrasts"].values()]
+    return [comparison for comparison in [*found, apart["published_models"]] if comparison]
+
+
+def all_comparisons(numbers: dict) -> list[dict]:
+    """Every comparison that could be made, of the report or of one of its `views`."""
+    if "comparisons" in numbers:
+        return [comparison for comparison in numbers["comparisons"].values() if comparison]
+    return comparisons_of(numbers["backbones"].values(), numbers)
+
+
+def views(numbers: dict) -> list[dict]:
+    """The numbers of each backbone as those of a report on it alone, but for what is corrected over the whole grid."""
+    if "comparisons" in numbers:
+        return [numbers]
+    return [{**numbers, **backbone, **{
+        "variants": {row: numbers["variants"][row] for row in backbone["family"]["rows"].values()},
+        "missing": [row for row in backbone["family"]["rows"].values() if row in numbers["missing"]],
+        "health": [run for run in numbers["health"] if run["variant"] in backbone["family"]["rows"].values()],
+    }} for backbone in numbers["backbones"].values()]
+
+
+def correct(comparisons: list[dict]) -> None:
+    """Put Holm's corrected p-values, over all of these, beside each one's own."""
+    for metric in ("srcc", "plcc"):
+        corrected = metrics.holm([numbers[metric]["p_value"] for numbers in comparisons])
+        for numbers, p_value in zip(comparisons, corrected, strict=True):
+            numbers[metric]["p_holm"] = p_value
+
+
+def dataset_note(runs: list[Run]) -> str | None:
+    """What the images are where they are not KonIQ-10k's: such numbers are never compared with published ones."""
+    noted = next((note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))), None)
+    others = [flag for run in runs if (flag := run.config["flags"].get("dataset")) not in (None, KONIQ)]
+    return noted or (f"--dataset {others[0]}" if others else None)
 
 
 # ---- health --------------------------------------------------------------------------------------------------
@@ -121,19 +196,18 @@ def _mean(values: list[float | None]) -> float | None:
 # ---- two variants --------------------------------------------------------------------------------------------
 
 
-def compare(by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]) -> dict[str, dict | None]:
-    """Every comparison, its p-values corrected over those that could be made; None where a variant is missing.
+def compare(
+    family: Family, by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]
+) -> dict[str, dict | None]:
+    """Every comparison of one backbone's variants; None where a variant is missing.
 
     `sick` are the folders of the runs that are not sound.
     """
+    runs = {ending: by_variant[variant] for ending, variant in family.rows.items()}
     found = {
-        name: comparison_numbers(paired(by_variant[first], by_variant[second]), bootstrap, sick)
-        for name, (first, second, _) in COMPARISONS.items() if by_variant[first] and by_variant[second]
+        name: comparison_numbers(paired(runs[first], runs[second]), bootstrap, sick)
+        for name, (first, second, _) in COMPARISONS.items() if runs[first] and runs[second]
     }
-    for metric in ("srcc", "plcc"):
-        corrected = metrics.holm([numbers[metric]["p_value"] for numbers in found.values()])
-        for numbers, p_value in zip(found.values(), corrected, strict=True):
-            numbers[metric]["p_holm"] = p_value
     return {name: found.get(name) for name in COMPARISONS}
 
 

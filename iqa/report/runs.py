@@ -2,20 +2,15 @@
 
 import csv
 import json
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from iqa.report.metrics import checked_pair, plcc, srcc
+from iqa.report.rows import folders_of
 
-# log name -> (name in tables, name in sentences)
-VARIANTS = {
-    "exp1_baseline": ("ResNet50 baseline", "the ResNet50 baseline"),
-    "exp2_multiscale": ("+ Multi-scale", "multi-scale fusion"),
-    "exp3_multiscale_attention": ("+ Multi-scale + attention", "multi-scale fusion with attention"),
-}
 STAGES = [f"attention_stage{stage}" for stage in (1, 2, 3, 4)]
 
 # Flags in which runs may differ: they make the variant, name the seed, say where files lie or how fast to go, or
@@ -26,6 +21,13 @@ FREE_FLAGS = {
     "overwrite", "traceback", "tensorboard",
     "device", "num_workers", "preload_images", "no_cache", "compile", "deterministic",
     "precision", "select_on",
+    "backbone", "model",
+}
+# What belongs to a backbone is compared among the runs of one; to a published model's own recipe, among those without it.
+BACKBONE_FLAGS = {"drop_path_rate", "weights"}
+RECIPE_FLAGS = {
+    "recipe", "optimizer", "lr", "weight_decay", "batch_size", "epochs", "train_patch_num", "test_patch_num",
+    "max_grad_norm", "warmup_steps", "dropout_rate",
 }
 
 
@@ -49,29 +51,22 @@ class Run:
         return self.folder.name
 
 
-def read_runs(log_folder: Path) -> tuple[list[Run], list[str]]:
-    """The finished runs, in the order of variants and seeds, and the names of the unfinished folders."""
-    if not log_folder.is_dir():
-        raise FileNotFoundError(f"{log_folder}: no such folder; give a log folder such as logs/resnet_ablation_...")
-    folders = [(variant, folder) for variant in VARIANTS for folder in _folders_of(log_folder, variant)]
+def read_runs(log_folder: Path, variants: Iterable[str]) -> tuple[list[Run], list[str]]:
+    """The finished runs, in the order of these variants and of the seeds, and the names of the unfinished folders."""
+    order = list(variants)
+    folders = [(variant, folder) for variant in order for folder in folders_of(log_folder, variant)]
     finished = [(variant, folder) for variant, folder in folders if (folder / "result.json").exists()]
     if not finished:
         raise FileNotFoundError(
-            f"{log_folder}: no finished run (no {next(iter(VARIANTS))}/result.json or the like); "
+            f"{log_folder}: no finished run (no {order[0]}/result.json or the like); "
             "train the variants first, with run_resnet_ablation.sh or train_resnet_improved.py"
         )
-    order = list(VARIANTS)
     runs = sorted((_read_run(*pair) for pair in finished), key=lambda run: (order.index(run.variant), run.seed))
     for first, second in zip(runs, runs[1:], strict=False):
         if (first.variant, first.seed) == (second.variant, second.seed):
             raise ValueError(f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; "
                              "move one of them elsewhere")
     return runs, [folder.name for variant, folder in folders if (variant, folder) not in finished]
-
-
-def _folders_of(log_folder: Path, variant: str) -> list[Path]:
-    pattern = re.compile(rf"{variant}(_seed\d+)?")
-    return sorted(path for path in log_folder.iterdir() if path.is_dir() and pattern.fullmatch(path.name))
 
 
 def _read_run(variant: str, folder: Path) -> Run:
@@ -165,7 +160,6 @@ def _read_predictions(path: Path) -> tuple[list[str], np.ndarray, np.ndarray, np
 def mismatches(runs: list[Run]) -> list[str]:
     """In words, everything in which runs differ that ought to be the same, or disagree with their own files."""
     settings = {
-        **{f"--{flag}": [run.config["flags"].get(flag) for run in runs] for flag in _compared_flags(runs)},
         "code (commit)": [run.config.get("commit") for run in runs],
         "precision": [run.config.get("precision") for run in runs],
         "epoch chosen on": [run.result.get("select_on") for run in runs],
@@ -173,7 +167,7 @@ def mismatches(runs: list[Run]) -> list[str]:
         "data set": [run.config.get("dataset_note") or "as given by --dataset" for run in runs],
     }
     found = [_difference(name, runs, values) for name, values in settings.items() if not _all_same(values)]
-    return found + _seed_mismatches(runs) + _image_mismatches(runs) + _result_mismatches(runs)
+    return _flag_mismatches(runs) + found + _seed_mismatches(runs) + _image_mismatches(runs) + _result_mismatches(runs)
 
 
 def notes(runs: list[Run]) -> list[str]:
@@ -191,8 +185,29 @@ def notes(runs: list[Run]) -> list[str]:
     return sentences
 
 
-def _compared_flags(runs: list[Run]) -> list[str]:
-    return sorted({flag for run in runs for flag in run.config["flags"]} - FREE_FLAGS)
+def _flag_mismatches(runs: list[Run]) -> list[str]:
+    """Flags that differ among all runs, or among those which have to share them."""
+    found = []
+    for flag in sorted({flag for run in runs for flag in run.config["flags"]} - FREE_FLAGS):
+        for group in _groups(runs, flag):
+            values = [run.config["flags"].get(flag) for run in group]
+            if not _all_same(values):
+                found.append(_difference(f"--{flag}", group, values))
+    starts = ["random" if run.config["flags"].get("weights") == "none" else "trained" for run in runs]
+    if len(_groups(runs, "weights")) > 1 and not _all_same(starts):
+        found.append(_difference("weights to start from", runs, starts))
+    return found
+
+
+def _groups(runs: list[Run], flag: str) -> list[list[Run]]:
+    """The runs that have to share the value of a flag."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        flags = run.config["flags"]
+        own_recipe = flag in RECIPE_FLAGS and flags.get("recipe") == "published"
+        own_backbone = flag in BACKBONE_FLAGS and (flags.get("backbone") or "resnet50")
+        groups.setdefault(run.variant if own_recipe else own_backbone or "", []).append(run)
+    return list(groups.values())
 
 
 def _split(run: Run) -> str:
@@ -202,8 +217,7 @@ def _split(run: Run) -> str:
 
 
 def _seed_mismatches(runs: list[Run]) -> list[str]:
-    seeds = {variant: [run.seed for run in runs if run.variant == variant] for variant in VARIANTS}
-    seeds = {variant: found for variant, found in seeds.items() if found}
+    seeds = {variant: [run.seed for run in runs if run.variant == variant] for variant in dict.fromkeys(run.variant for run in runs)}
     if _all_same(list(seeds.values())):
         return []
     return ["seeds: " + "; ".join(f"{', '.join(map(str, s))} for {variant}" for variant, s in seeds.items())]

@@ -19,19 +19,19 @@ trained models. What rests on a sick run is not compared with published gains.
 from collections.abc import Iterable
 
 from iqa.report.health import mos_decimals
-from iqa.report.numbers import COMPARISONS
-from iqa.report.runs import VARIANTS
+from iqa.report.numbers import COMPARISONS, all_comparisons
+from iqa.report.rows import CNN, FULL
 
 ALPHA = 0.05
 SEEDS_FOR_IDEAS = 3  # with as many the interval covers in 93% or more, whether seeds vary much or little
 
 PUBLISHED = {
     "hyperiqa": {
-        "label": "ResNet50 (HyperIQA, published)", "srcc": 0.8998, "plcc": 0.9098, "delta": None,
+        "label": "ResNet50 (HyperIQA, published)", "backbone": "ResNet50", "srcc": 0.8998, "plcc": 0.9098, "delta": None,
         "protocol": "its own split, crops and schedule; not run here",
     },
     "smart_iqa": {
-        "label": "SMART-IQA (Swin-Base, published)", "srcc": 0.9378, "plcc": 0.9485, "delta": 0.0380,
+        "label": "SMART-IQA (Swin-Base, published)", "backbone": "Swin-B", "srcc": 0.9378, "plcc": 0.9485, "delta": 0.0380,
         "protocol": "7,046 training and 2,010 test images, no validation set named, 20 patches per test image; "
                     "not run here",
     },
@@ -119,14 +119,16 @@ def _beside_published(comparison: dict, gain: float, named: str) -> str:
 
 def published(numbers: dict) -> dict:
     """The published rows, and how the measured numbers stand to them; nothing of the kind for a demo's numbers."""
-    both, whole = numbers["comparisons"]["both"], numbers["variants"]["exp3_multiscale_attention"]
+    both, whole = numbers["comparisons"]["both"], numbers["variants"][numbers["family"]["rows"][FULL]]
     comparable = not numbers["dataset_note"]
     return {
         "rows": PUBLISHED,
         "distance_to_swin_base":
             PUBLISHED["smart_iqa"]["srcc"] - whole["srcc"]["estimate"] if whole and comparable else None,
         "sentences": [
-            f"{against_published(both, gain, what)}: {source}." for gain, what, source in PUBLISHED_GAINS.values()
+            f"{against_published(both, gain, what)}: {source}."
+            for name, (gain, what, source) in PUBLISHED_GAINS.items()
+            if name != "total" or numbers["family"]["kind"] == CNN  # a Transformer's own backbone is no part of its gain
         ] if both and comparable else [],
     }
 
@@ -136,15 +138,23 @@ def published(numbers: dict) -> dict:
 
 def verdict(numbers: dict) -> list[str]:
     """Both ideas together; each alone; and, where it is not about the ideas, why not."""
-    both, alone = numbers["comparisons"]["both"], ("multiscale", "attention")
-    first = _sentence("both", both, numbers) if both else _missing(numbers)
+    both = numbers["comparisons"]["both"]
+    first = comparison_sentence("both", both, numbers) if both else missing_sentence(numbers)
+    return [f"{capitalised(sentence)}." for sentence in (first, taken_apart(numbers), *not_of_ideas(numbers))]
+
+
+def taken_apart(numbers: dict) -> str:
+    alone = ("multiscale", "attention")
     parts = [_clause(name, numbers["comparisons"][name]) for name in alone if numbers["comparisons"][name]]
-    second = "Taken apart, " + "; ".join(parts) if parts else "There is nothing to take apart"
-    return [f"{capitalised(sentence)}." for sentence in (first, second, *_not_of_ideas(numbers))]
+    return "Taken apart, " + "; ".join(parts) if parts else "There is nothing to take apart"
 
 
-def _sentence(name: str, comparison: dict, numbers: dict) -> str:
-    before, after = (VARIANTS[variant][1] for variant in COMPARISONS[name][:2])
+def comparison_sentence(name: str, comparison: dict, numbers: dict) -> str:
+    return difference_sentence(*(sentence_name(numbers, ending) for ending in COMPARISONS[name][:2]), comparison, numbers)
+
+
+def difference_sentence(before: str, after: str, comparison: dict, numbers: dict) -> str:
+    """One sentence, without its full stop: how `after` stands to `before`, each as it is called in a sentence."""
     interval, of_ideas = comparison["srcc"], basis(comparison) == "ideas"
     models = "two trained models" if interval["seeds"] == 1 else "trained models"
     sample = sample_words(numbers, interval["seeds"])
@@ -156,7 +166,7 @@ def _sentence(name: str, comparison: dict, numbers: dict) -> str:
         between, pair = ("", f"{after} and {before}") if of_ideas else ("between them ", f"the {models}, {after} and {before},")
         ruled_out = f"{between}one larger than {reach(interval):.4f} is ruled out at 95%"
         return (f"no difference in SRCC can be shown between {pair} with {sample} "
-                f"({with_interval(interval)}{_correction(interval)}); "
+                f"({with_interval(interval)}{correction(interval)}); "
                 + (ruled_out if interval["low"] < interval["high"] else "the images are too few for an interval"))
     if not of_ideas:
         return (f"the {models} differ: {after} is {unsigned_interval(interval)} {found} in SRCC than {before}, "
@@ -171,16 +181,16 @@ def _clause(name: str, comparison: dict) -> str:
     found, interval, of_ideas = decision(comparison), comparison["srcc"], basis(comparison) == "ideas"
     if found == "undecided":
         models = "" if of_ideas else " between the trained models"
-        return f"no difference is shown{models} for {subject} ({with_interval(interval)}{_correction(interval)})"
+        return f"no difference is shown{models} for {subject} ({with_interval(interval)}{correction(interval)})"
     if not of_ideas:
         return f"the trained models differ by {with_interval(interval)} for {subject}"
     verb = "improves" if found == "higher" else "lowers"
     return f"{subject} {verb} SRCC by {unsigned_interval(interval)}"
 
 
-def _not_of_ideas(numbers: dict) -> list[str]:
+def not_of_ideas(numbers: dict) -> list[str]:
     """Why the verdict is about trained models: runs that are not sound, and too few seeds."""
-    comparisons = [comparison for comparison in numbers["comparisons"].values() if comparison]
+    comparisons = all_comparisons(numbers)
     resting = {folder for comparison in comparisons for folder in comparison["sick"]}
     sick = [run for run in numbers["health"] if run["folder"] in resting]
     sentences = []
@@ -194,10 +204,15 @@ def _not_of_ideas(numbers: dict) -> list[str]:
     return sentences
 
 
+def sentence_name(numbers: dict, ending: str) -> str:
+    """What a variant is called in a sentence, by the ending of its log name."""
+    return numbers["rows"][numbers["family"]["rows"][ending]]["sentence"]
+
+
 def run_words(run: dict, numbers: dict) -> str:
     """'multi-scale fusion', with its seed where there are several."""
     seed = f" (seed {run['seed']})" if len(numbers["seeds"]) > 1 else ""
-    return VARIANTS[run["variant"]][1] + seed
+    return numbers["rows"][run["variant"]]["sentence"] + seed
 
 
 def sick_runs(numbers: dict) -> list[tuple[dict, str]]:
@@ -214,20 +229,20 @@ def health_notes(numbers: dict) -> list[str]:
     return found + ([f"the layers of the target network were not measured in {listed(unknown)}."] if unknown else [])
 
 
-def _correction(interval: dict) -> str:
+def correction(interval: dict) -> str:
     """What to add where the interval of one comparison excludes 0 and the correction over all undoes that."""
     excludes_zero = interval["low"] * interval["high"] > 0
     return f", but p {p_words(interval['p_holm'], '= ')} after Holm's correction" if excludes_zero else ""
 
 
-def _missing(numbers: dict) -> str:
+def missing_sentence(numbers: dict) -> str:
     absent = [variant for variant, found in numbers["variants"].items() if not found]
     return f"the comparison of both ideas with the baseline is missing, for want of {' and '.join(absent)}"
 
 
 def seeds_compared(numbers: dict) -> int:
     """The seeds behind the comparison that has the fewest; of the runs where there is no comparison."""
-    return min((c["srcc"]["seeds"] for c in numbers["comparisons"].values() if c), default=len(numbers["seeds"]))
+    return min((c["srcc"]["seeds"] for c in all_comparisons(numbers)), default=len(numbers["seeds"]))
 
 
 def sample_words(numbers: dict, seeds: int) -> str:
@@ -315,6 +330,11 @@ def duration(seconds: float) -> str:
 
 def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def with_article(name: str) -> str:
+    """'a ResNet50', 'an EfficientNet-lite0'"""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -15,12 +15,28 @@ sys.path.insert(0, str(ROOT))
 
 import report_ablation  # noqa: E402
 from iqa.report import figures as report_figures  # noqa: E402
+from iqa.report import grid_figures  # noqa: E402
 
 VARIANTS = {
     "exp1_baseline": ("ss_noatt", 25_624_337, False, False),
     "exp2_multiscale": ("ms_noatt", 28_124_177, True, False),
     "exp3_multiscale_attention": ("ms_att", 28_649_749, True, True),
 }
+TAGS = {"1_baseline": ("ss_noatt", False, False), "2_multiscale": ("ms_noatt", True, False),
+        "3_multiscale_attention": ("ms_att", True, True)}
+
+
+def rows_of(prefix, backbone, parameters=5_000_000):
+    """What VARIANTS has, for a backbone that iqa/models/backbones.py may lack."""
+    return {prefix + ending: (f"{backbone}_{tag}", parameters + 1000 * number, *flags)
+            for number, (ending, (tag, *flags)) in enumerate(TAGS.items())}
+
+
+PUBLISHED = {"published_hyperiqa": ("hyperiqa", 27_375_369, False, False),
+             "published_smart_iqa": ("smart_iqa", 89_111_941, True, True)}
+ROWS = {**PUBLISHED, **VARIANTS, **rows_of("swin", "swin_b", 88_000_000), **rows_of("lite", "efficientnet_lite0")}
+BACKBONE_OF = {"exp": "resnet50", "swin": "swin_b", "lite": "efficientnet_lite0",
+               "published_hyperiqa": "resnet50", "published_smart_iqa": "swin_b"}
 DEMO = "demo images made by demo_dataset.py: not KonIQ-10k's photographs"
 FIGURES = ["training_curves", "predicted_against_true", "delta_srcc", "attention_by_mos"]
 SEEDS = (42, 43, 44)
@@ -39,13 +55,17 @@ def make_scores(images, errors, seed=1, shared=0.7):
 def write_run(log_folder, variant, mos, scores, *, seed=42, suffix="", flags=None, config=None, result=None,
               val_srccs=(0.82, 0.86, 0.859), health=None):
     """One sound run's folder as train_resnet_improved.py leaves it; the chosen epoch has the highest of `val_srccs`."""
-    tag, parameters, multiscale, attention = VARIANTS[variant]
+    tag, parameters, multiscale, attention = ROWS[variant]
+    backbone = next((name for prefix, name in BACKBONE_OF.items() if variant.startswith(prefix)), None)
+    backbone = {} if backbone == "resnet50" else {"backbone": backbone}  # runs of before have no such flag
+    if variant in PUBLISHED:
+        backbone |= {"model": tag, "recipe": "published", "lr": 2e-5}
     folder = log_folder / (variant + suffix)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({
         "run_id": f"{variant}-{seed}", "variant": variant, "tag": tag, "parameters": parameters,
         "flags": {"epochs": 3, "lr": 1e-4, "use_multiscale": multiscale, "use_attention": attention, "seed": seed,
-                  "data_path": "./koniq-10k", "output_dir": str(folder), **(flags or {})},
+                  "data_path": "./koniq-10k", "output_dir": str(folder), **backbone, **(flags or {})},
         "commit": "0123abc", "versions": {"python": "3.11.7", "torch": "2.9.0"}, "device": "cpu", "precision": "fp32",
         "split": {"training": 7058, "validation": 1000, "test": len(mos), "sha256": "ab" * 32}, **(config or {}),
     }))
@@ -74,10 +94,10 @@ def write_predictions(path, mos, scores, attention):
     path.write_text("\n".join(lines) + "\n")
 
 
-def write_ablation(log_folder, images=300, errors=(8.0, 7.0, 6.9), seeds=(42,), **more):
+def write_ablation(log_folder, images=300, errors=(8.0, 7.0, 6.9), seeds=(42,), rows=tuple(VARIANTS), **more):
     """All variants with all seeds."""
     mos, scores = make_scores(images, [e for e in errors for _ in seeds])
-    for number, variant in enumerate(VARIANTS):
+    for number, variant in enumerate(rows):
         for position, seed in enumerate(seeds):
             suffix = f"_seed{seed}" if len(seeds) > 1 else ""
             predicted = scores[number * len(seeds) + position]
@@ -85,9 +105,19 @@ def write_ablation(log_folder, images=300, errors=(8.0, 7.0, 6.9), seeds=(42,), 
     return log_folder
 
 
+GRID = (*VARIANTS, *rows_of("swin", "swin_b"))
+GRID_ERRORS = (9.0, 8.9, 8.0, 6.5, 6.0, 4.0)  # the backbone helps, the method helps, and more on Swin-B
+
+
+def write_grid(log_folder, rows=GRID, errors=GRID_ERRORS, published=(), **more):
+    """A grid of known effects; `published` are the errors of HyperIQA and SMART-IQA."""
+    return write_ablation(log_folder, rows=(*rows, *list(PUBLISHED)[:len(published)]), errors=(*errors, *published), **more)
+
+
 def report(log_folder, *arguments, figures=False):
     """Run the report in this process, its figures only where they matter; its numbers, report.md and report.tex."""
-    with mock.patch.object(report_figures, "FIGURES", report_figures.FIGURES if figures else {}):
+    one, grid = ((module.FIGURES if figures else {}) for module in (report_figures, grid_figures))
+    with mock.patch.object(report_figures, "FIGURES", one), mock.patch.object(grid_figures, "FIGURES", grid):
         assert report_ablation.main([str(log_folder), "--draws", "1000", *arguments]) == 0
     return (json.loads((log_folder / "report.json").read_text()), (log_folder / "report.md").read_text(),
             (log_folder / "report.tex").read_text())

@@ -1,0 +1,25 @@
+"""Numbers -> the numbers with what they are read as: the verdict, what each comparison is about, published figures."""
+
+from iqa.report import grid_words as grid_words
+from iqa.report import words as words
+
+
+def interpret(numbers: dict) -> None:
+    """Put the readings beside the numbers, for report.json and for all pages."""
+    if "backbones" not in numbers:
+        numbers |= {
+            "verdict": words.verdict(numbers), "verdict_is_about": _about(numbers["comparisons"]),
+            "published": words.published(numbers),
+        }
+        return
+    for backbone, view in zip(numbers["backbones"].values(), grid_words.views(numbers), strict=True):
+        backbone |= {"verdict_is_about": _about(view["comparisons"]), "published": grid_words.published_of(view)}
+    numbers |= {
+        "verdict": grid_words.verdict(numbers),
+        "published": grid_words.published(numbers),
+        "verdict_is_about": [_about(pair["contrasts"]) for pair in numbers["decomposition"]],
+    }
+
+
+def _about(comparisons: dict[str, dict | None]) -> dict[str, str | None]:
+    return {name: words.basis(found) if found else None for name, found in comparisons.items()}
