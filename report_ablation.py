@@ -20,7 +20,7 @@ from iqa.report import grid_latex as grid_latex
 from iqa.report import grid_markdown as grid_markdown
 from iqa.report import latex as report_latex
 from iqa.report import markdown as report_markdown
-from iqa.report import words as words
+from iqa.report import words
 from iqa.report.interpretation import interpret
 from iqa.report.metrics import DRAWS
 from iqa.report.numbers import analyse

@@ -1,7 +1,7 @@
 """The numbers of a grid -> report.tex: a subsection and its table, by kind of backbone."""
 
 from iqa.report import grid_words as grid_words
-from iqa.report import words as words
+from iqa.report import words
 from iqa.report.latex import escaped, health, level, limits, maths
 
 PAGE = r"""%% Written by report_ablation.py from finished runs; needs \usepackage{graphicx}.

@@ -1,9 +1,8 @@
 """The numbers of a grid -> its report.md, and its short table for the terminal."""
 
 from iqa.report import grid_words as grid_words
-from iqa.report import health_sections
+from iqa.report import health_sections, words
 from iqa.report import markdown as markdown
-from iqa.report import words as words
 from iqa.report.numbers import views
 from iqa.report.tables import MISSING, NONE, table
 

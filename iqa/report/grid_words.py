@@ -4,7 +4,7 @@ The rules are those of iqa/report/words.py: a contrast is shown or undecided by 
 every comparison of the grid, and it is about the ideas only with three seeds or more whose runs are all sound.
 """
 
-from iqa.report import words as words
+from iqa.report import words
 from iqa.report.decomposition import CONTRASTS
 from iqa.report.numbers import COMPARISONS, views
 from iqa.report.rows import BASELINE, CNN, FULL, TRANSFORMER

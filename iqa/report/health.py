@@ -130,7 +130,7 @@ def epoch_health(selected_epoch: int, history: Sequence[dict], select_on: str, e
 def loss_health(train_loss: float | None, constant_loss: float | None, mos: ArrayLike) -> dict:
     """The training loss at the end (mean L1 of the last epoch) and that of the best constant, in points of MOS.
 
-    The constant's is the mean absolute deviation of the training MOS from their median; where a run of before did
+    The constant's is the mean absolute deviation of the training MOS from their median; where a run did
     not keep it, that of the test MOS stands for it.
     """
     known = constant_loss is not None

@@ -1,6 +1,6 @@
 """The health of the runs -> sections of report.md: the signs before the verdict, the figures behind them."""
 
-from iqa.report import words as words
+from iqa.report import words
 from iqa.report.health import PERCENTILES, lost_units, mos_decimals, places
 from iqa.report.tables import NONE, table
 

@@ -1,7 +1,7 @@
 """Numbers -> the numbers with what they are read as: the verdict, what each comparison is about, published figures."""
 
 from iqa.report import grid_words as grid_words
-from iqa.report import words as words
+from iqa.report import words
 
 
 def interpret(numbers: dict) -> None:

@@ -1,6 +1,6 @@
 """Numbers -> report.tex: a subsection and its table for an article that loads no package beyond graphicx."""
 
-from iqa.report import words as words
+from iqa.report import words
 from iqa.report.numbers import views
 from iqa.report.rows import FULL, MULTISCALE
 

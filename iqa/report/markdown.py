@@ -1,8 +1,7 @@
 """Numbers -> report.md, and the short table for the terminal."""
 
 from iqa.report import grid_words as grid_words
-from iqa.report import health_sections
-from iqa.report import words as words
+from iqa.report import health_sections, words
 from iqa.report.metrics import LEVEL, POWER
 from iqa.report.numbers import COMPARISONS
 from iqa.report.rows import BASELINE

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from iqa.report import metrics as metrics
+from iqa.report import metrics
 from iqa.report.decomposition import contrast_numbers, decompose
 from iqa.report.health import findings, is_sick, run_health
 from iqa.report.rows import BASELINE, FULL, MULTISCALE, Family, Grid, described_rows
@@ -139,7 +139,7 @@ def dataset_note(runs: list[Run]) -> str | None:
 
 def health_of(run: Run) -> dict:
     """A run's health and what is wrong: the scores from its predictions, the epochs from its metrics.jsonl, and from
-    its result.json what only training can know; that is unknown for a run of before.
+    its result.json what only training can know; that is unknown for a run without it.
     """
     stored = run.result.get("health", {})
     loss = stored.get("loss") or {}

@@ -132,6 +132,6 @@ def summarise(
 
 
 def training_rate(history: list[dict], patches_per_epoch: int) -> float | None:
-    """Training patches per second, evaluation aside, over the epochs whose time is known: those of before have none."""
+    """Training patches per second, evaluation aside, over the epochs whose time is known."""
     seconds = [row["training_seconds"] for row in history if row.get("training_seconds")]
     return round(len(seconds) * patches_per_epoch / sum(seconds), 3) if seconds else None

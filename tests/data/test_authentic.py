@@ -1,6 +1,7 @@
 """Photographs as they were taken, and generated images: LIVE Challenge, BIQ2021, BID, SPAQ, AGIQA-3K."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from data_folders import (
 from iqa.data.datasets import load_dataset
 
 PART_OF_BIQ2021 = Path(__file__).parents[3] / "shared" / "biq2021"
-BIQ2021 = Path("/opt/biq2021")  # the released repository
+BIQ2021 = Path(os.environ.get("BIQ2021", "BIQ2021"))  # the released repository, where it is named
 
 
 # LIVE In the Wild Challenge

@@ -5,7 +5,7 @@ import pytest
 from made_up_runs import SEEDS, VARIANTS, predictions, report, verdict_of, write_ablation
 from scipy import stats
 
-from iqa.report import words as words
+from iqa.report import words
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from made_up_runs import (
 from scipy import stats
 
 from iqa.report import grid_words as grid_words
-from iqa.report import words as words
+from iqa.report import words
 from iqa.report.numbers import all_comparisons
 
 

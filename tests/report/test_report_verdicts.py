@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_runs import SEEDS, VARIANTS, make_scores, report, verdict_of, write_ablation, write_run
 
-from iqa.report import words as words
+from iqa.report import words
 
 
 @pytest.fixture(scope="module")
