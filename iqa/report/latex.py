@@ -89,7 +89,8 @@ def page(numbers: dict) -> str:
 
 def complexity_table(numbers: dict) -> str:
     """The second table: what each row costs, on the device that it was trained on."""
-    devices = {str(run["device"]) for run in numbers["setup"] if run["device"]}
+    timed = any(found and found["patches_per_second"] is not None for found in numbers["variants"].values())
+    devices = {str(run["device"]) for run in numbers["setup"] if run["device"]} if timed else set()
     rows = [" & ".join([escaped(numbers["rows"][row]["title"]), escaped(numbers["rows"][row]["backbone"]),
                         *complexity_cells(found)]) + r" \\" for row, found in numbers["variants"].items()]
     where = f"; patches per second were measured on {', '.join(sorted(devices))}" if devices else ""
