@@ -1,6 +1,7 @@
 """How often the 95% intervals of a difference in SRCC cover the true one, on simulated data.
 
-    python3 tests/simulate_coverage.py                           # 1,000 simulations a case: half an hour on one core
+    python3 tests/simulate_coverage.py                           # 1,000 simulations a case: an hour on one core
+    python3 tests/simulate_coverage.py --only interaction        # the differences of two differences
     python3 tests/simulate_coverage.py --simulations 100 --draws 500 --images 500
 
 MOS and scores are jointly normal, so that the true SRCC of a correlation rho is known: (6 / pi) asin(rho / 2)
@@ -23,13 +24,20 @@ from iqa.report.metrics import bootstrap_correlations, crossed_interval, srcc  #
 
 @dataclass(frozen=True)
 class Case:
-    """Two models, their correlations with the MOS, and what their errors on an image have in common."""
+    """Two models, or baseline and full variant on two backbones; their correlations with the MOS, and what their errors on
+    an image have in common. The difference is that of the two models, or the second backbone's less the first's.
+    """
 
     name: str
-    correlations: tuple[float, float]
+    correlations: tuple[float, ...]   # two, or four: (baseline, full, other baseline, other full)
     shared_error: float               # correlation of any two runs' errors on the same image
     seeds: int = 1
     seed_deviation: float = 0.0       # standard deviation over seeds of a run's correlation with the MOS
+
+    @property
+    def signs(self) -> np.ndarray:
+        """Of the models in the difference."""
+        return np.array({2: (-1, 1), 4: (1, -1, -1, 1)}[len(self.correlations)])
 
 
 CASES = [
@@ -41,6 +49,9 @@ CASES = [
     Case("0.90 and 0.91, three seeds that vary much", (0.90, 0.91), 0.5, seeds=3, seed_deviation=0.006),
     Case("0.90 and 0.91, three seeds", (0.90, 0.91), 0.5, seeds=3, seed_deviation=0.002),
     Case("0.90 and 0.91, five seeds that vary much", (0.90, 0.91), 0.5, seeds=5, seed_deviation=0.006),
+    Case("interaction of 0.009, one seed", (0.900, 0.902, 0.925, 0.936), 0.5),
+    Case("interaction of 0.009, three seeds that vary much", (0.900, 0.902, 0.925, 0.936), 0.5, seeds=3, seed_deviation=0.006),
+    Case("interaction of 0.009, three seeds", (0.900, 0.902, 0.925, 0.936), 0.5, seeds=3, seed_deviation=0.002),
 ]
 
 
@@ -50,18 +61,19 @@ def true_srcc(rho: np.ndarray | float) -> np.ndarray | float:
 
 
 def true_difference(case: Case) -> float:
-    """The mean over all seeds of SRCC of the second model less the first: Gauss-Hermite quadrature over rho."""
+    """The mean over all seeds of the difference in SRCC: Gauss-Hermite quadrature over rho."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(21)
     means = [weights @ true_srcc(rho + case.seed_deviation * nodes) / weights.sum() for rho in case.correlations]
-    return float(means[1] - means[0])
+    return float(case.signs @ means)
 
 
 def simulate(case: Case, images: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """MOS (images,) and scores (2 models, seeds, images)."""
+    """MOS (images,) and scores (models, seeds, images)."""
+    models = len(case.correlations)
     mos, common = generator.standard_normal((2, images))
-    own = generator.standard_normal((2, case.seeds, images))
+    own = generator.standard_normal((models, case.seeds, images))
     errors = math.sqrt(case.shared_error) * common + math.sqrt(1 - case.shared_error) * own
-    drawn = generator.standard_normal((2, case.seeds)) * case.seed_deviation
+    drawn = generator.standard_normal((models, case.seeds)) * case.seed_deviation
     rho = (np.array(case.correlations)[:, None] + drawn)[:, :, None]
     return mos, rho * mos + np.sqrt(1 - rho**2) * errors
 
@@ -70,9 +82,9 @@ def covers(case: Case, images: int, draws: int, generator: np.random.Generator) 
     """Whether the interval of one simulated test set holds the true difference."""
     mos, scores = simulate(case, images, generator)
     ranked, _ = bootstrap_correlations(scores.reshape(-1, images), mos, draws, seed=int(generator.integers(2**31)))
-    ranked = ranked.reshape(2, case.seeds, draws)
-    estimates = [srcc(second, mos) - srcc(first, mos) for first, second in zip(*scores, strict=True)]
-    interval = crossed_interval(estimates, ranked[1] - ranked[0])
+    ranked = ranked.reshape(-1, case.seeds, draws)
+    levels = np.array([[srcc(run, mos) for run in model] for model in scores])
+    interval = crossed_interval(case.signs @ levels, np.tensordot(case.signs, ranked, 1))
     return interval.low <= true_difference(case) <= interval.high
 
 
@@ -88,10 +100,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2015, help="images of a test set")
     parser.add_argument("--draws", type=int, default=2000, help="bootstrap draws per simulation")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases with this in their names")
     flags = parser.parse_args()
     for case in CASES:
+        if flags.only not in case.name:
+            continue
         share = coverage(case, flags.simulations, flags.images, flags.draws, flags.seed)
-        print(f"{case.name:<42} true difference {true_difference(case):+.4f}   coverage {share:.1%}", flush=True)
+        print(f"{case.name:<48} true difference {true_difference(case):+.4f}   coverage {share:.1%}", flush=True)
 
 
 if __name__ == "__main__":

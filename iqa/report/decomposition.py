@@ -1,6 +1,6 @@
 """The gain of a grid taken apart: what the backbone adds, what the method adds on each backbone, and their interaction.
 
-The reference is the first backbone of the grid (ResNet50 where it is there); every other one is set against it. *Method*
+The reference is the first backbone of the grid (ResNet50 where it is there, else another CNN before a Transformer); every other one is set against it. *Method*
 is both ideas together: the full variant less the baseline, which each backbone's own comparisons hold as "both". With
 b and f the SRCC of baseline and full variant, and the reference first:
 

@@ -77,7 +77,7 @@ def predicted_against_true(runs: list[Run], numbers: dict) -> Figure:
         for panel in line[len(variants):]:
             panel.set_visible(False)
         for panel, (name, found, look) in zip(line, variants, strict=False):
-            panel.set_title(name if title == "Published models" else f"{title}: {name[:1].lower()}{name[1:]}")
+            panel.set_title(name if title == "Published models" else f"{title}:\n{name[:1].lower()}{name[1:]}")
             panel.set_xlabel("True score (MOS)")
             scatter(panel, found[:1], look, ends)
     return figure

@@ -2,7 +2,7 @@
 
 from iqa.report import grid_words as grid_words
 from iqa.report import words
-from iqa.report.latex import escaped, health, level, limits, maths
+from iqa.report.latex import complexity_table, escaped, health, level, limits, maths
 
 PAGE = r"""%% Written by report_ablation.py from finished runs; needs \usepackage{graphicx}.
 \subsection{Generalization to CNN Backbones}
@@ -28,6 +28,8 @@ Configuration & Backbone & SRCC & $\Delta$ [95\%%] \\
 \end{tabular}}
 \end{table}
 
+%(complexity)s
+
 \IfFileExists{figures/delta_srcc.pdf}{%%
 \begin{figure}[htbp]
 \centering
@@ -45,12 +47,15 @@ def page(numbers: dict) -> str:
     sentences = [sentence for backbone in numbers["backbones"].values() for sentence in backbone["published"]["sentences"]]
     return PAGE % {
         "warning": rf"\textbf{{{escaped(f'Not results on KonIQ-10k: {note}.')}}} " if note else "",
-        "question": "To see what of the gain is the backbone's and what the method's, we train three variants of a HyperIQA-style "
+        "question": "To see which part of the gain the backbone brings and which the method, we train three variants of a HyperIQA-style "
                     f"model, without and with multi-scale fusion and channel attention, on {escaped(title)} with the same "
                     r"settings (Table~\ref{tab:cnn-backbones}).",
         "health": escaped(health(numbers)),
         "verdict": escaped(" ".join(numbers["verdict"])),
-        "published": escaped(" ".join([*numbers["published"]["sentences"], *dict.fromkeys(sentences)])),
+        "published": escaped(" ".join([*numbers["published"]["sentences"], *dict.fromkeys(sentences),
+                                       *(backbone["outcome_sentence"] for backbone in numbers["backbones"].values()),
+                                       *([numbers["conclusion"]["sentence"]] if numbers["conclusion"] else [])])),
+        "complexity": complexity_table(numbers),
         "limits": escaped(limits(numbers)),
         "caption": escaped(_caption(numbers, title, sample)),
         "rows": "\n".join(rows(numbers)),

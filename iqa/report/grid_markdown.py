@@ -4,14 +4,15 @@ from iqa.report import grid_words as grid_words
 from iqa.report import health_sections, words
 from iqa.report import markdown as markdown
 from iqa.report.numbers import views
+from iqa.report.runs import STAGES
 from iqa.report.tables import MISSING, NONE, table
 
 
 def page(numbers: dict) -> str:
     """The whole of report.md."""
-    sections = (health_sections.signs, markdown.verdict, results, published, decomposition, contributions,
-                markdown.resolution, markdown.seeds, health_sections.figures, disagreements, attention, markdown.figures,
-                markdown.set_up, markdown.method, method)
+    sections = (health_sections.signs, markdown.verdict, results, published, decomposition, contributions, markdown.outcomes, conclusion,
+                markdown.resolution, markdown.seeds, health_sections.figures, disagreements, attention, markdown.complexity,
+                markdown.figures, markdown.set_up, markdown.method, method)
     banner = [f"> **{words.not_koniq(numbers)}**"] if numbers["dataset_note"] else []
     return "\n\n".join([f"# Backbones and method: {grid_words.heading(numbers)}", *banner, *(
         section(numbers) for section in sections
@@ -136,12 +137,30 @@ def of_each(section, numbers: dict) -> str:
     return "\n\n".join(section(view).replace("\n\n", f", {view['family']['title']}\n\n", 1) for view in views(numbers))
 
 
+def conclusion(numbers: dict) -> str:
+    """Which of the older note's three conclusions the decomposition supports."""
+    found = numbers["conclusion"]
+    return "## Conclusion\n\n" + (found["sentence"] if found else
+                                   "None is drawn: that takes a CNN and a Transformer set against each other.")
+
+
 def disagreements(numbers: dict) -> str:
     return of_each(markdown.disagreements, numbers)
 
 
 def attention(numbers: dict) -> str:
-    return of_each(markdown.attention, numbers)
+    """Mean weights by decile of MOS, the backbones side by side, and whether the published pattern is seen."""
+    found = [view for view in views(numbers) if view["attention_by_mos"]]
+    if not found:
+        return "## Attention over the scales\n\nMissing, with its variants."
+    digits, mos = words.mos_digits(numbers), found[0]["attention_by_mos"]["mos"]
+    header = ["Tenth by MOS (mean)", *(f"{view['family']['title']}, stage {stage}" for view in found for stage in (1, 2, 3, 4))]
+    rows = [[f"{place + 1} ({value:.{digits}f})", *(f"{view['attention_by_mos'][stage][place]:.3f}" for view in found for stage in STAGES)]
+            for place, value in enumerate(mos)]
+    return "\n\n".join([
+        "## Attention over the scales", "Mean weights of the test images in tenths of rising MOS; uniform would be 0.25 each.",
+        table(header, rows), "\n".join(f"* {view['attention_sentence']}" for view in found),
+    ])
 
 
 def method(numbers: dict) -> str:

@@ -1,6 +1,7 @@
 """Numbers -> the numbers with what they are read as: the verdict, what each comparison is about, published figures."""
 
 from iqa.report import grid_words as grid_words
+from iqa.report import outcome_words as outcome_words
 from iqa.report import words
 
 
@@ -9,14 +10,16 @@ def interpret(numbers: dict) -> None:
     if "backbones" not in numbers:
         numbers |= {
             "verdict": words.verdict(numbers), "verdict_is_about": _about(numbers["comparisons"]),
-            "published": words.published(numbers),
+            "published": words.published(numbers), **outcome_words.readings(numbers),
         }
         return
     for backbone, view in zip(numbers["backbones"].values(), grid_words.views(numbers), strict=True):
-        backbone |= {"verdict_is_about": _about(view["comparisons"]), "published": grid_words.published_of(view)}
+        backbone |= {"verdict_is_about": _about(view["comparisons"]), "published": grid_words.published_of(view),
+                     **outcome_words.readings(view)}
     numbers |= {
         "verdict": grid_words.verdict(numbers),
         "published": grid_words.published(numbers),
+        "conclusion": outcome_words.choice(numbers),
         "verdict_is_about": [_about(pair["contrasts"]) for pair in numbers["decomposition"]],
     }
 

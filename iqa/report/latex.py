@@ -1,6 +1,7 @@
 """Numbers -> report.tex: a subsection and its table for an article that loads no package beyond graphicx."""
 
 from iqa.report import words
+from iqa.report.markdown import complexity_cells
 from iqa.report.numbers import views
 from iqa.report.rows import FULL, MULTISCALE
 
@@ -34,6 +35,8 @@ Configuration & SRCC & PLCC & $\Delta$ SRCC [95\%%] & Time \\
 \end{tabular}}
 \end{table}
 
+%(complexity)s
+
 \IfFileExists{figures/delta_srcc.pdf}{%%
 \begin{figure}[htbp]
 \centering
@@ -42,6 +45,21 @@ Configuration & SRCC & PLCC & $\Delta$ SRCC [95\%%] & Time \\
 \label{fig:cnn-backbones}
 \end{figure}}{}
 """
+
+
+COMPLEXITY = r"""\begin{table}[htbp]
+\centering
+\caption{Complexity%(caption)s.}
+\label{tab:cnn-backbones-complexity}
+\resizebox{\columnwidth}{!}{%%
+\begin{tabular}{llrrr}
+\hline
+Configuration & Backbone & Parameters & GFLOPs per patch & Patches/s in training \\
+\hline
+%(rows)s
+\hline
+\end{tabular}}
+\end{table}"""
 
 
 def escaped(text: str) -> str:
@@ -53,19 +71,30 @@ def page(numbers: dict) -> str:
     """The whole of report.tex."""
     note, title = numbers["dataset_note"], escaped(words.with_article(numbers["family"]["title"]))
     return PAGE % {
+        "complexity": complexity_table(numbers),
         "warning": rf"\textbf{{{escaped(f'Not results on KonIQ-10k: {note}.')}}} " if note else "",
         "question": "To see whether multi-scale fusion and channel attention help a plain CNN as well, we train three "
                     f"variants of a HyperIQA-style model on {title} with the same settings (Table~"
                     r"\ref{tab:cnn-backbones}).",
         "health": escaped(health(numbers)),
         "verdict": escaped(" ".join(numbers["verdict"])),
-        "published": escaped(" ".join(numbers["published"]["sentences"])),
+        "published": escaped(" ".join([*numbers["published"]["sentences"], numbers["outcome_sentence"]])),
         "limits": escaped(limits(numbers)),
         "caption": escaped(_caption(numbers)),
         "rows": "\n".join(rows(numbers)),
         "figure": escaped(f"Differences in SRCC with 95% intervals, {words.sample_words(numbers, words.seeds_compared(numbers))}."
                           + (f" Not results on KonIQ-10k: {note}." if note else "")),
     }
+
+
+def complexity_table(numbers: dict) -> str:
+    """The second table: what each row costs, on the device that it was trained on."""
+    timed = any(found and found["patches_per_second"] is not None for found in numbers["variants"].values())
+    devices = {str(run["device"]) for run in numbers["setup"] if run["device"]} if timed else set()
+    rows = [" & ".join([escaped(numbers["rows"][row]["title"]), escaped(numbers["rows"][row]["backbone"]),
+                        *complexity_cells(found)]) + r" \\" for row, found in numbers["variants"].items()]
+    where = f"; patches per second were measured on {', '.join(sorted(devices))}" if devices else ""
+    return COMPLEXITY % {"caption": escaped(where), "rows": "\n".join(rows)}
 
 
 def health(numbers: dict) -> str:

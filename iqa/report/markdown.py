@@ -2,17 +2,22 @@
 
 from iqa.report import grid_words as grid_words
 from iqa.report import health_sections, words
+from iqa.report import outcome_words as outcome_words
 from iqa.report.metrics import LEVEL, POWER
-from iqa.report.numbers import COMPARISONS
+from iqa.report.numbers import COMPARISONS, views
+from iqa.report.outcomes import OUTCOMES
+from iqa.report.outcomes import SHOWN as OUTCOME_SHOWN
 from iqa.report.rows import BASELINE
 from iqa.report.runs import STAGES
 from iqa.report.tables import MISSING, NONE, table
 
+COMPLEXITY = ["Parameters", "GFLOPs per patch", "Patches/s in training"]
+
 
 def page(numbers: dict) -> str:
     """The whole of report.md: the health of the runs before the verdict, the figures behind it after the results."""
-    sections = (health_sections.signs, verdict, results, contributions, resolution, seeds, health_sections.figures,
-                disagreements, attention, figures, set_up, method)
+    sections = (health_sections.signs, verdict, results, contributions, outcomes, resolution, seeds, health_sections.figures,
+                disagreements, attention, complexity, figures, set_up, method)
     banner = [f"> **{words.not_koniq(numbers)}**"] if numbers["dataset_note"] else []
     return "\n\n".join([f"# {numbers['family']['title']} ablation: multi-scale fusion and channel attention", *banner, *(
         section(numbers) for section in sections
@@ -160,6 +165,38 @@ def published_sentences(numbers: dict) -> list[str]:
     return remains + numbers["published"]["sentences"]
 
 
+def outcomes(numbers: dict) -> str:
+    """The relative gain of both ideas as one of three outcomes."""
+    rows = []
+    for view in views(numbers):
+        found, both = view["outcome"], view["comparisons"]["both"]
+        shares = [f"{found['shares'][name]:.1%}" for name in OUTCOMES] if found else [MISSING if not both else NONE] * 3
+        rows.append([view["family"]["title"], f"{found['relative_gain']:+.2%}" if found else MISSING if not both else NONE,
+                     found["outcome"] if found else NONE, *shares, outcome_words.outcome_reading(found, both)])
+    header = ["Backbone", "Gain of both ideas over the baseline", "Outcome of the estimate",
+              *(f"Share of the bootstrap in {name} ({limits})" for name, (_, limits) in OUTCOMES.items()), "Reading"]
+    return "\n\n".join([
+        "## Outcome",
+        f"The gain in SRCC relative to the baseline's; an outcome is shown where {OUTCOME_SHOWN:.0%} of the bootstrap share it and the "
+        "comparison agrees: a gain that is shown for A and B, for C an interval wholly below 0.3%.",
+        table(header, rows), "\n".join(f"* {view['outcome_sentence']}" for view in views(numbers)),
+    ])
+
+
+def complexity(numbers: dict) -> str:
+    """What each row costs."""
+    rows = [[numbers["rows"][row]["title"], numbers["rows"][row]["backbone"], *complexity_cells(found)]
+            for row, found in numbers["variants"].items()]
+    return "\n\n".join(["## Complexity", table(["Configuration", "Backbone", *COMPLEXITY], rows)])
+
+
+def complexity_cells(found: dict | None) -> list[str]:
+    if not found:
+        return [MISSING] * len(COMPLEXITY)
+    measured = ((found["gflop_per_patch"], ".2f"), (found["patches_per_second"], ",.1f"))
+    return [f"{found['parameters']:,}", *("not measured" if value is None else format(value, form) for value, form in measured)]
+
+
 def resolution(numbers: dict) -> str:
     """What this test set can show at all."""
     header = ["Comparison", "Correlation of predictions (SRCC)", "Smallest Δ resolved, one run each",
@@ -253,7 +290,7 @@ def attention(numbers: dict) -> str:
     ]
     return "\n\n".join([
         heading, "Mean weights of the test images, lowest and highest by MOS; uniform would be 0.25 each.",
-        table(["Test images", "Stage 1", "Stage 2", "Stage 3", "Stage 4"], rows),
+        table(["Test images", "Stage 1", "Stage 2", "Stage 3", "Stage 4"], rows), numbers["attention_sentence"],
     ])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from iqa.report import metrics
 from iqa.report.decomposition import contrast_numbers, decompose
 from iqa.report.health import findings, is_sick, run_health
+from iqa.report.outcomes import attention_numbers, outcome_numbers
 from iqa.report.rows import BASELINE, FULL, MULTISCALE, Family, Grid, described_rows
 from iqa.report.runs import STAGES, Run, notes
 
@@ -79,11 +80,23 @@ def analyse(
 def backbone_numbers(family: Family, by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]) -> dict:
     """What one backbone's variants give alone."""
     runs = [run for variant in family.rows.values() for run in by_variant[variant]]
+    weighed = [run for run in runs if run.attention is not None]
     return {
         "family": family.described(),
         "comparisons": compare(family, by_variant, bootstrap, sick),
-        "attention_by_mos": attention_by_decile([run for run in runs if run.attention is not None]),
+        "attention_by_mos": attention_by_decile(weighed),
+        "attention_reading": attention_numbers([attention_by_decile([run]) for run in weighed]),
+        "outcome": outcome(paired(*(by_variant[family.rows[ending]] for ending in (BASELINE, FULL))), bootstrap),
     }
+
+
+def outcome(pairs: list[tuple[Run, Run]], bootstrap: Bootstrap) -> dict | None:
+    """The relative gain of both ideas and its outcome; None where a variant is missing."""
+    if not pairs:
+        return None
+    sides = [list(runs) for runs in zip(*pairs, strict=True)]
+    levels = [np.array([metrics.srcc(run.scores, run.mos) for run in runs]) for runs in sides]
+    return outcome_numbers(*levels, tuple(bootstrap.of("srcc", runs) for runs in sides))
 
 
 def compare_published(grid: Grid, by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]) -> dict | None:
@@ -161,6 +174,8 @@ def variant_numbers(runs: list[Run], bootstrap: Bootstrap) -> dict:
     averaged = ("krcc", "rmse", "plcc_mapped", "rmse_mapped", "best_test_srcc", "best_test_plcc", "seconds")
     return {
         "parameters": runs[0].config["parameters"],
+        "gflop_per_patch": _measured(runs[0].config.get("gflop_per_patch")),
+        "patches_per_second": _mean([_measured(run.result.get("patches_per_second")) for run in runs]),
         **{
             metric: asdict(metrics.crossed_interval([r[metric] for r in per_run], bootstrap.of(metric, runs)))
             for metric in ("srcc", "plcc")
@@ -187,6 +202,11 @@ def mapped_numbers(run: Run) -> dict:
         }
     except ValueError as error:
         return {"plcc_mapped": None, "rmse_mapped": None, "mapping_error": str(error)}
+
+
+def _measured(value: object) -> float | None:
+    """A number that a run may have measured; None where it did not."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _mean(values: list[float | None]) -> float | None:

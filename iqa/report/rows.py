@@ -78,7 +78,7 @@ def _asked_for(log_folder: Path) -> list[str]:
 
 
 def find_families(log_folder: Path) -> list[Family]:
-    """The families of which the folder holds a run, finished or not: those of the table of backbones first, in its order.
+    """The families of which the folder holds a run, finished or not: CNNs first, then in the order of the table.
 
     ResNet50's where there is none, so that what is missing can be named.
     """
@@ -95,6 +95,7 @@ def find_families(log_folder: Path) -> list[Family]:
             configs.setdefault(BACKBONES[name].log_name, [])
     order = [*known, *sorted(set(configs) - set(known))]
     found = [_family(prefix, known.get(prefix), configs[prefix]) for prefix in order if prefix in configs]
+    found.sort(key=lambda family: family.kind != CNN)  # the reference of a grid is a CNN where there is one
     for first, second in zip(found, found[1:], strict=False):
         if first.backbone == second.backbone:
             raise ValueError(f"{log_folder}: runs named {first.prefix}* and {second.prefix}* are both of "

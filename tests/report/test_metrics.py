@@ -184,7 +184,9 @@ def test_seeds_that_agree_add_nothing_and_seeds_that_vary_widen():
     assert (varying.high - varying.estimate) / varying.standard_error == pytest.approx(4.1, abs=0.21)
 
 
-@pytest.mark.parametrize("case", [simulate_coverage.CASES[1], simulate_coverage.CASES[4]], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [
+    *(simulate_coverage.CASES[place] for place in (1, 4)), *simulate_coverage.CASES[-3:-1]
+], ids=lambda case: case.name)
 def test_intervals_cover_a_known_difference(case):
     """The short form of tests/simulate_coverage.py: 200 simulations, whose share has a standard error of 1.5%."""
     assert 0.90 <= simulate_coverage.coverage(case, simulations=200, images=300, draws=400, seed=0) <= 0.995

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from made_up_runs import DEMO, FIGURES, ROOT, SEEDS, predictions, report, write_ablation
+from made_up_runs import DEMO, FIGURES, ROOT, SEEDS, predictions, report, write_ablation, write_grid
 from PIL import Image
 from scipy import stats
 
@@ -44,12 +44,15 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
     assert first == second and len(first) == 3 + 2 * len(FIGURES)
 
 
-@pytest.mark.parametrize("case", ["ablation", "three_seeds", "demo", "missing"])
+@pytest.mark.parametrize("case", ["ablation", "three_seeds", "demo", "missing", "grid"])
 def test_the_latex_compiles_inside_an_article(case, tmp_path, request):
     if not shutil.which("pdflatex"):
         pytest.skip("no pdflatex here: apt-get install texlive-latex-base")
     if case in ("ablation", "three_seeds"):
         folder = request.getfixturevalue(case)[0]
+    elif case == "grid":
+        folder = write_grid(tmp_path / "logs", published=(9.5, 5.0))
+        report(folder, figures=True)
     else:
         folder = write_ablation(tmp_path / "logs", config={"dataset_note": f"{DEMO} & 100% {{x}}_#$~^\\ é"})
         if case == "missing":

@@ -233,8 +233,8 @@ def test_three_backbones_are_each_set_against_the_first(tmp_path):
     rows = (*GRID, *rows_of("lite", "efficientnet_lite0"))
     numbers, page, _ = report(write_grid(tmp_path / "logs", rows=rows, errors=(*GRID_ERRORS, 9, 8, 7)), figures=True)
     assert [(pair["reference"], pair["other"]) for pair in numbers["decomposition"]] == [
-        ("resnet50", "swin_b"), ("resnet50", "efficientnet_lite0")]
-    assert "| Interaction: method × backbone (efficientnet_lite0) |" in page and "ResNet50, Swin-B and efficientnet_lite0" in page
+        ("resnet50", "efficientnet_lite0"), ("resnet50", "swin_b")]
+    assert "| Interaction: method × backbone (efficientnet_lite0) |" in page and "ResNet50, efficientnet_lite0 and Swin-B" in page
     assert page.index("efficientnet_lite0 baseline |") < page.index("**Transformer-based**")
 
 
