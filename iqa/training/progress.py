@@ -101,7 +101,7 @@ def watch(
             if forecast:
                 forecast.add(loader, backward=backward)
             if now - shown > (LOG_EVERY if bar.disable else LOG_EVERY / 10):
-                shown, texts = now, [str(forecast)] * bool(forecast) + [note()] * bool(note)
+                shown, texts = now, ([str(forecast)] if forecast else []) + ([note()] if note else [])
                 bar.set_postfix_str(", ".join(texts))
                 if bar.disable:
                     left = f"{(now - start) / step * (len(loader) - step):.0f} s left"

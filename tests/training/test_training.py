@@ -167,7 +167,7 @@ def test_the_score_of_an_image_is_the_mean_over_its_patches(tiny_data):
     ]  # fmt: skip
     expected = torch.cat([inputs for inputs, _ in loaders[1]]).mean((1, 2, 3)).reshape(8, 6).mean(1).numpy()
     for loader in loaders:
-        scored = evaluate(mean_input, loader, len(images), precision="fp32", title="oracle")
+        scored = evaluate(mean_input, loader, len(images), precision="fp32", title="oracle", with_hidden=True)
         np.testing.assert_allclose(scored.scores, expected, rtol=1e-5)
         np.testing.assert_allclose(scored.hidden[0][:, 0], expected, rtol=1e-5)
     known_srcc, known_plcc, note = correlate(expected, images.mos)
@@ -255,7 +255,7 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--model", "hyperiqa", "--patch_size", "100"], ["--patch_size 100", "HyperIQA", "multiples of 32", "96"]),
         (["--backbone", "swin_b", "--patch_size", "100"], ["--patch_size 100", "Swin-B", "multiples of 32", "96"]),
         (["--drop_path_rate", "0.1"], ["--drop_path_rate", "ResNet50 has no stochastic depth"]),
-        (["--evaluate", "x.pth", "--resize", "squeeze"], ["--evaluate", "leave out --resize"]),
+        (["--evaluate", "x.pth", "--resize", "squeeze"], ["--evaluate", "leave out", "--resize"]),
     ],
 )
 def test_flags_out_of_range_are_refused_before_torch_is_loaded(tmp_path, flags, words):
