@@ -69,7 +69,7 @@ def test_three_steps_by_two_processes_are_those_of_one(runs):
     for file in ("predictions_val.csv", "predictions_test.csv"):
         (names, scores), (other_names, other_scores) = (predictions(cwd / name / file) for name in ("one", "two"))
         assert names == other_names and len(scores) == 4
-        np.testing.assert_allclose(other_scores, scores, atol=5e-4)  # of scores that spread over points
+        np.testing.assert_allclose(other_scores, scores, rtol=0, atol=2e-3)  # of scores that spread over points: rounding
     one, two = (torch.load(cwd / name / "resnet_improved_ms_noatt_last.pth", weights_only=True)["model"] for name in ("one", "two"))
     assert one.keys() == two.keys()
     statistics = [torch.cat([model[key] for key in one if "running" in key]) for model in (one, two)]
