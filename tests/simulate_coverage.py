@@ -49,9 +49,9 @@ CASES = [
     Case("0.90 and 0.91, three seeds that vary much", (0.90, 0.91), 0.5, seeds=3, seed_deviation=0.006),
     Case("0.90 and 0.91, three seeds", (0.90, 0.91), 0.5, seeds=3, seed_deviation=0.002),
     Case("0.90 and 0.91, five seeds that vary much", (0.90, 0.91), 0.5, seeds=5, seed_deviation=0.006),
-    Case("interaction of 0.009, one seed", (0.900, 0.902, 0.925, 0.936), 0.5),
-    Case("interaction of 0.009, three seeds that vary much", (0.900, 0.902, 0.925, 0.936), 0.5, seeds=3, seed_deviation=0.006),
-    Case("interaction of 0.009, three seeds", (0.900, 0.902, 0.925, 0.936), 0.5, seeds=3, seed_deviation=0.002),
+    Case("interaction of 0.010, one seed", (0.900, 0.902, 0.925, 0.936), 0.5),
+    Case("interaction of 0.010, three seeds that vary much", (0.900, 0.902, 0.925, 0.936), 0.5, seeds=3, seed_deviation=0.006),
+    Case("interaction of 0.010, three seeds", (0.900, 0.902, 0.925, 0.936), 0.5, seeds=3, seed_deviation=0.002),
 ]
 
 

@@ -125,10 +125,7 @@ def test_one_seed_gives_the_same_bytes_whatever_the_workers_and_the_cache(finish
 
 
 def test_a_few_images_can_be_overfitted(tmp_path):
-    """Five brightness levels, the same images to train and to test on: ranked, and closer than by any one score for all.
-
-    Rounding decides whether so short a training succeeds, in some nine cases of ten: of three seeds one has to.
-    """
+    """Five brightness levels, the same images to train and to test on: ranked, and twice as close as by any one score for all."""
     data = make_data(tmp_path / "koniq", sizes={"training": 6, "test": 6})
     rows = make_rows({"training": 6, "test": 6})
     for (source, _mos, _), (copy, _, _) in zip(rows[:6], rows[6:], strict=True):
@@ -136,18 +133,13 @@ def test_a_few_images_can_be_overfitted(tmp_path):
     write_official_csv(data, [*rows[:6], *((copy, rows[i][1], "test") for i, (copy, _, _) in enumerate(rows[6:]))])
     mos = np.array([row[1] for row in rows[:6]])
     constant = np.abs(mos - np.median(mos)).mean()
-    assert any(learns(data, constant, tmp_path, seed) for seed in ("42", "1", "2"))
-
-
-def learns(data, constant: float, cwd, seed: str) -> bool:
-    """Whether a training ends with an SRCC over 0.8 and a loss below that of a constant score."""
-    process = train("--data_path", data, "--use_multiscale", "--use_attention", "--epochs", "4", "--train_patch_num", "40",
+    process = train("--data_path", data, "--use_multiscale", "--use_attention", "--epochs", "2", "--train_patch_num", "40",
                     "--batch_size", "16", "--lr", "1e-4", "--warmup_steps", "15", "--max_grad_norm", "1", "--dropout_rate",
-                    "0", "--no_color_jitter", "--output_dir", f"run{seed}", "--seed", seed, cwd=cwd)  # fmt: skip
+                    "0", "--no_color_jitter", "--output_dir", "run", cwd=tmp_path)  # fmt: skip
     assert process.returncode == 0, process.stderr
-    losses = [json.loads(line)["train_loss"] for line in (cwd / f"run{seed}/metrics.jsonl").read_text().splitlines()]
-    result = json.loads((cwd / f"run{seed}/result.json").read_text())
-    return result["selected_test_srcc"] > 0.8 and min(losses) < constant
+    losses = [json.loads(line)["train_loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["selected_test_srcc"] > 0.8 and min(losses) < constant / 2
 
 
 def mean_input(patches: torch.Tensor) -> PatchScores:
