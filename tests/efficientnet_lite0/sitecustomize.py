@@ -21,10 +21,26 @@ LAST_BLOCKS = (2, 4, 10)  # of the stages at strides 4, 8 and 16; the head convo
 
 
 def build():
+    import torch
+    import torch.nn.functional as F
     from efficientnet_lite_pytorch import EfficientNet
+    from efficientnet_lite_pytorch.utils import Conv2dStaticSamePadding
     from torch import Tensor, nn
 
     from iqa.models.pooling import pool_to_grid
+
+    class SamePadding(Conv2dStaticSamePadding):
+        """The package's convolution, as a CPU does it fast: depthwise ones in fp32, even padding by the convolution."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            around = getattr(self.static_padding, "padding", (0, 0, 0, 0))
+            padding = around[0] if len(set(around)) == 1 else 0
+            images = images if padding else self.static_padding(images)
+            with torch.autocast(
+                images.device.type, enabled=self.groups == 1 and torch.is_autocast_enabled(images.device.type)
+            ):
+                images = images.float() if self.groups > 1 else images
+                return F.conv2d(images, self.weight, self.bias, self.stride, padding, groups=self.groups)
 
     class EfficientNetLite0(nn.Module):
         """[B, 3, H, W] -> four maps [B, 24 | 40 | 112 | 1280, 7, 7]."""
@@ -33,6 +49,9 @@ def build():
             super().__init__()
             self.network = EfficientNet.from_name("efficientnet-lite0")
             del self.network._fc
+            for module in self.network.modules():
+                if isinstance(module, Conv2dStaticSamePadding):
+                    module.__class__ = SamePadding
 
         def forward(self, images: Tensor) -> list[Tensor]:
             net, maps = self.network, []
