@@ -71,7 +71,8 @@ class ImageQualityResNet(nn.Module):
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
         row = BACKBONES[backbone]
-        # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each averaged to a 7x7 grid; ResNet50: 256, 512, 1024, 2048 channels
+        # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each averaged to a 7x7 grid; a ResNet50's have 256, 512,
+        # 1024 and 2048 channels
         self.backbone = build_backbone(backbone, weights=weights, drop_path_rate=drop_path_rate)
         if use_multiscale:
             channels, self.fusion = sum(row.channels), MultiScaleFusion(row.channels, use_attention=use_attention)
@@ -150,7 +151,7 @@ class MultiScaleFusion(nn.Module):
 
 
 class ScaleAttention(nn.Module):
-    """Channel attention, as SMART-IQA calls one weight for all channels of a scale: standardised stage 4 [B, C, 7, 7] -> weights [B, 4] that sum to 1."""
+    """Channel attention, as SMART-IQA calls a weight for each scale: standardised stage 4 [B, C, 7, 7] -> [B, 4], sum 1."""
 
     def __init__(self, channels: tuple[int, ...]):
         super().__init__()
@@ -179,7 +180,7 @@ class HyperNet(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Choose the start of the *generated* layers on standardised features: weights of variance 2 / fan-in / 49, biases of 0.
+        """Choose the start of the *generated* layers: on standardised features weights of variance 2 / fan-in / 49, biases 0.
 
         Chang, Flokas and Lipson, "Principled Weight Initialization for Hypernetworks", ICLR 2020. The 49 weights that
         come from one map are correlated and meet sigmoids, which are all near 0.5: they add up, hence the 49. With
