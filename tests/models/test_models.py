@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, run_program
+from conftest import RESNET50, ROOT, run_program
 from torchvision.models import resnet50
 
 from iqa.models.folding import fold_batch_norms
@@ -171,7 +171,7 @@ def test_a_malicious_pickle_offered_as_weights_is_not_executed(tmp_path):
 
 
 def test_the_module_prints_counts_shapes_and_attention(tmp_path):
-    process = run_program(sys.executable, ROOT / "models_resnet_improved.py", cwd=tmp_path)
+    process = run_program(sys.executable, ROOT / "models_resnet_improved.py", cwd=tmp_path, **RESNET50)
     assert process.returncode == 0, process.stderr
     for text in (
         "exp1_baseline: 25,624,337 parameters (25.62M)", "exp2_multiscale: 28,124,177 parameters (28.12M)",

@@ -28,7 +28,7 @@ RUN_FLAGS = ("--dataset", "csv", "--data_path", "photos", "--mos_range", "0", "5
 
 
 @pytest.fixture(scope="module")
-def photos_run(tmp_path_factory) -> Path:
+def photos_run(small_cnn_here, tmp_path_factory) -> Path:
     """The working folder of a finished run on photos/, whose split was drawn with --split_seed 3."""
     cwd = tmp_path_factory.mktemp("photos_run")
     make_csv(cwd / "photos")
