@@ -131,7 +131,7 @@ def recorder(tmp_path):
     interpreter = tmp_path / "python3"
     interpreter.write_text(
         f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n'
-        f'[[ $* != *-m\\ iqa.models.* ]] || exec {sys.executable} "$@"\n'
+        f'[[ $* != *-m\\ iqa.* ]] || exec {sys.executable} "$@"\n'
     )
     interpreter.chmod(0o755)
     (tmp_path / "data").mkdir()
