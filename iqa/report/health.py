@@ -281,8 +281,8 @@ def _of_epochs(health: dict) -> list[dict]:
         return [_sick("still_improving", f"it was still improving in its last epoch, {chosen}, which was chosen{rise}",
                       "more epochs may change which model is ahead")]
     if health["position"] == "first":
-        return [_note("first_epoch", f"the chosen epoch is the first of {trained}: each one after it made {selected_on} SRCC "
-                      "lower, so look at the rate and at the training loss")]
+        return [_note("first_epoch", f"the chosen epoch is the first of {trained}: none after it made {selected_on} SRCC "
+                      "higher, so look at the rate and at the training loss")]
     return []
 
 
