@@ -29,6 +29,10 @@ LONG = ("test_distributed", "test_runner", "test_command_server", "test_training
         "test_refusals", "test_signals", "test_score_images", "test_evaluate")  # fmt: skip
 
 
+def pytest_addoption(parser):
+    parser.addoption("--compile", action="store_true", help="also train with --compile: more than a minute of one core")
+
+
 def pytest_configure(config):
     config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
 

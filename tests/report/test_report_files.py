@@ -37,8 +37,9 @@ def test_figures_are_there_as_png_and_pdf_and_8_5_cm_wide(ablation):
         f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path):
-    folder = write_ablation(tmp_path / "logs", images=60)
+@pytest.mark.parametrize("write", [write_ablation, write_grid])
+def test_the_same_runs_give_the_same_bytes(tmp_path, write):
+    folder = write(tmp_path / "logs", images=60)
     first, second = [], []
     for contents in (first, second):
         report(folder, figures=True)
