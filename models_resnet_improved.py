@@ -14,12 +14,11 @@ Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
 Axes: B patches, C channels, H rows, W columns.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from iqa.models.backbones import BACKBONES
+from iqa.models.patch_scores import PatchScores
 from iqa.models.pooling import GRID
 from iqa.models.published import PUBLISHED, build_published
 from iqa.models.standardise import Standardise, measuring
@@ -34,14 +33,6 @@ ATTENTION_DROPOUT = 0.5
 # not, and at a third of that fewer units come near 0 or 1 (measured: docs/differences.md).
 HYPER_GAIN = 1 / (3 * HYPER_CHANNELS**0.5)
 FIRST_DEVIATION = 0.1  # of the first scores, in deviations of the training MOS
-
-
-class PatchScores(NamedTuple):
-    """What the model says of B patches."""
-
-    scores: Tensor  # [B] fp32, on the MOS scale
-    attention: Tensor | None  # [B, 4] weights of stages 1-4 that sum to 1, where the variant has attention
-    hidden: list[Tensor]  # [B, 224], [B, 112], [B, 56], [B, 28] in 0-1: the units of the target network's hidden layers
 
 
 class ImageQualityResNet(nn.Module):
@@ -88,7 +79,7 @@ class ImageQualityResNet(nn.Module):
         return self.describe(images).scores
 
     def describe(self, images: Tensor) -> PatchScores:
-        """[B, 3, H, W] -> scores, attention and hidden units."""
+        """[B, 3, H, W] -> scores [B], attention [B, 4] or None, hidden units [B, 224], [B, 112], [B, 56], [B, 28]."""
         features, attention = self.fusion(self.backbone(images))  # [B, C, 7, 7], [B, 4]
         layers = self.hyper_net(features)
         with torch.autocast(images.device.type, enabled=False):  # a bf16 score near 100 has steps of 0.5

@@ -8,13 +8,17 @@ the verdict and a short table. It trains nothing, needs no GPU and may be run at
 Runs on several backbones, and those of the published models, become one report on all of them.
 """
 
+from iqa.report.command import begin, end
+
+if __name__ == "__main__":  # the libraries take a second to load, in which Ctrl-C ends the command in order too
+    begin()
+
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from iqa.atomic_files import write_atomically
-from iqa.command_line import OneLineParser, number
+from iqa.command_line import OneLineParser, first_line, number, report
 from iqa.console import say
 from iqa.report import grid_latex as grid_latex
 from iqa.report import grid_markdown as grid_markdown
@@ -40,7 +44,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dict:
+def make_report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dict:
     """Read the runs, write the report beside them, and return its numbers."""
     grid = find_grid(log_folder)
     runs, unfinished = read_runs(log_folder, grid.variants)
@@ -78,9 +82,9 @@ def pages_of(numbers: dict):
 def main(arguments: list[str] | None = None) -> int:
     flags = parse_arguments(arguments)
     try:
-        numbers = report(flags.log_folder, flags.allow_mismatch, flags.draws, flags.seed)
+        numbers = make_report(flags.log_folder, flags.allow_mismatch, flags.draws, flags.seed)
     except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(first_line(error))
         return 1
     for warning in words.warnings(numbers):
         say(f"Note: {warning}")
@@ -93,4 +97,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

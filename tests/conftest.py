@@ -25,13 +25,17 @@ TINY_FLAGS = ("--weights", "none", "--patch_size", "32", "--train_patch_num", "2
 # Where the tests run in the background Ctrl-C is ignored, and every program that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # What commands are given: what they call resnet50 is tests/inject/small_cnn.py, but for tests of ResNet50 itself.
-SMALL_CNN = {"PYTHONPATH": command_server.INJECTING, "SMALL_CNN": "yes"}
+INSTEAD_OF_RESNET50 = {"PYTHONPATH": command_server.INJECTING, "SMALL_CNN": "yes"}
 RESNET50 = {"SMALL_CNN": ""}
 SIZES = {"training": 8, "validation": 4, "test": 4}
 
 # The files that take longest, which begin first: else one of them is left for the end, when the other cores have nothing to do.
 LONG = ("test_distributed", "test_runner", "test_command_server", "test_training", "test_resume", "test_benchmark", "test_faults",
         "test_refusals", "test_signals", "test_score_images", "test_evaluate")  # fmt: skip
+
+
+def pytest_addoption(parser):
+    parser.addoption("--compile", action="store_true", help="also train with --compile: more than a minute of one core")
 
 
 def pytest_configure(config):
@@ -92,7 +96,7 @@ def start_program(*command, cwd: Path, real: bool = False, session: bool = True,
         real: never by a fork of the command server.
         session: in one of its own, which holds every process that it starts.
     """
-    command, environment = list(map(str, command)), {**os.environ, **SMALL_CNN, **environment}
+    command, environment = list(map(str, command)), {**os.environ, **INSTEAD_OF_RESNET50, **environment}
     if not real and command_server.can_serve(command, environment):
         return command_server.start(command, cwd=cwd, env=environment, start_new_session=session)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -144,7 +148,7 @@ def recorder(tmp_path):
     interpreter = tmp_path / "python3"
     interpreter.write_text(
         f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n'
-        f'[[ $* != *-m\\ iqa.models.* ]] || exec {sys.executable} "$@"\n'
+        f'[[ $* != *-m\\ iqa.* ]] || exec {sys.executable} "$@"\n'
     )
     interpreter.chmod(0o755)
     (tmp_path / "data").mkdir()

@@ -8,12 +8,11 @@ import sys
 import pytest
 import torch
 from conftest import RESNET50, ROOT, assert_one_line_error, run_program, train
-from faults import assert_same_run, inject
+from faults import SMALL_CNN, assert_same_run, inject
 
 from iqa.models.published import PUBLISHED, recipe_of
 from iqa.training.options import parse_options
 
-SMALL_CNN = "import small_cnn; small_cnn.BACKBONES['small'] = small_cnn.ROW"
 HYPERIQA = ("--model", "hyperiqa", "--recipe", "published", "--epochs", "2", "--batch_size", "8", "--train_patch_num", "2",
             "--test_patch_num", "2", "--precision", "fp32", "--save_model", "--output_dir", "run")  # fmt: skip
 
