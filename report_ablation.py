@@ -10,6 +10,7 @@ Runs on several backbones, and those of the published models, become one report 
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from iqa.report import words
 from iqa.report.interpretation import interpret
 from iqa.report.metrics import DRAWS
 from iqa.report.numbers import analyse
+from iqa.report.parts import declared_groups, group_numbers, read_names, sick_folders, without_images
 from iqa.report.rows import find_grid
 from iqa.report.runs import Run, mismatches, on_common_images, read_runs
 
@@ -33,6 +35,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("log_folder", type=Path, metavar="LOGDIR", help="folder that holds exp1_baseline/ and so on")
+    parser.add_argument("--groups", type=pattern, metavar="REGEX",
+                        help="add the figures of each group of test images: its first bracket, or else what it matches, in an image's "
+                             "name; default: as the data set declares it (biq2021, live, csiq), else none")
+    parser.add_argument("--without", type=Path, metavar="FILE",
+                        help="add the figures without these test images, one name a line, such as data_loader.py --near_copies writes")
     parser.add_argument("--allow_mismatch", action="store_true",
                         help="compare runs whose split, flags, code or seeds differ, and say so in the report")
     parser.add_argument("--draws", type=number(int, 1000), default=DRAWS, help="of the bootstrap; default: %(default)s")
@@ -40,8 +47,25 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dict:
-    """Read the runs, write the report beside them, and return its numbers."""
+def pattern(text: str) -> str:
+    """An argparse type: a regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression ({error})") from None
+    return text
+
+
+def report(
+    log_folder: Path, *, allow_mismatch: bool, draws: int, seed: int, groups: str | None = None, without: Path | None = None
+) -> dict:
+    """Read the runs, write the report beside them, and return its numbers.
+
+    Args:
+        groups: a regular expression that tells the group of a test image; None where the data set declares it.
+        without: a file of image names, without which the figures are given too.
+    """
+    left_out = read_names(without) if without else []
     grid = find_grid(log_folder)
     runs, unfinished = read_runs(log_folder, grid.variants)
     found = mismatches(runs)
@@ -50,6 +74,9 @@ def report(log_folder: Path, allow_mismatch: bool, draws: int, seed: int) -> dic
                          f"{'. '.join(found)}. Repeat the runs that stand out, or pass --allow_mismatch")
     runs = on_common_images(runs)
     numbers = analyse(runs, grid, unfinished, found, draws, seed)
+    sick, groups = sick_folders(numbers), groups or declared_groups(runs)
+    numbers["groups"] = group_numbers(runs, grid, groups, sick, draws, seed) if groups else None
+    numbers["without"] = without_images(runs, grid, left_out, without, sick, draws, seed) if without else None
     interpret(numbers)
     numbers["figures"] = write_figures(runs, numbers, log_folder / "figures")
     write_report(log_folder, numbers)
@@ -78,7 +105,8 @@ def pages_of(numbers: dict):
 def main(arguments: list[str] | None = None) -> int:
     flags = parse_arguments(arguments)
     try:
-        numbers = report(flags.log_folder, flags.allow_mismatch, flags.draws, flags.seed)
+        numbers = report(flags.log_folder, allow_mismatch=flags.allow_mismatch, draws=flags.draws, seed=flags.seed,
+                         groups=flags.groups, without=flags.without)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -88,6 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
     for run, sentence in words.sick_runs(numbers):
         say(f"Not sound: {run['folder']}: {sentence}\n")
     say(" ".join(numbers["verdict"]) + "\n")
+    for part in ("groups", "without"):
+        if numbers[part]:
+            say(" ".join(numbers[part]["sentences"]) + "\n")
     say(pages_of(numbers)[0].short_table(numbers))
     return 0
 

@@ -22,7 +22,6 @@ from iqa.data.labels import QualityData, require_sets
 
 ROWS, COLUMNS = 8, 8  # bits of a hash
 BITS = ROWS * COLUMNS
-DISTANCE = 2  # bits; in BIQ2021 the matches by chance, about 5 of 159, double with each further bit
 DRAFT = (8 * COLUMNS, 8 * ROWS)  # width and height in pixels at least, to which libjpeg scales by 2, 4 or 8 as it decodes
 _CHUNK = 256  # test images at a time: 256 x 10,000 distances in float32 are 10 MB
 
@@ -44,7 +43,7 @@ class NearCopies(NamedTuple):
     test_images: int
 
 
-def find_near_copies(data: QualityData, distance: int = DISTANCE) -> NearCopies:
+def find_near_copies(data: QualityData, distance: int) -> NearCopies:
     """The test images whose hash differs from that of a training or validation image in at most `distance` bits.
 
     It decodes every image of the data set, JPEG at an eighth of its size: 12,000 of 512x512 pixels in 80 s on one core.

@@ -271,8 +271,12 @@ def on_common_images(runs: list[Run]) -> list[Run]:
 
 
 def _cut(run: Run, common: set[str]) -> Run:
-    keep = np.array([name in common for name in run.names])
+    return on_images(run, [place for place, name in enumerate(run.names) if name in common])
+
+
+def on_images(run: Run, places: list[int]) -> Run:
+    """The run, cut down to the test images at some places."""
     return replace(
-        run, names=[name for name in run.names if name in common], mos=run.mos[keep], scores=run.scores[keep],
-        attention=None if run.attention is None else run.attention[keep],
+        run, names=[run.names[place] for place in places], mos=run.mos[places], scores=run.scores[places],
+        attention=None if run.attention is None else run.attention[places],
     )

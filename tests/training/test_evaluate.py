@@ -42,7 +42,7 @@ def test_a_run_on_a_csv_says_its_scale_and_leaves_its_split(photos_run):
     log = (photos_run / "log.txt").read_text()
     assert "MOS: 0 to 5, given by --mos_range" in log and "--split_seed 3" in log
     config = json.loads((photos_run / "run/config.json").read_text())
-    assert config["mos_range"] == [0, 5] and config["dataset_note"]
+    assert config["mos_range"] == [0, 5] and config["dataset_note"] and config["groups"] is None
     kept = load_dataset("csv", photos_run / "photos", split_file=photos_run / "run/split.csv")
     assert kept.sha256 == config["split"]["sha256"]
     assert kept.sha256 == load_dataset("csv", photos_run / "photos", split_seed=3).sha256
