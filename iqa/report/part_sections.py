@@ -1,5 +1,7 @@
 """Parts of the test images -> sections of report.md, and tables of report.tex."""
 
+from collections.abc import Callable
+
 from iqa.report import grid_words as grid_words
 from iqa.report import words
 from iqa.report.parts import inside
@@ -10,8 +12,18 @@ METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
 
 def sections(numbers: dict) -> str:
     """Those that were asked for; "" where none was."""
-    found = [section(numbers) for key, section in (("groups", groups), ("without", without)) if numbers[key]]
-    return "\n\n".join(found)
+    known = (("elsewhere", elsewhere), ("groups", groups), ("without", without))
+    return "\n\n".join(section(numbers) for key, section in known if numbers[key])
+
+
+def elsewhere(numbers: dict) -> str:
+    """The runs' correlations on other data sets."""
+    found = numbers["elsewhere"]
+    crops = "; ".join(f"{part['name']}: {part['crops']}, {part['precision']}" for part in found["parts"])
+    how = (f"The weights of the chosen epochs, without further training ({crops}). Intervals are over the images of each data set, the "
+           "same for all runs, and over seeds as in the rest of this report; Holm's correction is over all differences of this section.")
+    return "\n\n".join(["## Other data sets", *([how] if found["parts"] else []), bullets(found["sentences"]),
+                        *tables(numbers, found["parts"])])
 
 
 def groups(numbers: dict) -> str:
@@ -52,6 +64,44 @@ def tables(numbers: dict, parts: list[dict]) -> list[str]:
     if changes:
         found.append(table(["Images", "Comparison", "Δ SRCC [95%]", "p (Holm)", "Δ PLCC [95%]", "p (Holm)", "Reading"], changes))
     return found
+
+
+LATEX = r"""
+
+\begin{table}[htbp]
+\centering
+\caption{%(caption)s}
+\label{tab:cnn-backbones-elsewhere}
+\resizebox{\columnwidth}{!}{%%
+\begin{tabular}{ll%(columns)s}
+\hline
+Configuration & Backbone & %(header)s \\
+\hline
+%(rows)s
+\hline
+\end{tabular}}
+\end{table}"""
+
+
+def latex(numbers: dict, escaped: Callable[[str], str]) -> str:
+    """The SRCC on other data sets as a table of report.tex, its sentences before it; "" where there is none.
+
+    Args:
+        escaped: text -> as LaTeX shows it letter by letter.
+    """
+    found = numbers["elsewhere"]
+    measured = [part for part in found["parts"] if not part["error"]] if found else []
+    if not measured:
+        return ""
+    rows = [" & ".join(escaped(cell) for cell in (
+        numbers["rows"][row]["title"], numbers["rows"][row]["backbone"],
+        *(words.level(part["variants"][row]["srcc"]) if part["variants"][row] else MISSING for part in measured),
+    )) + r" \\" for row in numbers["variants"]]
+    return "\n\n" + escaped(" ".join(found["sentences"])) + LATEX % {
+        "caption": "SRCC on other data sets, with 95\\% intervals; images in brackets. Weights of the chosen epochs, without further "
+                   "training.",
+        "columns": "c" * len(measured), "header": " & ".join(escaped(heading(part)) for part in measured), "rows": "\n".join(rows),
+    }
 
 
 def heading(part: dict) -> str:
