@@ -119,7 +119,7 @@ def test_every_picture_carries_the_scores_of_its_patches_and_where_they_lie(albu
     assert len(rows) == 8 and page.count('class="picture" aria-label="Patch scores of ') == 8
     for score, patches in rows:
         (width, height, size), *places = [list(map(float, group.split())) for group in patches.split(";")]
-        assert (width, height, size) in {(512, 384, 32), (512, 384, 32)} and len(places) == 2
+        assert (width, height, size) == (512, 384, 32) and len(places) == 2
         assert [place[:2] for place in places] == [[0, 176], [480, 176]]  # one row of two, from edge to edge
         assert np.mean([place[2] for place in places]) == pytest.approx(float(score), abs=0.011)
     low, high = map(float, re.search(r'data-low="([^"]+)" data-high="([^"]+)"', page).groups())
