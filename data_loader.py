@@ -6,18 +6,26 @@
 
 The way of an image, and of this file from top to bottom:
 
-    labels    names, MOS and sets, read and checked by iqa/data/datasets.py (KonIQ's layouts: iqa/data/koniq.py)
-    pixels    an image is resized by Pillow's antialiased bilinear filter so that its shorter side is 384 pixels, up or
-              down, and its aspect is kept: 1024x768 becomes 512x384, or with --resize squeeze 384x512 (iqa/data/images.py).
-              It is done once, and the bytes are kept in a file (iqa/data/image_cache.py); with --no_cache it is
-              done for each patch
-    patches   squares of P x P pixels at any place inside the image, every place as likely as another: drawn anew for each
-              training epoch, the same in every evaluation (iqa/data/places.py: the even grid goes from edge to edge)
-    batches   cut from the pixels (iqa/data/cutting.py), then mirrored, jittered and normalised on the device
-    scores    of the patches come back in the same order; an image's is their mean
+    labels    names, MOS and sets, read and checked by iqa/data/datasets.py. A MOS keeps the scale of its file: 0 to 100 for
+              KonIQ, whose official csv names the set of each image too (iqa/data/koniq.py)
+    pixels    an image, turned by its EXIF rotation and made RGB, is resized by Pillow's antialiased bilinear filter so that
+              its shorter side is 384 pixels, up or down, and its aspect is kept, the longer side rounded: 1024 wide and
+              768 high becomes 512 wide and 384 high. With --resize squeeze every image becomes 384 wide and 512 high.
+              It is done once, and the bytes are kept in a file (iqa/data/image_cache.py); with --no_cache it is done
+              for each patch
+    patches   squares of P x P pixels inside the image. To train, --train_patch_num of each image in each epoch, their row
+              and column uniform over all that fit, drawn anew for each epoch, and the patches of all images shuffled.
+              To evaluate, --test_patch_num of each image, the same ones every time: an even grid from edge to edge,
+              floor(sqrt(n)) rows of it (25: 5 rows of 5; 1: the centre), or with --test_random_crop uniform places
+    batches   patches cut from the pixels (iqa/data/cutting.py) and changed on the device. To train, mirrored left to right
+              with probability 1/2, then, without --no_color_jitter, changed in brightness, contrast and saturation by
+              factors uniform in 0.9 to 1.1 and in hue by up to 0.05 turns, in this order, each patch by amounts of its
+              own. To train and to evaluate, normalised by the mean and deviation of ImageNet. What fills no whole
+              batch is left out of a training epoch, and is a smaller last batch of an evaluation
+    scores    of the patches come back in the same order; an image's is their mean, unweighted
 
-Every draw is a function of (seed, epoch, sample) for training and of (seed, image name) for random test crops, made here
-for the whole epoch: the number of workers, the cache, the device and a resume change nothing.
+Every draw is a function of (seed, epoch, sample) for training and of (seed, image name) for random test crops, never of
+what was drawn before: the number of workers, the cache, the device and a resume change nothing.
 
 Axes: B patches, H rows, W columns, P patch size in pixels, C = 3 channels.
 """
@@ -66,7 +74,7 @@ def open_images(
     Args:
         cache_dir: of the resized images, which are decoded once; None decodes a file for each of its patches.
         preload: hold the resized pixels in host memory.
-        resize: keep the aspect, or squeeze every image to 384x512.
+        resize: keep the aspect, or squeeze every image to 384 wide and 512 high.
     """
     paths = [path for images in data.sets.values() for path in images.paths]
     if cache_dir is None:
@@ -272,7 +280,8 @@ class PatchTransform(nn.Module):
     """Pixels of a batch on the device -> the network's input [B, 3, P, P], channels-last, fp32, normalised.
 
     Args:
-        color_jitter: torchvision's ColorJitter by the plan's amounts (iqa/data/color_jitter.py).
+        color_jitter: change brightness, contrast, saturation and hue as torchvision's ColorJitter does, but always in this
+            order, by the plan's amounts (iqa/data/color_jitter.py).
     """
 
     def __init__(self, *, color_jitter: bool):

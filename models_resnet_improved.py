@@ -1,6 +1,9 @@
 """The three HyperIQA variants: tensors in, quality scores out.
 
-    python3 models_resnet_improved.py          # parameter counts of all models, shapes of the three variants, no network
+    python3 models_resnet_improved.py          # parameter counts of all models, and shapes of the three variants
+
+They are the baseline, + multi-scale (--use_multiscale) and + multi-scale + attention (--use_attention as well), on a ResNet50
+or another row of iqa/models/backbones.py; the models as they were published are in iqa/models/published.py.
 
 A patch's own features decide the weights of the small network that scores it (hyper network, Su et al., "Blindly Assess
 Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
@@ -11,12 +14,11 @@ Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
 Axes: B patches, C channels, H rows, W columns.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from iqa.models.backbones import BACKBONES
+from iqa.models.patch_scores import PatchScores
 from iqa.models.pooling import GRID
 from iqa.models.published import PUBLISHED, build_published
 from iqa.models.standardise import Standardise, measuring
@@ -26,19 +28,11 @@ from iqa.training.backbone_weights import build_backbone
 HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
 ATTENTION_DROPOUT = 0.5
-# Adam moves every weight by the learning rate, so a generated weight by that times the sum of 512 hidden values: at a
-# gain of 1 the target network is saturated after a few dozen steps. 1 / sqrt(512) mends it; a third of that leaves fewer
-# units near an end (docs/differences.md).
+# Adam moves every weight by the learning rate, whatever its gradient, so a generated weight moves by that times the sum of
+# 512 hidden values. Unscaled, these saturate the target network's sigmoids within a few dozen steps; at 1 / sqrt(512) they do
+# not, and at a third of that fewer units come near 0 or 1 (measured: docs/differences.md).
 HYPER_GAIN = 1 / (3 * HYPER_CHANNELS**0.5)
 FIRST_DEVIATION = 0.1  # of the first scores, in deviations of the training MOS
-
-
-class PatchScores(NamedTuple):
-    """What the model says of B patches."""
-
-    scores: Tensor  # [B] fp32, on the MOS scale
-    attention: Tensor | None  # [B, 4] weights of stages 1-4 that sum to 1, where the variant has attention
-    hidden: list[Tensor]  # [B, 224], [B, 112], [B, 56], [B, 28] in 0-1: the units of the target network's hidden layers
 
 
 class ImageQualityResNet(nn.Module):
@@ -49,7 +43,7 @@ class ImageQualityResNet(nn.Module):
         use_multiscale: fuse stages 1-4 instead of using stage 4 alone.
         use_attention: weigh the four scales, for each patch anew; needs ``use_multiscale``.
         dropout_rate: dropout in the hyper network, 0 <= rate < 1.
-        weights: of the backbone: "imagenet", "none" or the path of a state dict.
+        weights: of the backbone: "imagenet" (ResNet50: torchvision's IMAGENET1K_V1), "none" or the path of a state dict.
         drop_path_rate: of the stochastic depth of a backbone that has it; None: that of its row.
         mos_mean, mos_deviation: of the training MOS. The network's output is in units of the deviation, so that scales of
             0-1, 1-5 and 0-100 train alike: Adam's steps do not depend on the size of the loss.
@@ -68,7 +62,8 @@ class ImageQualityResNet(nn.Module):
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
         row = BACKBONES[backbone]
-        # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each pooled to 7x7
+        # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each averaged to a 7x7 grid; a ResNet50's have 256, 512,
+        # 1024 and 2048 channels
         self.backbone = build_backbone(backbone, weights=weights, drop_path_rate=drop_path_rate)
         if use_multiscale:
             channels, self.fusion = sum(row.channels), MultiScaleFusion(row.channels, use_attention=use_attention)
@@ -84,7 +79,7 @@ class ImageQualityResNet(nn.Module):
         return self.describe(images).scores
 
     def describe(self, images: Tensor) -> PatchScores:
-        """[B, 3, H, W] -> scores, attention and hidden units."""
+        """[B, 3, H, W] -> scores [B], attention [B, 4] or None, hidden units [B, 224], [B, 112], [B, 56], [B, 28]."""
         features, attention = self.fusion(self.backbone(images))  # [B, C, 7, 7], [B, 4]
         layers = self.hyper_net(features)
         with torch.autocast(images.device.type, enabled=False):  # a bf16 score near 100 has steps of 0.5
@@ -99,9 +94,10 @@ class ImageQualityResNet(nn.Module):
     def start(self, images: Tensor) -> None:
         """Let every variant on every backbone start alike: what follows from one batch [B, 3, H, W] is found here.
 
-        The features are standardised by constants (iqa/models/standardise.py: channel means, one deviation), and the
-        first scores of these patches get the training mean and a tenth of the training deviation. Batch norms work as in
-        training and dropout is off, so no random number is drawn.
+        The features are standardised by constants, buffers that no training changes (iqa/models/standardise.py: a map minus
+        its channels' means, over one deviation), and the first scores of these patches get the training mean and a
+        tenth of the training deviation. Batch norms work as in training, their statistics of ImageNet unchanged, and
+        dropout is off, so no random number is drawn.
         """
         with measuring(self):
             scores = self.describe(images).scores
@@ -146,7 +142,7 @@ class MultiScaleFusion(nn.Module):
 
 
 class ScaleAttention(nn.Module):
-    """Channel attention over the scales, one weight for each: standardised stage 4 [B, C, 7, 7] -> weights [B, 4] that sum to 1."""
+    """Channel attention, as SMART-IQA calls a weight for each scale: standardised stage 4 [B, C, 7, 7] -> [B, 4], sum 1."""
 
     def __init__(self, channels: tuple[int, ...]):
         super().__init__()
@@ -175,11 +171,11 @@ class HyperNet(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Choose the start of the *generated* layers: weights of variance 2 / fan-in / 49, biases of zero.
+        """Choose the start of the *generated* layers: on standardised features weights of variance 2 / fan-in / 49, biases 0.
 
         Chang, Flokas and Lipson, "Principled Weight Initialization for Hypernetworks", ICLR 2020. The 49 weights that
         come from one map are correlated and meet sigmoids, which are all near 0.5: they add up, hence the 49. With
-        PyTorch's defaults the first scores reach the hundreds.
+        PyTorch's defaults the first scores reach the hundreds. `set_first_scores` then scales the last layer.
         """
         nn.init.kaiming_normal_(self.reduce[0].weight)
         for make, fan_in in zip([*self.weights, self.last_weight], TARGET_WIDTHS[:-1], strict=True):

@@ -9,14 +9,18 @@ the verdict and a short table. It trains nothing, needs no GPU and may be run at
 Runs on several backbones, and those of the published models, become one report on all of them.
 """
 
+from iqa.report.command import begin, end
+
+if __name__ == "__main__":  # the libraries take a second to load, in which Ctrl-C ends the command in order too
+    begin()
+
 import argparse
 import json
 import re
-import sys
 from pathlib import Path
 
 from iqa.atomic_files import write_atomically
-from iqa.command_line import OneLineParser, number
+from iqa.command_line import OneLineParser, first_line, number, report
 from iqa.console import say
 from iqa.report import grid_latex as grid_latex
 from iqa.report import grid_markdown as grid_markdown
@@ -62,7 +66,7 @@ def pattern(text: str) -> str:
     return text
 
 
-def report(
+def make_report(
     log_folder: Path, evaluation_folders: list[Path], *, allow_mismatch: bool, draws: int, seed: int,
     groups: str | None = None, without: Path | None = None,
 ) -> dict:  # fmt: skip
@@ -116,10 +120,10 @@ def pages_of(numbers: dict):
 def main(arguments: list[str] | None = None) -> int:
     flags = parse_arguments(arguments)
     try:
-        numbers = report(flags.log_folder, flags.evaluations, allow_mismatch=flags.allow_mismatch,
-                         draws=flags.draws, seed=flags.seed, groups=flags.groups, without=flags.without)
+        numbers = make_report(flags.log_folder, flags.evaluations, allow_mismatch=flags.allow_mismatch,
+                              draws=flags.draws, seed=flags.seed, groups=flags.groups, without=flags.without)
     except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(first_line(error))
         return 1
     for warning in words.warnings(numbers):
         say(f"Note: {warning}")
@@ -135,4 +139,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

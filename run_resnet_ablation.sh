@@ -129,6 +129,11 @@ variants=() # a line for each: its log name and its flags
 [[ -n $table ]] || fail "BACKBONES=\"$backbones\" names no backbone"
 while IFS= read -r line; do variants+=("$line"); done <<<"$table"
 
+[[ -z $is_demo ]] || recipe+=("${demo[@]}")
+# The flags of every row, before the first one trains for hours.
+PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} "$python" -m iqa.training.options "$processes" "${recipe[@]}" \
+    ${flags[@]+"${flags[@]}"} ${seeds[@]+"${seeds[@]/#/--seed=}"} <<<"$table" || exit
+
 if [[ -z $log_dir ]]; then
     log_dir=logs/resnet_ablation_$(date +%Y%m%d_%H%M%S)
     mkdir -p logs && mkdir "$log_dir" || fail "$log_dir cannot be made" 1
@@ -137,7 +142,6 @@ if [[ -z $log_dir ]]; then
 fi
 if [[ -n $is_demo ]]; then
     supervise "$python" "$here/demo_dataset.py" --output demo-data --images 300 || exit
-    recipe+=("${demo[@]}")
 fi
 
 launch=("$python")

@@ -213,7 +213,7 @@ def choose_recipe(options, model: torch.nn.Module) -> tuple[torch.optim.Optimize
         optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
         return optimizer, lambda epochs_before: (options.lr,)
     recipe = published.recipe_of(options.model, vars(options))
-    return published.build_optimizer(model, recipe), lambda epochs_before: recipe.learning_rates(epochs_before, options.epochs)
+    return published.optimizer_of(model, recipe), lambda epochs_before: recipe.learning_rates(epochs_before, options.epochs)
 
 
 def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:

@@ -24,8 +24,10 @@ OTHERS_TELL = 5  # seconds in which the process that an error began in may tell 
 class OneLineParser(argparse.ArgumentParser):
     """argparse, with errors of one line."""
 
+    about = ""  # before an error: whose flags these are, where a command looks at those of several
+
     def error(self, message):
-        report(f"{message}; see --help")
+        report(f"{self.about}{message}; see --help")
         self.exit(2)
 
 

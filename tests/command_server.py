@@ -35,7 +35,7 @@ PROGRAMS = [HERE.parent / f"{name}.py" for name in (
     "train_resnet_improved", "score_images", "models_resnet_improved", "benchmark_training")]  # fmt: skip
 LARGEST = 200_000  # bytes of a request: arguments and environment
 # Variables that a command may have otherwise than the server; torch sets the last one, where a test compiles.
-THEIR_OWN = {"PYTHONPATH", "INJECT", "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
+THEIR_OWN = {"PYTHONPATH", "INJECT", "SMALL_CNN", "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
 
 
 def shared(environment: Mapping[str, str]) -> dict[str, str]:
@@ -235,7 +235,7 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     importlib.invalidate_caches()
-    if "INJECT" in os.environ:
+    if os.environ.get("PYTHONPATH") == INJECTING:
         sys.modules.pop("sitecustomize", None)
         importlib.import_module("sitecustomize")
     sys.path.insert(0, str(Path(script).resolve().parent))

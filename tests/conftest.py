@@ -17,16 +17,25 @@ import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/inject")]
+import small_cnn  # noqa: E402
+
 TINY_FLAGS = ("--weights", "none", "--patch_size", "32", "--train_patch_num", "2", "--test_patch_num", "2",
               "--batch_size", "8", "--device", "cpu")  # fmt: skip
 # Where the tests run in the background Ctrl-C is ignored, and every program that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What commands are given: what they call resnet50 is tests/inject/small_cnn.py, but for tests of ResNet50 itself.
+INSTEAD_OF_RESNET50 = {"PYTHONPATH": command_server.INJECTING, "SMALL_CNN": "yes"}
+RESNET50 = {"SMALL_CNN": ""}
 SIZES = {"training": 8, "validation": 4, "test": 4}
 
 # The files that take longest, which begin first: else one of them is left for the end, when the other cores have nothing to do.
 LONG = ("test_distributed", "test_runner", "test_command_server", "test_training", "test_resume", "test_benchmark", "test_faults",
         "test_refusals", "test_signals", "test_score_images", "test_evaluate")  # fmt: skip
+
+
+def pytest_addoption(parser):
+    parser.addoption("--compile", action="store_true", help="also train with --compile: more than a minute of one core")
 
 
 def pytest_configure(config):
@@ -66,6 +75,14 @@ def make_data(root: Path, folder: str = "1024x768", sizes=SIZES) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def small_cnn_here():
+    """In the tests' own process too, which then can load what the commands left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(small_cnn.BACKBONES, "resnet50", small_cnn.in_the_place_of_resnet50())
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> Path:
     """8 training, 4 validation and 4 test images, brighter where the MOS is higher."""
@@ -79,7 +96,7 @@ def start_program(*command, cwd: Path, real: bool = False, session: bool = True,
         real: never by a fork of the command server.
         session: in one of its own, which holds every process that it starts.
     """
-    command, environment = list(map(str, command)), {**os.environ, **environment}
+    command, environment = list(map(str, command)), {**os.environ, **INSTEAD_OF_RESNET50, **environment}
     if not real and command_server.can_serve(command, environment):
         return command_server.start(command, cwd=cwd, env=environment, start_new_session=session)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -131,7 +148,7 @@ def recorder(tmp_path):
     interpreter = tmp_path / "python3"
     interpreter.write_text(
         f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n'
-        f'[[ $* != *-m\\ iqa.models.* ]] || exec {sys.executable} "$@"\n'
+        f'[[ $* != *-m\\ iqa.* ]] || exec {sys.executable} "$@"\n'
     )
     interpreter.chmod(0o755)
     (tmp_path / "data").mkdir()

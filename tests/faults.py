@@ -17,6 +17,17 @@ NAME = "resnet_improved_ms_att"  # of the checkpoints of the fixture finished_ru
 FLAGS = ("--use_multiscale", "--use_attention", "--save_model", "--epochs", "2", "--lr", "1e-3", "--precision", "fp32",
          "--output_dir", "run")  # fmt: skip
 COMMAND = (sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--precision", "fp32", "--output_dir", "run")
+SMALL_CNN = "import small_cnn; small_cnn.BACKBONES['small'] = small_cnn.ROW"  # injected: a further row of the table of backbones
+
+
+class Malicious:
+    """Where its pickle is executed, it leaves a file."""
+
+    def __init__(self, marker="executed"):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
 
 
 def start(*flags, cwd: Path, **environment):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import command_server
 import pytest
-from conftest import ROOT, TINY_FLAGS, start_program, train
+from conftest import INSTEAD_OF_RESNET50, ROOT, TINY_FLAGS, start_program, train
 from faults import FLAGS, assert_nobody_is_left, assert_same_run, at_call, copy_run, inject
 
 INTERPRETERS = ("real", "served")
@@ -67,7 +67,7 @@ def start(kind: str, *command, cwd: Path, session: bool = False, **environment):
     command = [sys.executable, *map(str, command)]
     if kind == "real":
         return start_program(*command, cwd=cwd, real=True, session=session, **environment)
-    return command_server.start(command, cwd=cwd, env={**os.environ, **environment}, start_new_session=session)
+    return command_server.start(command, cwd=cwd, env={**os.environ, **INSTEAD_OF_RESNET50, **environment}, start_new_session=session)
 
 
 def outcome(kind: str, *command, cwd: Path, session: bool = False, **environment) -> tuple[int, str, str]:

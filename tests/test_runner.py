@@ -136,6 +136,25 @@ def test_a_mistake_is_said_in_two_lines_at_most_before_anything_starts(tmp_path,
         assert word in process.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "environment", "words"),
+    [
+        (["--patch_size", "48"], {"BACKBONES": "resnet50 swin_b"}, ["swin1_baseline: --patch_size 48", "choose 64"]),
+        (["--patch_size", "48", "--with_published"], {}, ["published_hyperiqa: --patch_size 48", "choose 64"]),
+        (["--drop_path_rate", "0.2"], {"BACKBONES": "swin_b resnet50"}, ["exp1_baseline: --drop_path_rate", "leave it out"]),
+        (["--with_published", "--recipe", "published"], {"NPROC": "3"}, ["exp1_baseline: --batch_size 32", "a multiple of 3"]),
+        (["--with_published", "--weights", "none", "--lr", "fast"], {}, ["exp1_baseline: argument --lr", "'fast'"]),
+        ([], {"SEEDS": "42 x"}, ["exp1_baseline: argument --seed", "'x'"]),
+    ],
+)
+def test_the_flags_of_every_row_are_checked_before_the_first_one_is_trained(tmp_path, recorder, flags, environment, words):
+    process = run_program("bash", RUNNER, "--data_path", "data", *flags, cwd=tmp_path, PYTHON=recorder, **environment)
+    assert process.returncode == 2 and process.stdout == ""
+    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1
+    assert [word for word in words if word not in process.stderr] == [], process.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "python3"]
+
+
 def test_an_old_python_is_an_error(tmp_path):
     """A PATH that holds the shell's tools and one python3, which says that it is too old."""
     tools = tmp_path / "bin"

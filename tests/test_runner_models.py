@@ -3,7 +3,7 @@
 import json
 import sys
 
-from conftest import ROOT, TINY_FLAGS, run_program
+from conftest import RESNET50, ROOT, TINY_FLAGS, run_program
 from faults import inject
 
 # Swin with two blocks in its third stage instead of eighteen: 88 million parameters would take most of the time.
@@ -20,7 +20,7 @@ ROWS = ("exp1_baseline", "exp2_multiscale", "exp3_multiscale_attention", "swin1_
 def test_every_row_is_trained_by_one_command(tiny_data, tmp_path):
     flags = ("--data_path", tiny_data, *TINY_FLAGS, "--epochs", "1", "--with_published")
     command = ("bash", ROOT / "run_resnet_ablation.sh", *flags)
-    environment = {"PYTHON": sys.executable, "BACKBONES": "resnet50 swin_b", **inject(FEWER_BLOCKS)}
+    environment = {"PYTHON": sys.executable, "BACKBONES": "resnet50 swin_b", **RESNET50, **inject(FEWER_BLOCKS)}
     process = run_program(*command, cwd=tmp_path, **environment)
     (logs,) = (tmp_path / "logs").iterdir()
     for row in ROWS:

@@ -2,7 +2,8 @@
 
 A backbone is a module that takes [B, 3, H, W] to four maps, at strides 4, 8, 16 and 32, each pooled to 7x7 by
 `iqa.models.pooling.pool_to_grid`. Its `own_name(key)` says what an entry of a weights file is called in its own state
-dict, and None for one that it does without, such as the classifier's.
+dict, and None for one that it does without, such as the classifier's; where it takes all names to know one, its
+`own_names(keys)` has them together instead.
 
 This file does without torch, so that flags can be checked before it is loaded.
 """

@@ -5,12 +5,12 @@ the names of github.com/SSL92/hyperIQA, so that its weights are this module's st
 """
 
 import itertools
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iqa.models.patch_scores import PatchScores
 from iqa.models.pooling import GRID, pool_to_grid
 from iqa.models.resnet import ResNet50
 
@@ -19,14 +19,6 @@ HYPER_CHANNELS = 112
 DISTORTION_GRIDS = (8, 4, 2)  # cells of stages 1-3 across: 28 pixels of a patch of 224, then 56 and 112
 DISTORTION_CHANNELS = (16, 32, 64)
 DISTORTION_FEATURES = 16  # of each of stages 1-3; stage 4 gives the rest of the target network's input
-
-
-class PatchScores(NamedTuple):
-    """What a model says of B patches."""
-
-    scores: Tensor  # [B] fp32, on the MOS scale
-    attention: Tensor | None  # [B, 4] weights of stages 1-4 that sum to 1, where the model has attention
-    hidden: list[Tensor]  # [B, 112], [B, 56], [B, 28], [B, 14] in 0-1: the hidden units of the target network
 
 
 class DistortionModules(nn.Module):
@@ -124,7 +116,7 @@ class HyperIQA(HyperNetwork):
         return self.describe(images).scores
 
     def describe(self, images: Tensor) -> PatchScores:
-        """[B, 3, P, P] -> scores, no attention, hidden units."""
+        """[B, 3, P, P] -> scores, no attention, hidden units [B, 112], [B, 56], [B, 28], [B, 14]."""
         maps = self.res(images)
         scores, hidden = self.score_features(pool_to_grid(maps[-1]), self.res.distortions(maps))
         return PatchScores(scores, None, hidden)

@@ -107,7 +107,7 @@ def build_published(name: str, backbone, **fusion: bool):
     return model
 
 
-def build_optimizer(model, recipe: Recipe):
+def optimizer_of(model, recipe: Recipe):
     """A recipe's optimizer; its groups are the backbone and the rest, in the order of `Recipe.learning_rates`."""
     import torch
 

@@ -6,7 +6,8 @@ Modules have the names of github.com/cny123222/Perceptual-IQA-CS3324, so that it
 import torch
 from torch import Tensor, nn
 
-from iqa.models.hyperiqa import DistortionModules, HyperNetwork, PatchScores
+from iqa.models.hyperiqa import DistortionModules, HyperNetwork
+from iqa.models.patch_scores import PatchScores
 from iqa.models.pooling import pool_to_grid
 from iqa.models.swin import SwinB
 
@@ -33,7 +34,7 @@ class SmartIQA(HyperNetwork):
         super().__init__((sum(CHANNELS) if use_multiscale else CHANNELS[-1], 512, 256), dropout_rate=dropout_rate)
         self.swin = SwinWithDistortions(backbone)
         self.use_multiscale = use_multiscale
-        self.multiscale_attention = ScaleAttention() if use_attention else None
+        self.multiscale_attention = MultiScaleAttention() if use_attention else None
 
     @property
     def slow_part(self) -> nn.Module:
@@ -45,7 +46,7 @@ class SmartIQA(HyperNetwork):
         return self.describe(images).scores
 
     def describe(self, images: Tensor) -> PatchScores:
-        """[B, 3, P, P] -> scores, attention over stages 1-4 [B, 4], hidden units."""
+        """[B, 3, P, P] -> scores, attention over stages 1-4 [B, 4], hidden units as HyperIQA's."""
         maps = self.swin(images)
         pooled = [pool_to_grid(x) for x in (maps if self.use_multiscale else maps[-1:])]
         attention = None
@@ -67,7 +68,7 @@ class SwinWithDistortions(DistortionModules):
         return self.backbone.stage_maps(images)
 
 
-class ScaleAttention(nn.Module):
+class MultiScaleAttention(nn.Module):
     """Stage 4 [B, 1024, H, W] -> weights of stages 1-4 [B, 4] that sum to 1, fp32."""
 
     def __init__(self):

@@ -1,9 +1,10 @@
 """Whether a training came to something that may be compared: numpy in, plain numbers and sentences out.
 
 `run_health` is what a run keeps under "health" in result.json. The scores are those of the test images in the chosen
-epoch, beside whose predictions_test.csv it lies; nothing is chosen by them. The layers are measured on the validation
-images. `findings` names what is wrong by the constants below: a *sick* run makes every comparison with it one of
-trainings, not of ideas; a *note* is for the reader to weigh.
+epoch, beside whose predictions_test.csv it lies; nothing is chosen by them. The layers are measured on the images that
+choose the epoch, those of validation or of test, by the mean of each unit over an image's patches. `findings` names
+what is wrong by the constants below: a *sick* run makes every comparison with it one of trainings, not of ideas; a
+*note* is for the reader to weigh.
 """
 
 import math
@@ -85,7 +86,7 @@ def _reach(found: dict, percentile: str) -> float | None:
 
 
 def layer_health(activations: ArrayLike) -> dict[str, float | None]:
-    """Shares of the units of one hidden layer of sigmoids: activations [N images, units], in (0, 1).
+    """Shares of the units of one hidden layer of sigmoids: activations [N images, units], in (0, 1), means over an image's patches.
 
     A unit is dead where its standard deviation over the images is below DEAD_DEVIATION: it gives all images the same.
     It is saturated where it lies outside SATURATED for 99% of the images or more: it hardly learns. "either" is the
@@ -280,8 +281,8 @@ def _of_epochs(health: dict) -> list[dict]:
         return [_sick("still_improving", f"it was still improving in its last epoch, {chosen}, which was chosen{rise}",
                       "more epochs may change which model is ahead")]
     if health["position"] == "first":
-        return [_note("first_epoch", f"the chosen epoch is the first of {trained}: each one after it made {selected_on} SRCC "
-                      "lower, so look at the rate and at the training loss")]
+        return [_note("first_epoch", f"the chosen epoch is the first of {trained}: none after it made {selected_on} SRCC "
+                      "higher, so look at the rate and at the training loss")]
     return []
 
 

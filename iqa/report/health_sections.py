@@ -29,8 +29,8 @@ def figures(numbers: dict) -> str:
     return "\n\n".join([
         "## Health in figures",
         "On the test images, in points of MOS. Near the lowest and the highest: the share of scores within 1% of the scale. "
-        "Layers of the target network, on the validation images. A dead unit gives every image the same; a saturated one "
-        "lies at an end of its sigmoid for all of them.",
+        "Layers of the target network, on the images that chose the epoch, each unit's mean over the patches of an image. A "
+        "dead unit gives every image the same; a saturated one lies at an end of its sigmoid for all of them.",
         table(header, [_row(run, decimals) for run in numbers["health"]]),
     ])
 

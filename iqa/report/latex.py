@@ -1,5 +1,7 @@
 """Numbers -> report.tex: a subsection and its table for an article that loads no package beyond graphicx."""
 
+import re
+
 from iqa.report import part_sections, words
 from iqa.report.markdown import complexity_cells
 from iqa.report.numbers import views
@@ -64,7 +66,8 @@ Configuration & Backbone & Parameters & GFLOPs per patch & Patches/s in training
 
 def escaped(text: str) -> str:
     """Text as LaTeX shows it letter by letter; what its default fonts lack becomes a question mark."""
-    return text.translate(ESCAPES).encode("ascii", "replace").decode("ascii")
+    plain = text.translate(ESCAPES).encode("ascii", "replace").decode("ascii")
+    return re.sub(r"(?<![\w.)-])-(?=\.?\d)", "$-$", plain)  # a minus, which as text would be a hyphen
 
 
 def page(numbers: dict) -> str:

@@ -221,7 +221,7 @@ def crossed_interval(estimates: ArrayLike, draws: np.ndarray) -> Interval:
         interval = mean +- t(df) sqrt(variance),   df = (S - 1) (variance / (s^2 / S))^2   if there is excess,
 
     Satterthwaite's (1946, Biometrics Bulletin 2, 110-114) degrees of freedom: few seeds give a wide interval.
-    With three seeds or more it covers in 93% (seeds that vary much) to 97% (seeds that differ by the images'
+    With three seeds or more it covers in 94% (seeds that vary much) to 97% (seeds that differ by the images'
     noise alone); with two, in 88% at worst.
     With one seed it is `image_interval`, and says nothing about other seeds.
     """

@@ -13,7 +13,7 @@ The rule. A comparison is *shown* when its p-value, after Holm's correction over
 
 The size of a gain is compared with a published one through the whole 95% interval [low, high], in multiples of the
 published gain, by the first row of SIZE_RULES that holds: that of the ideas, or, with few seeds, that between the
-trained models. What rests on a sick run is not compared with published gains.
+trained models. What rests on a sick run is not compared with published figures.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from iqa.report.numbers import COMPARISONS, all_comparisons
 from iqa.report.rows import CNN, FULL
 
 ALPHA = 0.05
-SEEDS_FOR_IDEAS = 3  # with as many the interval covers in 93% or more, whether seeds vary much or little
+SEEDS_FOR_IDEAS = 3  # with as many the interval of 2,015 images covers in 94% or more, whether seeds vary much or little
 
 PUBLISHED = {
     "hyperiqa": {
@@ -118,9 +118,9 @@ def _beside_published(comparison: dict, gain: float, named: str) -> str:
 
 
 def published(numbers: dict) -> dict:
-    """The published rows, and how the measured numbers stand to them; nothing of the kind for a demo's numbers."""
-    both, whole = numbers["comparisons"]["both"], numbers["variants"][numbers["family"]["rows"][FULL]]
-    comparable = not numbers["dataset_note"]
+    """The published rows, and how the measured numbers stand to them; nothing of the kind for a demo's or a sick run's."""
+    full, both, comparable = numbers["family"]["rows"][FULL], numbers["comparisons"]["both"], not numbers["dataset_note"]
+    whole = numbers["variants"][full] if full not in {run["variant"] for run, _ in sick_runs(numbers)} else None
     return {
         "rows": PUBLISHED,
         "distance_to_swin_base":

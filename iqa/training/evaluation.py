@@ -13,7 +13,7 @@ from iqa.data.labels import SHORT_NAMES, LabelledImages, QualityData, require_se
 from iqa.training.devices import device_name
 
 CROPS = {"patch_size": int, "test_patch_num": int, "test_random_crop": bool, "seed": int}
-DATA = {"dataset": "koniq-10k", "data_path": "./koniq-10k", "mos_range": None, "split_seed": 0, "split_file": None}
+DATA_DEFAULTS = {"dataset": "koniq-10k", "data_path": "./koniq-10k", "mos_range": None, "split_seed": 0, "split_file": None}
 
 
 class ChosenImages(NamedTuple):
@@ -58,8 +58,8 @@ def with_settings(options: argparse.Namespace, config: dict[str, Any]) -> argpar
     for key in CROPS:
         setattr(merged, key, flags[key])
     merged.resize = flags.get("resize", "keep")  # the flag is younger than the program
-    own = {"split_seed"} if options.dataset == flags["dataset"] else set() if options.dataset else set(DATA)
-    for key, default in DATA.items():
+    own = {"split_seed"} if options.dataset == flags["dataset"] else set() if options.dataset else set(DATA_DEFAULTS)
+    for key, default in DATA_DEFAULTS.items():
         if getattr(merged, key) is None:
             setattr(merged, key, flags.get(key, default) if key in own else default)
     return merged

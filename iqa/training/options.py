@@ -92,9 +92,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser  # fmt: skip
 
 
-def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The flags, checked as far as no file and no device has to be looked at."""
+def parse_options(
+    arguments: list[str] | None = None, *, about: str = "", processes: int | None = None
+) -> argparse.Namespace:
+    """The flags, checked as far as no file and no device has to be looked at.
+
+    Args:
+        arguments: None: those of the command line.
+        about: what stands before an error.
+        processes: that are to share each batch; None: those that torchrun started.
+    """
     parser = build_parser()
+    parser.about = about
     options = parser.parse_args(arguments)
     given = given_flags(parser, arguments, options)
     mistake = published_mistake(options, given)
@@ -103,7 +112,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     fill_published(options, given)
     if options.evaluate is not None:
         restrict_to_evaluation(parser, options, given)
-    mistake = contradiction(options, given)
+    mistake = contradiction(options, given, processes or process_count())
     if mistake:
         parser.error(mistake)
     return options
@@ -149,14 +158,14 @@ def patch_mistake(options: argparse.Namespace) -> str | None:
     return patch_size_problem(row.title, row.patch_multiple, options.patch_size)
 
 
-def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
+def contradiction(options: argparse.Namespace, given: set[str], processes: int) -> str | None:
     """What is wrong with the flags together."""
     evaluate, other = options.evaluate is not None, options.dataset not in (None, STANDARD)
     row = BACKBONES[options.backbone]
     if options.use_attention and not options.use_multiscale:
         return "--use_attention weighs the four scales against each other: add --use_multiscale"
-    if options.batch_size % process_count() and not evaluate:
-        return f"--batch_size {options.batch_size}: {process_count()} processes share it evenly; choose a multiple of {process_count()}"
+    if options.batch_size % processes and not evaluate:
+        return f"--batch_size {options.batch_size}: {processes} processes share it evenly; choose a multiple of {processes}"
     if options.batch_size == 1 and options.patch_size <= STRIDE:
         return f"--batch_size 1 with --patch_size {options.patch_size}: batch norm needs two values; raise one of them"
     if "/" in options.checkpoint_suffix:
@@ -174,3 +183,12 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
     if options.tensorboard and not is_installed():
         return f"--tensorboard needs the package tensorboard: {INSTALL}"
     return dataset_mistake(options, given) or patch_mistake(options)
+
+
+if __name__ == "__main__":  # for the runner: a line for each of its rows on standard input, its log name and its flags; the
+    # number of processes and the flags that all rows get as arguments. What is wrong with a row is told before the first run.
+    import sys
+
+    for line in sys.stdin:
+        name, *flags = line.split()
+        parse_options([*flags, *sys.argv[2:]], about=f"{name}: ", processes=int(sys.argv[1]))

@@ -84,6 +84,13 @@ def write_run(log_folder, variant, mos, scores, *, seed=42, suffix="", flags=Non
     }))
 
 
+def lose_a_layer(folder):
+    """Make the finished run of a folder sick."""
+    result = json.loads((folder / "result.json").read_text())
+    result["health"]["target_layers"] = [{"dead": 0.9, "saturated": 0.0}]
+    (folder / "result.json").write_text(json.dumps(result))
+
+
 def write_predictions(path, mos, scores, attention):
     stages = [f"attention_stage{s}" for s in (1, 2, 3, 4)] if attention else []
     lines = [",".join(["image_name", "mos", "score", *stages])]

@@ -1,7 +1,9 @@
 """The files that the report writes, and its command line."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -35,8 +37,9 @@ def test_figures_are_there_as_png_and_pdf_and_8_5_cm_wide(ablation):
         f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path):
-    folder = write_ablation(tmp_path / "logs", images=60)
+@pytest.mark.parametrize("write", [write_ablation, write_grid])
+def test_the_same_runs_give_the_same_bytes(tmp_path, write):
+    folder = write(tmp_path / "logs", images=60)
     first, second = [], []
     for contents in (first, second):
         report(folder, figures=True)
@@ -88,3 +91,17 @@ def test_a_wrong_command_line_is_an_error_without_a_traceback(tmp_path):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode != 0 and done.stdout == ""
         assert re.fullmatch(r"error: [^\n]+\n", done.stderr)
+
+
+@pytest.mark.parametrize("library", ["scipy", "matplotlib"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_one_line_and_leaves_no_report(tmp_path, library, number):
+    """Sent by a library that it loads: scipy at its start, matplotlib in the midst of its work."""
+    folder = write_ablation(tmp_path / "logs", images=30)
+    (tmp_path / f"{library}.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
+    command = [sys.executable, "report_ablation.py", str(folder), "--draws", "1000"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert re.fullmatch(rf"Stopped by {number.name}\. [^\n]+\n", done.stderr)
+    assert not list(folder.glob("report*"))

@@ -13,6 +13,7 @@ from made_up_runs import (
     PUBLISHED,
     SEEDS,
     VARIANTS,
+    lose_a_layer,
     predictions,
     refusal,
     report,
@@ -110,10 +111,7 @@ def test_one_seed_is_about_trained_models_in_every_sentence(tmp_path):
 
 def test_a_sick_run_spoils_what_rests_on_it_alone(tmp_path):
     folder = write_grid(tmp_path / "logs", images=1500, seeds=SEEDS)
-    path = folder / "swin3_multiscale_attention_seed43" / "result.json"
-    result = json.loads(path.read_text())
-    result["health"]["target_layers"] = [{"dead": 0.9, "saturated": 0.0}]
-    path.write_text(json.dumps(result))
+    lose_a_layer(folder / "swin3_multiscale_attention_seed43")
     numbers, page, tex = report(folder)
     about = numbers["verdict_is_about"][0]
     assert about == {"backbone_baseline": "ideas", "backbone_full": "sick", "interaction": "sick", "total": "sick"}
@@ -251,15 +249,6 @@ def test_figures_are_those_of_all_backbones(grid):
     folder, _, page, _ = grid
     assert {path.stem for path in (folder / "figures").iterdir()} == set(FIGURES)
     assert len(re.findall(r"^!\[", page, re.M)) == len(FIGURES)
-
-
-def test_the_same_runs_give_the_same_bytes(tmp_path):
-    folder = write_grid(tmp_path / "logs", images=60)
-    first, second = [], []
-    for contents in (first, second):
-        report(folder, figures=True)
-        contents += [path.read_bytes() for path in sorted(folder.glob("report.*")) + sorted(folder.glob("figures/*"))]
-    assert first == second
 
 
 def test_two_names_for_one_backbone_are_refused(tmp_path, capsys):

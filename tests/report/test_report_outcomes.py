@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from made_up_runs import DEMO, SEEDS, report, verdict_of, write_ablation, write_grid
+from made_up_runs import DEMO, SEEDS, lose_a_layer, report, verdict_of, write_ablation, write_grid
 
 from iqa.report import outcome_words as outcome_words
 from iqa.report.outcomes import OUTCOMES, attention_numbers, attention_reading, outcome_numbers, outcome_of
@@ -127,10 +127,7 @@ def test_one_seed_draws_no_conclusion_about_the_ideas(conclusions):
 
 def test_a_sick_run_leaves_the_conclusion_unread(tmp_path):
     folder = write_grid(tmp_path / "logs")
-    path = folder / "exp1_baseline" / "result.json"
-    result = json.loads(path.read_text())
-    result["health"]["target_layers"] = [{"dead": 0.9, "saturated": 0.0}]
-    path.write_text(json.dumps(result))
+    lose_a_layer(folder / "exp1_baseline")
     numbers, page, _ = report(folder)
     assert numbers["conclusion"] == {"choice": None, "about": "sick", "sentence": numbers["conclusion"]["sentence"]}
     assert "is not read, since a run that it rests on is not sound." in page and "Outcome A on ResNet50" not in verdict_of(page)

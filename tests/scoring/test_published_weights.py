@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_program, write_image
+from conftest import RESNET50, ROOT, run_program, write_image
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import resize
@@ -63,7 +63,7 @@ def test_images_score_as_the_model_scores_their_squeezed_patches(weights, photos
 def test_the_command_scores_and_says_how(weights, photos):
     command = (sys.executable, ROOT / "score_images.py", "--checkpoint", weights, *photos, "--device", "cpu",
                "--output", "scores.json", "--report", "scores.html")  # fmt: skip
-    process = run_program(*command, cwd=photos[0].parent)
+    process = run_program(*command, cwd=photos[0].parent, **RESNET50)
     assert process.returncode == 0, process.stderr
     assert "published weights: every image is squeezed to 384x512" in process.stdout
     assert "published_hyperiqa, its published weights: the mean of 25 patches of 224x224 pixels" in process.stdout

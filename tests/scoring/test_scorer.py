@@ -19,7 +19,7 @@ from score_images import score as score_rows
 
 
 @pytest.fixture(scope="module")
-def checkpoint(finished_run, tmp_path_factory):
+def checkpoint(finished_run, small_cnn_here, tmp_path_factory):
     """The run's weights with a smaller last layer: two epochs leave scores of -400, where fp32 rounds to 3e-5."""
     saved = torch.load(finished_run / "checkpoints/resnet_improved_ms_att_best.pth", weights_only=True)
     saved["model"]["hyper_net.last_weight.weight"] *= 0.1

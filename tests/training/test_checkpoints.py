@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from faults import Malicious
 
 from iqa.training.checkpoints import load_checkpoint, load_last, previous_path, save_checkpoint
 
@@ -87,18 +88,10 @@ def test_no_flipped_bit_changes_what_is_loaded(tmp_path):
     assert noticed > 150
 
 
-class Malicious:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return open, (self.marker, "w")
-
-
 @pytest.mark.parametrize("of_today", [True, False])
 def test_a_malicious_pickle_is_not_executed(tmp_path, of_today):
     """In torch's format of before 1.6 neither."""
-    state = {"model": Malicious(str(tmp_path / "executed"))}
+    state = {"model": Malicious(tmp_path / "executed")}
     torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=of_today)
     with pytest.raises(ValueError, match="more than tensors and plain values"):
         load_checkpoint(tmp_path / "a.pth")

@@ -29,7 +29,7 @@ RUN_FLAGS = ("--dataset", "csv", "--data_path", "photos", "--mos_range", "0", "5
 
 
 @pytest.fixture(scope="module")
-def photos_run(tmp_path_factory) -> Path:
+def photos_run(small_cnn_here, tmp_path_factory) -> Path:
     """The working folder of a finished run on photos/, whose split was drawn with --split_seed 3."""
     cwd = tmp_path_factory.mktemp("photos_run")
     make_csv(cwd / "photos")
@@ -141,24 +141,3 @@ def test_a_resumed_run_keeps_the_split_it_began_with(photos_run, tmp_path):
     assert process.returncode == 0, process.stderr
     assert "20 of 40 images are in no set and not used" in process.stdout
     assert (tmp_path / "run/result.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--dataset", "csv"], ["--dataset csv", "--data_path"]),
-        (["--dataset", "csv", "--data_path", "x", "--mos_range", "5", "1"], ["--mos_range 5 1", "LOW must be below HIGH"]),
-        (["--dataset", "csv", "--data_path", "x", "--mos_range", "3", "3"], ["--mos_range 3 3"]),
-        (["--dataset", "csv", "--data_path", "x", "--mos_range", "1", "inf"], ["--mos_range", "'inf'", "finite"]),
-        (["--dataset", "livec", "--data_path", "x", "--mos_range", "1", "5"], ["--mos_range", "csv"]),
-        (["--split_seed", "1"], ["--split_seed", "--dataset"]),
-        (["--split_file", "x.csv"], ["--split_file", "--dataset"]),
-        (["--evaluate_set", "all"], ["--evaluate_set all", "--evaluate"]),
-        (["--evaluate", "x.pth"], ["--evaluate", "leave out", "--weights", "--patch_size", "--batch_size"]),
-    ],
-)
-def test_flags_that_do_not_fit_are_refused_before_torch_is_loaded(tmp_path, flags, words):
-    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
-    process = train(*flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert process.returncode == 2
-    assert_one_line_error(process, *words)

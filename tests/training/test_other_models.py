@@ -7,42 +7,12 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, run_program, train
-from faults import assert_same_run, inject
+from conftest import RESNET50, ROOT, assert_one_line_error, run_program, train
+from faults import SMALL_CNN, assert_same_run, inject
 
 from iqa.models.published import PUBLISHED, recipe_of
 from iqa.training.options import parse_options
 
-SMALL_CNN = """
-from iqa.models.backbones import BACKBONES, Backbone
-
-def build():
-    from torch import nn
-    from iqa.models.pooling import pool_to_grid
-
-    class SmallCNN(nn.Module):
-        def __init__(self):
-            super().__init__()
-            sizes = ((3, 8, 4), (8, 16, 2), (16, 24, 2), (24, 32, 2))  # channels before and after, stride
-            self.stages = nn.ModuleList(
-                nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b), nn.ReLU()) for a, b, stride in sizes
-            )
-
-        def forward(self, x):
-            maps = []
-            for stage in self.stages:
-                x = stage(x)
-                maps.append(pool_to_grid(x))
-            return maps
-
-        @staticmethod
-        def own_name(key):
-            return key
-
-    return SmallCNN()
-
-BACKBONES["small"] = Backbone("Small CNN", build, (8, 16, 24, 32), None, "small", "small_")
-"""
 HYPERIQA = ("--model", "hyperiqa", "--recipe", "published", "--epochs", "2", "--batch_size", "8", "--train_patch_num", "2",
             "--test_patch_num", "2", "--precision", "fp32", "--save_model", "--output_dir", "run")  # fmt: skip
 
@@ -50,7 +20,7 @@ HYPERIQA = ("--model", "hyperiqa", "--recipe", "published", "--epochs", "2", "--
 @pytest.fixture(scope="module")
 def hyperiqa_run(tiny_data, tmp_path_factory):
     cwd = tmp_path_factory.mktemp("hyperiqa")
-    process = train("--data_path", tiny_data, *HYPERIQA, cwd=cwd)
+    process = train("--data_path", tiny_data, *HYPERIQA, cwd=cwd, **RESNET50)
     assert process.returncode == 0, process.stderr
     return cwd
 
@@ -76,7 +46,7 @@ def test_its_resumed_run_equals_the_uninterrupted_one_to_the_bit(hyperiqa_run, t
     (tmp_path / "checkpoints").mkdir()
     name = "checkpoints/resnet_improved_hyperiqa_last"
     os.link(hyperiqa_run / f"{name}_previous.pth", tmp_path / f"{name}.pth")
-    process = train("--data_path", tiny_data, *HYPERIQA, "--resume", cwd=tmp_path)
+    process = train("--data_path", tiny_data, *HYPERIQA, "--resume", cwd=tmp_path, **RESNET50)
     assert process.returncode == 0 and "Resuming after epoch 1" in process.stdout, process.stderr
     assert_same_run(hyperiqa_run, tmp_path, "resnet_improved_hyperiqa")
 
@@ -84,7 +54,7 @@ def test_its_resumed_run_equals_the_uninterrupted_one_to_the_bit(hyperiqa_run, t
 def test_its_checkpoint_scores_as_its_run_and_no_other_model_goes_on_with_it(hyperiqa_run, tiny_data):
     command = (sys.executable, ROOT / "train_resnet_improved.py", "--device", "cpu")
     best = hyperiqa_run / "checkpoints/resnet_improved_hyperiqa_best.pth"
-    process = run_program(*command, "--evaluate", best, "--output_dir", "again", cwd=hyperiqa_run)
+    process = run_program(*command, "--evaluate", best, "--output_dir", "again", cwd=hyperiqa_run, **RESNET50)
     assert process.returncode == 0, process.stderr
     scores = [
         [float(line.split(",")[2]) for line in (hyperiqa_run / path).read_text().splitlines()[1:]]
@@ -92,7 +62,7 @@ def test_its_checkpoint_scores_as_its_run_and_no_other_model_goes_on_with_it(hyp
     ]
     assert scores[1] == pytest.approx(scores[0], rel=1e-4)
     (hyperiqa_run / "run/result.json").rename(hyperiqa_run / "result.json")
-    own = train("--data_path", tiny_data, "--resume", "--output_dir", "run", cwd=hyperiqa_run)
+    own = train("--data_path", tiny_data, "--resume", "--output_dir", "run", cwd=hyperiqa_run, **RESNET50)
     (hyperiqa_run / "result.json").rename(hyperiqa_run / "run/result.json")
     assert_one_line_error(own, "--resume", "model hyperiqa, now ablation")
 

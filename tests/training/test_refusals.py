@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from conftest import assert_one_line_error, make_data, make_rows, run_program, train, write_official_csv
-from faults import COMMAND, FLAGS, NAME, copy_run, files_below, mounted
+from faults import COMMAND, FLAGS, NAME, Malicious, copy_run, files_below, mounted
 from PIL import Image
 
 
@@ -43,11 +43,6 @@ def link_out(cwd: Path) -> None:
     image = cwd / "koniq/1024x768/00003.jpg"
     image.rename(cwd / "secret.jpg")
     image.symlink_to(cwd / "secret.jpg")
-
-
-class Malicious:
-    def __reduce__(self):
-        return open, ("executed", "w")
 
 
 def malicious(path: str) -> Callable[[Path], None]:

@@ -248,9 +248,18 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--backbone", "swin_b", "--patch_size", "100"], ["--patch_size 100", "Swin-B", "multiples of 32", "96"]),
         (["--drop_path_rate", "0.1"], ["--drop_path_rate", "ResNet50 has no stochastic depth"]),
         (["--evaluate", "x.pth", "--resize", "squeeze"], ["--evaluate", "leave out", "--resize"]),
+        (["--dataset", "csv"], ["--dataset csv", "--data_path"]),
+        (["--dataset", "csv", "--data_path", "x", "--mos_range", "5", "1"], ["--mos_range 5 1", "LOW must be below HIGH"]),
+        (["--dataset", "csv", "--data_path", "x", "--mos_range", "3", "3"], ["--mos_range 3 3"]),
+        (["--dataset", "csv", "--data_path", "x", "--mos_range", "1", "inf"], ["--mos_range", "'inf'", "finite"]),
+        (["--dataset", "livec", "--data_path", "x", "--mos_range", "1", "5"], ["--mos_range", "csv"]),
+        (["--split_seed", "1"], ["--split_seed", "--dataset"]),
+        (["--split_file", "x.csv"], ["--split_file", "--dataset"]),
+        (["--evaluate_set", "all"], ["--evaluate_set all", "--evaluate"]),
+        (["--evaluate", "x.pth"], ["--evaluate", "leave out", "--weights", "--patch_size", "--batch_size"]),
     ],
 )
-def test_flags_out_of_range_are_refused_before_torch_is_loaded(tmp_path, flags, words):
+def test_flags_out_of_range_or_that_do_not_fit_are_refused_before_torch_is_loaded(tmp_path, flags, words):
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
     process = train(*flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert process.returncode == 2

@@ -1,0 +1,42 @@
+"""A backbone of four convolutions, for tests of what a command does around its network: training it takes no time."""
+
+from iqa.models.backbones import BACKBONES, Backbone
+
+CHANNELS = (8, 16, 24, 32)
+
+
+def build():
+    from torch import nn
+
+    from iqa.models.pooling import pool_to_grid
+
+    class SmallCNN(nn.Module):
+        """[B, 3, H, W] -> four maps [B, 8 | 16 | 24 | 32, 7, 7]."""
+
+        def __init__(self):
+            super().__init__()
+            sizes = zip((3, *CHANNELS), CHANNELS, (4, 2, 2, 2), strict=False)  # channels before and after, stride
+            self.stages = nn.ModuleList(
+                nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b), nn.ReLU()) for a, b, stride in sizes
+            )
+
+        def forward(self, x):
+            maps = []
+            for stage in self.stages:
+                x = stage(x)
+                maps.append(pool_to_grid(x))
+            return maps
+
+        @staticmethod
+        def own_name(key):
+            return key
+
+    return SmallCNN()
+
+
+ROW = Backbone("Small CNN", build, CHANNELS, None, "small", "small_")
+
+
+def in_the_place_of_resnet50() -> Backbone:
+    """The row that has ResNet50's names."""
+    return BACKBONES["resnet50"]._replace(build=build, channels=CHANNELS)
