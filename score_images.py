@@ -125,6 +125,7 @@ class ScoredImage(NamedTuple):
     attention: tuple[float, ...] | None = None  # weights of stages 1-4, where the model has attention
     error: str | None = None
     extra: Any = None
+    patches: tuple[float, ...] | None = None  # the scores of its patches, in the order of the grid
 
 
 class Scorer:
@@ -182,11 +183,12 @@ class Scorer:
     def score_batch(self, images: list[Pixels]) -> Iterator[ScoredImage]:
         if not images:
             return iter(())
-        scores, attention = self.mean_scores(images)
+        scores, attention, patches = self.mean_scores(images)
         if not np.isfinite(scores).all():
             raise ValueError("the checkpoint gives scores that are not finite; its run has diverged")
         weights = map(tuple, attention.tolist()) if attention is not None else itertools.repeat(None)
-        return map(ScoredImage, scores.tolist(), weights)
+        return (ScoredImage(score, attention=weight, patches=tuple(of_patches)) for score, weight, of_patches in
+                zip(scores.tolist(), weights, patches.tolist(), strict=False))  # fmt: skip
 
     def score_patches(self, inputs: Tensor) -> PatchScores:
         """[B, 3, P, P] normalised patches on the device -> scores [B], attention [B, 4] (None without attention)."""
@@ -194,8 +196,8 @@ class Scorer:
             return self.model.describe(inputs)
 
     @torch.inference_mode()
-    def mean_scores(self, images: list[Pixels]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Scores [N] and attention [N, 4], each the mean over the image's patches."""
+    def mean_scores(self, images: list[Pixels]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Scores [N] and attention [N, 4], each the mean over the image's patches, and the patches' scores [N, patches]."""
         plan = EvaluationPlan(
             [image.shape[:2] for image in images], np.zeros(len(images)), [""] * len(images), patches=self.patches,
             patch_size=self.patch_size, batch_size=self.batch_size, seed=0, random=False,
@@ -204,8 +206,9 @@ class Scorer:
             images, plan, patch_size=self.patch_size, color_jitter=False, device=self.device, num_workers=0
         )
         scores, attention, _ = zip(*(self.score_patches(inputs) for inputs, _ in loader), strict=True)
-        mean = mean_per_image(torch.cat(scores), len(images))
-        return mean, mean_per_image(torch.cat(attention), len(images)) if self.variant.use_attention else None
+        scores, mean = torch.cat(scores), mean_per_image(torch.cat(scores), len(images))
+        weights = mean_per_image(torch.cat(attention), len(images)) if self.variant.use_attention else None
+        return mean, weights, scores.double().unflatten(0, (len(images), -1)).cpu().numpy()
 
 
 # The command
@@ -238,12 +241,12 @@ def run(options, paths: list[str]) -> int:
 
 def score(paths: list[str], scorer, options) -> Iterator[Row]:
     """One row per path, in order, with a progress bar on a terminal."""
-    thumbnail = scores_page.thumbnail if options.report else None
+    picture_of = scores_page.picture_of if options.report else None
     with tqdm(total=len(paths), desc="Scoring", unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
-        for path, scored in zip(paths, scorer.stream(paths, thumbnail), strict=True):
+        for path, scored in zip(paths, scorer.stream(paths, picture_of), strict=True):
             attention = scored.attention if options.attention else None
             with bar.external_write_mode():  # the row takes the place of the bar
-                yield Row(as_utf8(path), scored.score, attention, scored.error, scored.extra)
+                yield Row(as_utf8(path), scored.score, attention, scored.error, scored.extra, scored.patches)
             bar.update()
 
 

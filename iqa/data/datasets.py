@@ -30,6 +30,7 @@ class Dataset(NamedTuple):
     draws_validation: bool = False  # from the training set of its own split, which has no validation set
     any_case: bool = False  # names and files differ in capitals
     advice: str = ""  # where a label file comes from that is not in the release
+    groups: str | None = None  # a regular expression; its bracket or match in a name is the kind of image, for the report
 
 
 DATASETS = {
@@ -48,6 +49,7 @@ DATASETS = {
     "biq2021": Dataset(
         authentic.read_biq2021, tuple(authentic.BIQ2021_FILES.values()), (("Images",),), "BIQ2021, 12,000 photographs",
         (0, 1), (9000, 1000, 2000), own_split="BIQ2021's own", draws_validation=True, any_case=True,
+        groups=r"^ss\d\d",  # three sources of photographs
     ),
     "bid": Dataset(
         authentic.read_bid, (authentic.BID_CSV,), (("ImageDatabase",), (".",)), "BID, blurred photographs",
@@ -71,13 +73,13 @@ DATASETS = {
     ),
     "live": Dataset(
         synthetic.read_live, synthetic.LIVE_FILES, ((".",),), "LIVE, synthetic distortions of 29 photographs",
-        (0, 100), (779,), scale="100 - DMOS, so that higher is better",
+        (0, 100), (779,), scale="100 - DMOS, so that higher is better", groups=r"^(\w+)/",  # distortions
     ),
     "csiq": Dataset(
         synthetic.read_csiq, ("csiq_label.txt",),
         (("dst_imgs_all",), ("dst_imgs",), tuple(f"dst_imgs/{folder}" for folder in synthetic.CSIQ_FOLDERS)),
         "CSIQ, synthetic distortions of 30 photographs", (0, 1), (866,), scale="1 - DMOS, so that higher is better",
-        advice="it lies in HyperIQA's repository, github.com/SSL92/hyperIQA",
+        advice="it lies in HyperIQA's repository, github.com/SSL92/hyperIQA", groups=r"\.(\w+)\.\d\.",  # distortions
     ),
 }  # fmt: skip
 
@@ -114,7 +116,7 @@ def load_dataset(
     labels = [label for label in labels if label.set]
     data = quality_data(
         root, labels, locate_images(root, labels, dataset.image_layouts, dataset.any_case), mos_range=mos_range,
-        split=split, drawn=drawn, note=read_note(root) or dataset.title, warnings=warnings,
+        split=split, drawn=drawn, note=read_note(root) or dataset.title, groups=dataset.groups, warnings=warnings,
         facts=[f"MOS: {mos_range[0]:g} to {mos_range[1]:g}, {origin}", f"Split: {split}"],
     )  # fmt: skip
     if len(dataset.sizes) == len(SETS) and not split_file:

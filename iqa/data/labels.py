@@ -58,6 +58,7 @@ class QualityData:
     split: str  # where it comes from, in words
     drawn: bool = False  # the split is not the data set's own, and has to be kept with the run
     note: str | None = None
+    groups: str | None = None  # a regular expression that tells the kind of an image from its name
     facts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

@@ -1,7 +1,7 @@
 """The numbers of a grid -> report.tex: a subsection and its table, by kind of backbone."""
 
 from iqa.report import grid_words as grid_words
-from iqa.report import words
+from iqa.report import part_sections, words
 from iqa.report.latex import complexity_table, escaped, health, level, limits, maths
 
 PAGE = r"""%% Written by report_ablation.py from finished runs; needs \usepackage{graphicx}.
@@ -28,7 +28,7 @@ Configuration & Backbone & SRCC & $\Delta$ [95\%%] \\
 \end{tabular}}
 \end{table}
 
-%(complexity)s
+%(complexity)s%(elsewhere)s
 
 \IfFileExists{figures/delta_srcc.pdf}{%%
 \begin{figure}[htbp]
@@ -56,6 +56,7 @@ def page(numbers: dict) -> str:
                                        *(backbone["outcome_sentence"] for backbone in numbers["backbones"].values()),
                                        *([numbers["conclusion"]["sentence"]] if numbers["conclusion"] else [])])),
         "complexity": complexity_table(numbers),
+        "elsewhere": part_sections.latex(numbers, escaped),
         "limits": escaped(limits(numbers)),
         "caption": escaped(_caption(numbers, title, sample)),
         "rows": "\n".join(rows(numbers)),

@@ -1,7 +1,7 @@
 """The numbers of a grid -> its report.md, and its short table for the terminal."""
 
 from iqa.report import grid_words as grid_words
-from iqa.report import health_sections, words
+from iqa.report import health_sections, part_sections, words
 from iqa.report import markdown as markdown
 from iqa.report.numbers import views
 from iqa.report.runs import STAGES
@@ -10,12 +10,12 @@ from iqa.report.tables import MISSING, NONE, table
 
 def page(numbers: dict) -> str:
     """The whole of report.md."""
-    sections = (health_sections.signs, markdown.verdict, results, published, decomposition, contributions, markdown.outcomes, conclusion,
-                markdown.resolution, markdown.seeds, health_sections.figures, disagreements, attention, markdown.complexity,
+    sections = (health_sections.signs, markdown.verdict, results, published, decomposition, contributions, part_sections.sections,
+                markdown.outcomes, conclusion, markdown.resolution, markdown.seeds, health_sections.figures, disagreements, attention, markdown.complexity,
                 markdown.figures, markdown.set_up, markdown.method, method)
     banner = [f"> **{words.not_koniq(numbers)}**"] if numbers["dataset_note"] else []
-    return "\n\n".join([f"# Backbones and method: {grid_words.heading(numbers)}", *banner, *(
-        section(numbers) for section in sections
+    return "\n\n".join([f"# Backbones and method: {grid_words.heading(numbers)}", *banner, *filter(
+        None, (section(numbers) for section in sections)
     )]) + "\n"
 
 

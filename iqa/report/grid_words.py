@@ -36,7 +36,9 @@ def heading(numbers: dict) -> str:
 
 
 def labelled(numbers: dict) -> list[tuple[str, dict | None]]:
-    """Every comparison within a backbone, with its name in tables."""
+    """Every comparison within a backbone, with its name in tables, which says the backbone where there are several."""
+    if "backbones" not in numbers:
+        return [(COMPARISONS[name][2], found) for name, found in numbers["comparisons"].items()]
     return [(f"{view['family']['title']}: {COMPARISONS[name][2][:1].lower()}{COMPARISONS[name][2][1:]}", found)
             for view in views(numbers) for name, found in view["comparisons"].items()]
 

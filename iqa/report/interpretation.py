@@ -2,11 +2,12 @@
 
 from iqa.report import grid_words as grid_words
 from iqa.report import outcome_words as outcome_words
-from iqa.report import words
+from iqa.report import part_words, words
 
 
 def interpret(numbers: dict) -> None:
     """Put the readings beside the numbers, for report.json and for all pages."""
+    part_words.readings(numbers)
     if "backbones" not in numbers:
         numbers |= {
             "verdict": words.verdict(numbers), "verdict_is_about": _about(numbers["comparisons"]),

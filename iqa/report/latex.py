@@ -2,7 +2,7 @@
 
 import re
 
-from iqa.report import words
+from iqa.report import part_sections, words
 from iqa.report.markdown import complexity_cells
 from iqa.report.numbers import views
 from iqa.report.rows import FULL, MULTISCALE
@@ -37,7 +37,7 @@ Configuration & SRCC & PLCC & $\Delta$ SRCC [95\%%] & Time \\
 \end{tabular}}
 \end{table}
 
-%(complexity)s
+%(complexity)s%(elsewhere)s
 
 \IfFileExists{figures/delta_srcc.pdf}{%%
 \begin{figure}[htbp]
@@ -75,6 +75,7 @@ def page(numbers: dict) -> str:
     note, title = numbers["dataset_note"], escaped(words.with_article(numbers["family"]["title"]))
     return PAGE % {
         "complexity": complexity_table(numbers),
+        "elsewhere": part_sections.latex(numbers, escaped),
         "warning": rf"\textbf{{{escaped(f'Not results on KonIQ-10k: {note}.')}}} " if note else "",
         "question": "To see whether multi-scale fusion and channel attention help a plain CNN as well, we train three "
                     f"variants of a HyperIQA-style model on {title} with the same settings (Table~"

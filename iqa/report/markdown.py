@@ -1,7 +1,7 @@
 """Numbers -> report.md, and the short table for the terminal."""
 
 from iqa.report import grid_words as grid_words
-from iqa.report import health_sections, words
+from iqa.report import health_sections, part_sections, words
 from iqa.report import outcome_words as outcome_words
 from iqa.report.metrics import LEVEL, POWER
 from iqa.report.numbers import COMPARISONS, views
@@ -16,11 +16,11 @@ COMPLEXITY = ["Parameters", "GFLOPs per patch", "Patches/s in training"]
 
 def page(numbers: dict) -> str:
     """The whole of report.md: the health of the runs before the verdict, the figures behind it after the results."""
-    sections = (health_sections.signs, verdict, results, contributions, outcomes, resolution, seeds, health_sections.figures,
+    sections = (health_sections.signs, verdict, results, contributions, part_sections.sections, outcomes, resolution, seeds, health_sections.figures,
                 disagreements, attention, complexity, figures, set_up, method)
     banner = [f"> **{words.not_koniq(numbers)}**"] if numbers["dataset_note"] else []
-    return "\n\n".join([f"# {numbers['family']['title']} ablation: multi-scale fusion and channel attention", *banner, *(
-        section(numbers) for section in sections
+    return "\n\n".join([f"# {numbers['family']['title']} ablation: multi-scale fusion and channel attention", *banner, *filter(
+        None, (section(numbers) for section in sections)
     )]) + "\n"
 
 
@@ -125,14 +125,7 @@ def contributions(numbers: dict) -> str:
 
 def contribution_table(numbers: dict) -> str:
     header = ["Contribution", "Δ SRCC [95%]", "p (Holm)", "Δ PLCC [95%]", "p (Holm)", "Steiger's Z (PLCC)", "Reading"]
-    return table(header, [_contribution_row(*row) for row in labelled(numbers)])
-
-
-def labelled(numbers: dict) -> list[tuple[str, dict | None]]:
-    """The comparisons within each backbone, with their names in tables."""
-    if "backbones" in numbers:
-        return grid_words.labelled(numbers)
-    return [(COMPARISONS[name][2], found) for name, found in numbers["comparisons"].items()]
+    return table(header, [_contribution_row(*row) for row in grid_words.labelled(numbers)])
 
 
 def _contribution_row(label: str, found: dict | None) -> list[str]:
@@ -202,7 +195,7 @@ def resolution(numbers: dict) -> str:
     header = ["Comparison", "Correlation of predictions (SRCC)", "Smallest Δ resolved, one run each",
               "Smallest Δ resolved, these runs", "Images for 0.003", "Seeds for 0.003"]
     rows = [
-        [label, *(_resolution_cells(found["power"]) if found else [MISSING] * 5)] for label, found in labelled(numbers)
+        [label, *(_resolution_cells(found["power"]) if found else [MISSING] * 5)] for label, found in grid_words.labelled(numbers)
     ]
     return "\n\n".join([
         "## What this test set can show",
@@ -242,7 +235,7 @@ def seeds(numbers: dict) -> str:
 def _seed_differences(numbers: dict) -> str:
     rows = []
     apart = grid_words.contrasts(numbers) if "backbones" in numbers else []
-    for label, found in labelled(numbers) + apart:
+    for label, found in grid_words.labelled(numbers) + apart:
         if found:
             each = words.listed(f"{words.signed(s['srcc'])} ({'/'.join(map(str, sorted(set(s['seeds']))))})"
                                 for s in found["per_seed"])

@@ -70,7 +70,7 @@ def read_runs(log_folder: Path, variants: Iterable[str]) -> tuple[list[Run], lis
 
 
 def _read_run(variant: str, folder: Path) -> Run:
-    config, result = _read_json(folder / "config.json"), _read_json(folder / "result.json")
+    config, result = read_json(folder / "config.json"), read_json(folder / "result.json")
     for file, contents, keys in (
         ("config.json", config, ("variant", "flags", "split", "parameters")),
         ("result.json", result, ("variant", "seed", "selected_epoch", "best_test_srcc", "seconds")),
@@ -87,7 +87,7 @@ def _read_run(variant: str, folder: Path) -> Run:
         raise ValueError(f"{folder / 'result.json'}: 'health' is not as train_resnet_improved.py writes it; repeat the run")
     return Run(
         folder, variant, result["seed"], config, result,
-        _read_epochs(folder / "metrics.jsonl"), *_read_predictions(folder / "predictions_test.csv"),
+        _read_epochs(folder / "metrics.jsonl"), *read_predictions(folder / "predictions_test.csv"),
     )
 
 
@@ -102,15 +102,16 @@ def _is_health(health: object) -> bool:
     return all(isinstance(value, int | float | None) for value in shares + losses)
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path, way_out: str = "repeat the run") -> dict:
+    """A JSON object; ValueError or FileNotFoundError names the file and the way out."""
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: missing beside result.json; the run's folder is not whole") from None
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); repeat the run") from None
+        raise ValueError(f"{path}: not JSON ({error}); {way_out}") from None
     if not isinstance(contents, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(contents).__name__}; repeat the run")
+        raise ValueError(f"{path}: expected a JSON object, found {type(contents).__name__}; {way_out}")
     return contents
 
 
@@ -131,20 +132,22 @@ def _read_epochs(path: Path) -> list[dict]:
     return epochs
 
 
-def _read_predictions(path: Path) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray | None]:
-    """Names, MOS, scores and attention of predictions_test.csv, sorted by name; refuses what has no correlation."""
+def read_predictions(
+    path: Path, way_out: str = "repeat the run"
+) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray | None]:
+    """Names, MOS, scores and attention of a file of predictions, sorted by name; refuses what has no correlation."""
     if not path.exists():
-        raise FileNotFoundError(f"{path}: missing beside result.json; the run's folder is not whole")
+        raise FileNotFoundError(f"{path}: missing, so the folder is not whole; {way_out}")
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
         absent = [column for column in ("image_name", "mos", "score") if column not in columns]
         if absent:
-            raise ValueError(f"{path}: no column {absent[0]!r} among {columns}; repeat the run")
+            raise ValueError(f"{path}: no column {absent[0]!r} among {columns}; {way_out}")
         rows = sorted(reader, key=lambda row: row["image_name"])
     names = [row["image_name"] for row in rows]
     if len(set(names)) < len(names):
-        raise ValueError(f"{path}: an image is named twice; repeat the run")
+        raise ValueError(f"{path}: an image is named twice; {way_out}")
     try:
         mos, scores = (np.array([float(row[column]) for row in rows]) for column in ("mos", "score"))
         checked_pair(scores, mos)
@@ -240,6 +243,11 @@ def _result_mismatches(runs: list[Run]) -> list[str]:
     ]
 
 
+def differences_in(name: str, runs: list[Run], values: list) -> str | None:
+    """In words, who has which value; None where all have the same."""
+    return None if _all_same(values) else _difference(name, runs, values)
+
+
 def _difference(name: str, runs: list[Run], values: list) -> str:
     """'--epochs: 10 in exp1_baseline; 5 in exp2_multiscale'"""
     holders: dict[str, list[str]] = {}
@@ -271,8 +279,12 @@ def on_common_images(runs: list[Run]) -> list[Run]:
 
 
 def _cut(run: Run, common: set[str]) -> Run:
-    keep = np.array([name in common for name in run.names])
+    return on_images(run, [place for place, name in enumerate(run.names) if name in common])
+
+
+def on_images(run: Run, places: list[int]) -> Run:
+    """The run, cut down to the test images at some places."""
     return replace(
-        run, names=[name for name in run.names if name in common], mos=run.mos[keep], scores=run.scores[keep],
-        attention=None if run.attention is None else run.attention[keep],
+        run, names=[run.names[place] for place in places], mos=run.mos[places], scores=run.scores[places],
+        attention=None if run.attention is None else run.attention[places],
     )

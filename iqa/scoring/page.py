@@ -1,74 +1,26 @@
 """Scores -> one HTML page that needs no other file, no network and no server.
 
-The page holds a table that reads without scripts; a script sorts it. Its Content-Security-Policy allows the one style
-and the one script, by their hashes, and images from data URIs: nothing else can be loaded or run, whatever a file name
-holds. A link to the page with #score-descending, #image-ascending and so on opens it sorted.
+The page holds a table that reads without scripts, best first; a script sorts it, and shows the scores of a picture's patches
+over it. Its Content-Security-Policy allows the one style and the one script, by their hashes, and images from data URIs:
+nothing else can be loaded or run, whatever a file name holds. A link to the page with #score-ascending, #image-ascending and
+so on opens it sorted.
 """
 
 import base64
 import hashlib
 import io
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from iqa.data.places import corners, grid_positions
+from iqa.scoring.page_parts import SCRIPT, STYLE
 from iqa.scoring.table import scale, whose
 
-THUMBNAIL = (192, 144)  # width and height in pixels, at most
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --quiet: #6b7280; --mark: #2563eb; --bad: #b91c1c; }
-@media (prefers-color-scheme: dark) { :root { --quiet: #9ca3af; --mark: #60a5fa; --bad: #f87171; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0; }
-p { margin: .25rem 0 1.5rem; color: var(--quiet); }
-table { border-collapse: collapse; width: 100%; }
-caption { text-align: left; padding-bottom: .5rem; color: var(--quiet); }
-th, td { padding: .5rem .75rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: middle; }
-thead th { position: sticky; top: 0; background: Canvas; z-index: 1; }
-th button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: .25rem 0; }
-th button { cursor: pointer; }
-th button:hover { color: var(--mark); }
-th button:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
-th[aria-sort=none] button::after { content: " \\2195"; color: var(--quiet); font-weight: 400; }
-th[aria-sort=ascending] button::after { content: " \\25B2"; color: var(--mark); }
-th[aria-sort=descending] button::after { content: " \\25BC"; color: var(--mark); }
-tbody th { font-weight: 400; overflow-wrap: anywhere; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.score { font-size: 1.125rem; font-weight: 600; }
-td.thumbnail { width: 192px; }
-td.thumbnail img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
-.error { color: var(--bad); overflow-wrap: anywhere; }
-@media (max-width: 40rem) { td.thumbnail { width: 96px; } th, td { padding: .375rem; } }
-"""
-
-SCRIPT = """
-"use strict";
-const body = document.querySelector("tbody");
-const compareNames = new Intl.Collator("en", {numeric: true}).compare;
-const keys = {
-  image: (a, b) => compareNames(a.dataset.image, b.dataset.image),
-  score: (a, b) => a.dataset.score - b.dataset.score,
-};
-function sortBy(key, direction) {
-  const sign = direction === "descending" ? -1 : 1;
-  const rows = Array.from(body.rows);
-  const last = row => key === "score" && row.dataset.score === "";  // without a score: at the end, either way
-  rows.sort((a, b) => last(a) - last(b) || sign * keys[key](a, b) || keys.image(a, b));
-  body.append(...rows);
-  for (const head of document.querySelectorAll("th[data-key]"))
-    head.setAttribute("aria-sort", head.dataset.key === key ? direction : "none");
-}
-for (const head of document.querySelectorAll("th[data-key]"))
-  head.querySelector("button").addEventListener("click", () => {
-    const first = head.dataset.first;
-    const other = first === "ascending" ? "descending" : "ascending";
-    sortBy(head.dataset.key, head.getAttribute("aria-sort") === first ? other : first);
-  });
-const wanted = /^#(image|score)-(ascending|descending)$/.exec(location.hash);
-if (wanted) sortBy(wanted[1], wanted[2]);
-"""
+PICTURE = (384, 288)  # width and height in pixels, at most: sharp in the table, enough under a heat map
+MIDDLE = (5, 95)      # percentiles of all patches, between which the colours of all pictures lie
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -83,12 +35,16 @@ PAGE = """<!DOCTYPE html>
 <main>
 <h1>Image quality scores</h1>
 <p>{summary}</p>
-<table>
-<caption>Select a column heading to sort by it. Higher scores are better.</caption>
+<p class="orders">
+<button type="button" data-order="descending" aria-pressed="true">Best first</button>
+<button type="button" data-order="ascending" aria-pressed="false">Worst first</button>
+</p>
+<table data-low="{low}" data-high="{high}">
+<caption>{scale} Select a column heading to sort by it, a picture to see which places of it score high and low.</caption>
 <thead>
-<tr><th scope="col">Thumbnail</th>
+<tr><th scope="col">Picture</th>
 <th scope="col" aria-sort="none" data-key="image" data-first="ascending"><button type="button">Image</button></th>
-<th scope="col" aria-sort="none" data-key="score" data-first="descending" class="number">
+<th scope="col" aria-sort="descending" data-key="score" data-first="descending" class="number">
 <button type="button">Score</button></th>
 {heads}</tr>
 </thead>
@@ -97,31 +53,63 @@ PAGE = """<!DOCTYPE html>
 </tbody>
 </table>
 </main>
+<dialog aria-labelledby="name">
+<menu>
+<button type="button" class="previous" aria-keyshortcuts="ArrowLeft">← Previous</button>
+<button type="button" class="next" aria-keyshortcuts="ArrowRight">Next →</button>
+<label><input type="checkbox" class="heat" checked> Heat map</label>
+<label><input type="checkbox" class="own"> Colours of this picture alone</label>
+<button type="button" class="close" aria-keyshortcuts="Escape">Close</button>
+</menu>
+<h2 class="name" id="name"></h2>
+<div class="view"><img alt=""><svg class="map" preserveAspectRatio="none" aria-hidden="true"></svg></div>
+<div class="scale"><span class="low"></span><i></i><span class="high"></span></div>
+<p><span class="about" role="status"></span> <span class="range"></span> Each patch is scored as though it were a picture of
+its own; a place has the mean of the patches that cover it, and none where no patch does. {scale}</p>
+</dialog>
 <script>{script}</script>
 </body>
 </html>
 """
 
 
-def thumbnail(pixels: np.ndarray) -> bytes:
-    """Resized pixels [H, W, 3] uint8 -> a small JPEG."""
+class Picture(NamedTuple):
+    """A small JPEG of an image, and the size that its patches were cut from."""
+
+    jpeg: bytes
+    height: int  # pixels after the resize
+    width: int
+
+
+def picture_of(pixels: np.ndarray) -> Picture:
+    """Resized pixels [H, W, 3] uint8 -> what the page shows of them."""
     image, file = Image.fromarray(pixels), io.BytesIO()
-    image.thumbnail(THUMBNAIL, Image.Resampling.BILINEAR)
+    image.thumbnail(PICTURE, Image.Resampling.BILINEAR)
     image.save(file, "JPEG", quality=80)
-    return file.getvalue()
+    return Picture(file.getvalue(), *pixels.shape[:2])
 
 
 def page(rows: list, about: dict, stages: tuple[str, ...]) -> str:
     """The page of iqa.scoring.table.Row; `stages` names the columns of attention, none where it is not shown."""
+    low, high = colour_range(rows)
+    best_first = sorted(rows, key=lambda row: (row.score is None, -(row.score or 0)))
     return PAGE.format(
         policy="default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
                f"style-src '{fingerprint(STYLE)}'; script-src '{fingerprint(SCRIPT)}'",
         style=STYLE,
         script=SCRIPT,
         summary=summary(rows, about),
+        scale=escape(f"Scores are on the {scale(about, '–')}; higher is better."),
+        low=f"{low:.4f}", high=f"{high:.4f}",
         heads="".join(f'<th scope="col" class="number">{escape(name)}</th>\n' for name in stages),
-        rows="\n".join(table_row(row, len(stages)) for row in rows),
+        rows="\n".join(table_row(row, len(stages), about["patch_size"]) for row in best_first),
     )  # fmt: skip
+
+
+def colour_range(rows: list) -> tuple[float, float]:
+    """The lowest and highest score of the colours that all pictures share."""
+    patches = [score for row in rows for score in row.patches or ()]
+    return tuple(np.percentile(patches, MIDDLE).tolist()) if patches else (0, 1)
 
 
 def fingerprint(text: str) -> str:
@@ -138,22 +126,32 @@ def summary(rows: list, about: dict) -> str:
     return escape(f"{counts}{spread}.") + "<br>" + escape(how)
 
 
-def table_row(row, stages: int) -> str:
-    """One image: thumbnail, name, score or error, attention."""
+def table_row(row, stages: int, patch_size: int) -> str:
+    """One image: picture, name, score or error, attention."""
     name, score = escape(row.name), "" if row.score is None else repr(row.score)
-    cells = [f'<td class="thumbnail">{picture(row)}</td>', f'<th scope="row">{name}</th>']
+    cells = [f'<td class="thumbnail">{button(row)}</td>', f'<th scope="row">{name}</th>']
     if row.error is not None:
         cells += [f'<td class="error" colspan="{1 + stages}">error: {escape(row.reason)}</td>']
     else:
         cells += [f'<td class="number score">{row.score:.2f}</td>']
         cells += [f'<td class="number">{weight:.4f}</td>' for weight in (row.attention or ())[:stages]]
-    return f'<tr data-image="{name}" data-score="{score}">{"".join(cells)}</tr>'
+    patches = f' data-patches="{patch_map(row, patch_size)}"' if row.picture else ""
+    return f'<tr data-image="{name}" data-score="{score}"{patches}>{"".join(cells)}</tr>'
 
 
-def picture(row) -> str:
-    """The name stands beside it, so the text for those who do not see it is empty."""
-    if row.thumbnail is None:
+def patch_map(row, patch_size: int) -> str:
+    """'width height patch size;left top score;...', in pixels of the resized image, as the script reads it."""
+    size = np.array([row.picture.height, row.picture.width])
+    places = zip(*corners(size[None], grid_positions(len(row.patches)), patch_size), row.patches, strict=True)
+    groups = [(row.picture.width, row.picture.height, patch_size), *((left, top, f"{score:.2f}") for top, left, score in places)]
+    return ";".join(" ".join(map(str, group)) for group in groups)
+
+
+def button(row) -> str:
+    """The picture, which opens its heat map. The name stands beside it, so the text of the image itself is empty."""
+    if row.picture is None:
         return ""
-    width, height = Image.open(io.BytesIO(row.thumbnail)).size
-    data = base64.b64encode(row.thumbnail).decode()
-    return f'<img alt="" width="{width}" height="{height}" src="data:image/jpeg;base64,{data}">'
+    width, height = Image.open(io.BytesIO(row.picture.jpeg)).size
+    data = base64.b64encode(row.picture.jpeg).decode()
+    image = f'<img alt="" width="{width}" height="{height}" decoding="async" src="data:image/jpeg;base64,{data}">'
+    return f'<button type="button" class="picture" aria-label="Patch scores of {escape(row.name)}">{image}</button>'

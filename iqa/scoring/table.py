@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from iqa.console import say
 from iqa.scoring.files import printable
@@ -20,7 +20,8 @@ class Row(NamedTuple):
     score: float | None
     attention: tuple[float, ...] | None
     error: str | None
-    thumbnail: bytes | None = None  # JPEG
+    picture: Any = None  # iqa.scoring.page.Picture, where a page is asked for
+    patches: tuple[float, ...] | None = None  # the score of each
 
     name = property(lambda self: printable(self.image))
     reason = property(lambda self: printable(self.error or ""))

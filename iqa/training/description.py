@@ -45,6 +45,7 @@ def describe_run(
         "split": {**data.sizes(), "sha256": data.sha256},
         "mos_range": list(data.mos_range),
         "dataset_note": data.note,
+        "groups": data.groups,
     }
 
 

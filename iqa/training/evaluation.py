@@ -126,6 +126,8 @@ def describe_evaluation(options, scorer, data: QualityData, chosen: ChosenImages
     """evaluation_<data set>_<set>.json, but for the figures."""
     return {
         "checkpoint": str(options.evaluate),
+        "run_id": scorer.config.get("run_id"),  # None: of published weights
+        "seed": options.seed,
         "variant": scorer.variant.log_name,
         "epoch": scorer.epoch,
         "trained_on": {"dataset": scorer.config["flags"]["dataset"], "split": scorer.config["split"]},

@@ -1,5 +1,7 @@
 """What every data set shares: the table, a csv of one's own, names, ranges and the places of images."""
 
+import re
+
 import pytest
 from conftest import assert_one_line_error
 from data_folders import MAKERS, PHOTOS, check_folder, make_csv, make_kadid, mos_of, names_of, write_rows
@@ -112,6 +114,18 @@ def test_a_folder_without_an_image_is_one_line(tmp_path, name):
     process = check_folder(tmp_path / name, "--dataset", name)
     assert process.returncode == 1
     assert_one_line_error(process, "labelled images are missing", data.sets["test"].names[0])
+
+
+@pytest.mark.parametrize(("name", "groups"), [
+    ("biq2021", {"ss01", "ss02", "ss03"}),
+    ("live", {"jp2k", "jpeg", "wn", "gblur", "fastfading"}),
+    ("csiq", {"AWGN", "BLUR", "contrast", "fnoise", "JPEG", "jpeg2000"}),
+])  # fmt: skip
+def test_a_data_set_of_several_kinds_says_how_a_name_tells_its_own(tmp_path, name, groups):
+    data = load_dataset(name, MAKERS[name](tmp_path))
+    names = [name for images in data.sets.values() for name in images.names]
+    pattern = re.compile(data.groups)
+    assert {found[1] if pattern.groups else found[0] for found in map(pattern.search, names)} == groups
 
 
 def test_an_unknown_name_of_a_data_set_is_an_error_with_the_known_ones(tmp_path):

@@ -106,6 +106,37 @@ def test_the_report_is_one_page_with_every_image_and_nothing_else(album):
         assert html.escape(image["image"].replace("\n", "\\n")) in page
 
 
+def test_the_report_reads_best_first_without_its_script(album):
+    page = (album / "scores.html").read_text(encoding="utf-8")
+    scores = re.findall(r'<tr data-image="[^"]*" data-score="([^"]*)"', page)
+    assert list(map(float, scores[:8])) == sorted(map(float, scores[:8]), reverse=True) and scores[8:] == ["", ""]
+    assert 'aria-sort="descending" data-key="score"' in page and 'data-order="descending" aria-pressed="true">Best first' in page
+
+
+def test_every_picture_carries_the_scores_of_its_patches_and_where_they_lie(album):
+    page = (album / "scores.html").read_text(encoding="utf-8")
+    rows = re.findall(r'data-score="([^"]+)" data-patches="([^"]+)"', page)
+    assert len(rows) == 8 and page.count('class="picture" aria-label="Patch scores of ') == 8
+    for score, patches in rows:
+        (width, height, size), *places = [list(map(float, group.split())) for group in patches.split(";")]
+        assert (width, height, size) == (512, 384, 32) and len(places) == 2
+        assert [place[:2] for place in places] == [[0, 176], [480, 176]]  # one row of two, from edge to edge
+        assert np.mean([place[2] for place in places]) == pytest.approx(float(score), abs=0.011)
+    low, high = map(float, re.search(r'data-low="([^"]+)" data-high="([^"]+)"', page).groups())
+    everything = [float(group.split()[2]) for _, patches in rows for group in patches.split(";")[1:]]
+    assert [low, high] == pytest.approx(np.percentile(everything, (5, 95)), abs=0.011)
+    assert page.count("Scores are on the MOS scale 0–100; higher is better.") == 2  # over the table and the heat map
+
+
+def test_the_script_of_the_report_is_a_script(album, tmp_path):
+    if not shutil.which("node"):
+        pytest.skip("no node here")
+    page = (album / "scores.html").read_text(encoding="utf-8")
+    (tmp_path / "script.js").write_text(re.search("<script>(.*)</script>", page, re.S)[1])
+    done = subprocess.run(["node", "--check", tmp_path / "script.js"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 HARNESS = """<!DOCTYPE html><meta charset="utf-8"><iframe src="scores.html"></iframe><pre></pre>
 <script>
 addEventListener("load", () => {
@@ -117,10 +148,24 @@ addEventListener("load", () => {
     page.querySelector(`th[data-key=${key}] button`).click();
     seen.push([heads(), rows()]);
   }
+  page.querySelector(".orders button").click();
+  seen.push([heads(), rows()]);
+  page.querySelector(".picture").click();
+  const viewer = page.querySelector("dialog"), name = () => viewer.querySelector(".name").textContent;
+  const press = key => viewer.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+  const cells = () => [...viewer.querySelectorAll("rect")].map(
+    cell => [..."x y width height fill".split(" ").map(key => cell.getAttribute(key)), cell.textContent]);
+  const maps = {first: name(), open: viewer.open, cells: cells(), about: viewer.querySelector(".about").textContent};
+  press("ArrowRight");
+  maps.second = name();
+  viewer.querySelector(".own").click();
+  maps.own = [viewer.querySelector(".low").textContent, viewer.querySelector(".high").textContent, cells()];
+  viewer.querySelector(".heat").click();
+  maps.bare = cells().length;
   const widths = [...page.images].map(image => image.naturalWidth);
   const styled = getComputedStyle(page.querySelector("table")).borderCollapse;
   const bold = page.querySelectorAll("b").length;
-  document.querySelector("pre").textContent = JSON.stringify({seen, widths, styled, bold});
+  document.querySelector("pre").textContent = JSON.stringify({seen, widths, styled, bold, maps});
 });
 </script>"""
 
@@ -155,15 +200,22 @@ def test_the_report_sorts_in_a_browser(album, browse):
     upward = sorted(readable, key=scores.get)
     orders = [order for _, order in found["seen"]]
     assert [heads for heads, _ in found["seen"]] == [
-        ["none", "none"], ["none", "descending"], ["none", "ascending"], ["ascending", "none"], ["descending", "none"]
+        ["none", "descending"], ["none", "ascending"], ["none", "descending"], ["ascending", "none"], ["descending", "none"],
+        ["none", "descending"],
     ]  # fmt: skip
-    assert orders[0] == given
-    assert [orders[1][:8], orders[2][:8]] == [upward[::-1], upward]
-    assert set(orders[1][8:]) == set(orders[2][8:]) == set(broken)
+    assert [orders[0][:8], orders[1][:8], orders[2][:8], orders[5][:8]] == [upward[::-1], upward, upward[::-1], upward[::-1]]
+    assert set(orders[0][8:]) == set(orders[1][8:]) == set(broken)
     assert sorted(orders[3]) == sorted(given) and orders[3] == orders[4][::-1]
     assert orders[3].index("holiday/2.JPG") < orders[3].index("holiday/day2/10.jpg")
     assert found["styled"] == "collapse" and found["bold"] == 0
-    assert len(found["widths"]) == 8 and min(found["widths"]) > 0  # the policy lets style and thumbnails through
+    assert len(found["widths"]) == 9 and min(found["widths"]) > 0  # the policy lets style and pictures through
+    maps = found["maps"]
+    assert maps["open"] and [maps["first"], maps["second"]] == upward[:-3:-1] and maps["bare"] == 0
+    assert [cell[:4] for cell in maps["cells"]] == [["0", "176", "32", "32"], ["480", "176", "32", "32"]]
+    assert all(cell[5].endswith("the mean of 1 patch") for cell in maps["cells"])
+    assert maps["about"].startswith(f"Score {scores[upward[-1]]:.2f}, the mean of 2 patches from ")
+    low, high, cells = maps["own"]
+    assert {cell[4] for cell in cells} == {"rgb(68, 1, 84)", "rgb(253, 231, 37)"} and float(low) < float(high)
 
 
 def test_a_link_to_the_report_can_name_the_order(album, browse):

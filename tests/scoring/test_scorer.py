@@ -63,6 +63,11 @@ def test_a_score_depends_on_no_other_image_and_no_batch_size(scorer, checkpoint,
         np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
+def test_a_score_is_the_mean_of_the_scores_of_its_patches(scorer, photos):
+    for result in scorer.stream(photos):
+        assert len(result.patches) == scorer.patches and np.mean(result.patches) == pytest.approx(result.score, abs=1e-9)
+
+
 def test_a_few_images_are_read_ahead_and_no_more(scorer, photos):
     drawn = itertools.count()
     results = scorer.stream(photos[0] for _ in iter(lambda: next(drawn), None))

@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT, assert_one_line_error, run_program, train
 from data_folders import make_csv, make_kadid, make_livec, names_of
 
+import report_ablation
 from iqa.data.datasets import load_dataset
 from iqa.training.options import parse_options
 from train_resnet_improved import evaluate_checkpoint
@@ -42,7 +43,7 @@ def test_a_run_on_a_csv_says_its_scale_and_leaves_its_split(photos_run):
     log = (photos_run / "log.txt").read_text()
     assert "MOS: 0 to 5, given by --mos_range" in log and "--split_seed 3" in log
     config = json.loads((photos_run / "run/config.json").read_text())
-    assert config["mos_range"] == [0, 5] and config["dataset_note"]
+    assert config["mos_range"] == [0, 5] and config["dataset_note"] and config["groups"] is None
     kept = load_dataset("csv", photos_run / "photos", split_file=photos_run / "run/split.csv")
     assert kept.sha256 == config["split"]["sha256"]
     assert kept.sha256 == load_dataset("csv", photos_run / "photos", split_seed=3).sha256
@@ -79,6 +80,20 @@ def test_a_checkpoint_scores_every_image_of_another_data_set(photos_run, tmp_pat
         assert line in process.stdout
     scores = read_predictions(tmp_path / "predictions_livec_all.csv")
     assert set(scores) == {f"{i}.bmp" for i in range(1, 11)} and summary["images"] == 10
+
+
+def test_an_evaluation_beside_the_runs_is_in_their_report(photos_run, tmp_path):
+    shutil.copytree(photos_run / "run", tmp_path / "logs/exp3_multiscale_attention")
+    make_kadid(tmp_path / "kadid")
+    evaluate("--evaluate", photos_run / BEST, "--dataset", "kadid10k", "--data_path", tmp_path / "kadid", "--output_dir",
+             tmp_path / "logs/evaluation_best")  # fmt: skip
+    assert report_ablation.main([str(tmp_path / "logs"), "--draws", "1000"]) == 0
+    facts, numbers = (json.loads((tmp_path / "logs" / name).read_text())
+                      for name in ("evaluation_best/evaluation_kadid10k_all.json", "report.json"))
+    part, = numbers["elsewhere"]["parts"]
+    assert (part["name"], part["test_images"], part["seen"], part["crops"]) == ("kadid10k", 30, None, facts["crops"])
+    found = part["variants"]["exp3_multiscale_attention"]
+    assert [found[metric]["estimate"] for metric in ("srcc", "plcc")] == pytest.approx([facts["srcc"], facts["plcc"]], abs=1e-5)
 
 
 @pytest.mark.parametrize(("name", "count"), [("all", 30), ("test", 6), ("val", 3)])
