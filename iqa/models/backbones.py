@@ -24,7 +24,6 @@ class Backbone(NamedTuple):
     tag: str = ""  # before ss_noatt, ms_noatt, ms_att in the names of checkpoints
     patch_multiple: int = 1  # the patch sizes that it takes are multiples of this
     drop_path_rate: float | None = None  # what `build` takes by default; None for a network without stochastic depth
-    has_batch_norm: bool = True  # whose statistics --freeze_batch_norm keeps
 
 
 def build_resnet50():
@@ -62,7 +61,7 @@ def of_torchvision(entry) -> tuple[str, Callable[[], dict]]:
 BACKBONES = {
     "resnet50": Backbone("ResNet50", build_resnet50, (256, 512, 1024, 2048), resnet50_on_imagenet, "exp"),
     "swin_b": Backbone("Swin-B", build_swin_b, (128, 256, 512, 1024), swin_b_on_imagenet, "swin", "swin_b_",
-                       patch_multiple=32, drop_path_rate=SWIN_DROP_PATH, has_batch_norm=False),
+                       patch_multiple=32, drop_path_rate=SWIN_DROP_PATH),
 }  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="score and keep an exponential moving average of the weights, of so much a step, less in the "
                              "first; 0: the weights as they are")
     recipe.add_argument("--freeze_batch_norm", action=argparse.BooleanOptionalAction, default=False,
-                        help="the backbone's batch norms keep the statistics that its weights brought")
+                        help="the batch norms of a backbone that has some keep the statistics that its weights brought")
     recipe.add_argument("--max_grad_norm", type=number(float, 0), default=0.0, help="clip longer gradients; 0: never")
     recipe.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="AdamW weight decay")
     recipe.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42,
@@ -166,10 +166,9 @@ def fill_published(options: argparse.Namespace, given: set[str]) -> None:
 
 
 def fill_best(options: argparse.Namespace, given: set[str]) -> None:
-    """Put the table of --recipe best in the place of defaults, as far as the backbone has what it is about."""
+    """Put the table of --recipe best in the place of defaults."""
     if options.recipe == "best":
-        values = {**BEST, "freeze_batch_norm": BEST.get("freeze_batch_norm") and BACKBONES[options.backbone].has_batch_norm}
-        vars(options).update({name: value for name, value in values.items() if name in BEST and name not in given})
+        vars(options).update({name: value for name, value in BEST.items() if name not in given})
 
 
 def patch_mistake(options: argparse.Namespace) -> str | None:
@@ -190,8 +189,6 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
         return f"--batch_size {options.batch_size}: {process_count()} processes share it evenly; choose a multiple of {process_count()}"
     if options.batch_size == 1 and options.loss in OF_A_BATCH and not evaluate:
         return f"--loss {options.loss} compares the images of a batch: raise --batch_size, which is 1, or choose l1 or huber"
-    if options.freeze_batch_norm and not row.has_batch_norm:
-        return f"--freeze_batch_norm: {row.title} has no batch norm; leave it out"
     if options.batch_size == 1 and options.patch_size <= STRIDE:
         return f"--batch_size 1 with --patch_size {options.patch_size}: batch norm needs two values; raise one of them"
     if "/" in options.checkpoint_suffix:

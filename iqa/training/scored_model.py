@@ -11,6 +11,7 @@ from iqa.models.folding import fold_batch_norms
 
 LINE_IMAGES = 256  # training images, at most, that the line and the training error in points of MOS are found from
 LEAST_SPREAD = 1e-4  # of scores, in deviations of the MOS: less is rounding
+LEAST_CORRELATION = 0.01  # for the line of a model that has learned nothing yet, or the wrong way round
 
 
 class ScoredModel:
@@ -81,13 +82,13 @@ def numbers_of(model: nn.Module) -> list[Tensor]:
 def fit_line(scores: np.ndarray, mos: np.ndarray) -> tuple[float, float]:
     """Slope and intercept by least squares, of scores [N] that are to become MOS [N].
 
-    The order of the scores stays: where least squares has no positive slope, or the scores are all alike, it is 1.
+    The order of the scores stays: the slope is at least that of a correlation of LEAST_CORRELATION, and 1 for scores that
+    are all alike.
     """
-    deviations = scores - scores.mean()
     slope = 1.0
     if scores.std() > LEAST_SPREAD * mos.std():
-        fitted = float(deviations @ (mos - mos.mean()) / (deviations @ deviations))
-        slope = fitted if fitted > 0 else 1.0
+        correlation = np.mean((scores - scores.mean()) * (mos - mos.mean())) / (scores.std() * mos.std())
+        slope = float(max(correlation, LEAST_CORRELATION) * mos.std() / scores.std())
     return slope, float(mos.mean() - slope * scores.mean())
 
 
