@@ -29,14 +29,16 @@ def train(name: str) -> dict[str, torch.Tensor]:
     mine = slice(process_number(), None, process_count())
     trained = distribute(network, torch.device("cpu"))
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
-    loss_of, losses = training_loss(name, 0.3), []
+    loss_of, losses, norms = training_loss(name, 0.3), [], []
     for step in range(3):
         loss = loss_of(trained(images[step, mine]).squeeze(1), mos[step, mine])
         optimizer.zero_grad()
         loss.backward()
+        norms.append(nn.utils.get_total_norm([parameter.grad for parameter in network.parameters()]))  # AdamW hides it
         optimizer.step()
         losses.append(mean_over_processes(loss.detach()))
-    return {f"{name} {key}": x for key, x in (*network.state_dict().items(), ("losses", torch.stack(losses)))}
+    reached = {**network.state_dict(), "losses": torch.stack(losses), "norms": torch.stack(norms)}
+    return {f"{name} {key}": x for key, x in reached.items()}
 
 
 torch.set_default_dtype(torch.float64)

@@ -255,6 +255,15 @@ def test_every_parameter_is_optimized_once_at_its_rate_and_receives_a_gradient(m
     model.zero_grad()
 
 
+def test_the_scores_go_onto_a_line_by_entries_of_the_state_dict(model):
+    inputs, before = images(3)[:, :, :64, :64], {key: x.clone() for key, x in model.state_dict().items()}
+    with torch.inference_mode():
+        scores = model.eval()(inputs)
+        model.load_state_dict(model.rescaled(0.5, 20.0), strict=False)
+        torch.testing.assert_close(model(inputs), 20 + 0.5 * scores, rtol=1e-5, atol=1e-4)
+    model.load_state_dict(before)
+
+
 def test_any_multiple_of_32_is_a_patch_size_and_a_score_depends_on_no_other_patch(model):
     for size in (32, 96):
         inputs = images(3)[:, :, :size, :size]
