@@ -31,6 +31,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.optim.lr_scheduler import ConstantLR
 
 from data_loader import EvaluationPlan, PatchLoader, PatchTransform, TrainingPlan
 from iqa.atomic_files import check_writable, write_atomically
@@ -45,9 +46,10 @@ from iqa.data.images import SHORT_SIDE, DecodedImages
 from iqa.models.folding import fold_batch_norms
 from iqa.models.variants import VARIANTS
 from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, open_device
+from iqa.training.optimization import build_optimizer
 from iqa.training.options import STRIDE
 from models_resnet_improved import ImageQualityResNet
-from train_resnet_improved import build_optimizer, evaluate, start_model, train_epoch
+from train_resnet_improved import evaluate, start_model, train_epoch
 
 VARIANT = VARIANTS[2]
 OPTIMIZER = {"lr": 1e-4, "weight_decay": 1e-4}
@@ -134,6 +136,7 @@ class Benchmark:
         self.model = model.to(device, memory_format=torch.channels_last)
         start_model(self.model, self.training_loader(1), precision)
         self.optimizer = build_optimizer(self.model, **OPTIMIZER)
+        self.schedule = ConstantLR(self.optimizer, factor=1.0)
         self.forward, self.score = self.model, fold_batch_norms(self.model).describe
         if options.compile:
             self.forward, self.score = torch.compile(self.forward), torch.compile(self.score)
@@ -155,8 +158,8 @@ class Benchmark:
     def training(self) -> Work:
         def run(loader):
             train_epoch(
-                self.model, self.forward, self.optimizer, loader, precision=self.precision, learning_rates=lambda step: [1e-4],
-                steps_before=0, max_grad_norm=0, names=self.images.names, title="benchmark",
+                self.model, self.forward, self.optimizer, loader, loss_of=F.l1_loss, schedule=self.schedule,
+                precision=self.precision, max_grad_norm=0, names=self.images.names, title="benchmark",
             )  # fmt: skip
 
         return Work(self.training_loader, run, self.habit(training=True), self.options.batch_size, self.flop.training)

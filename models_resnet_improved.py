@@ -90,6 +90,15 @@ class ImageQualityResNet(nn.Module):
         assert scores.shape == images.shape[:1]
         return PatchScores(scores, attention, hidden)
 
+    @property
+    def slow_part(self) -> nn.Module:
+        """What --head_lr_ratio trains more slowly than the rest."""
+        return self.backbone
+
+    def rescaled(self, slope: float, intercept: float) -> dict[str, Tensor]:
+        """The entries of the state dict with which the scores are intercept + slope * what they are."""
+        return {"mos_mean": intercept + slope * self.mos_mean, "mos_deviation": slope * self.mos_deviation}
+
     @torch.no_grad()
     def start(self, images: Tensor) -> None:
         """Let every variant on every backbone start alike: what follows from one batch [B, 3, H, W] is found here.

@@ -7,6 +7,7 @@
 #   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64        # extra flags go to every variant
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
 #   BACKBONES="resnet50 swin_b" bash run_resnet_ablation.sh      # the three variants on each of them
+#   bash run_resnet_ablation.sh --recipe best            # by the recipe that wins instead of the one under test
 #   bash run_resnet_ablation.sh --with_published         # then HyperIQA and SMART-IQA; --recipe published for their own
 #   NPROC=4 bash run_resnet_ablation.sh                  # 4 GPUs of this machine, which share each batch
 #   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS     # after an interruption; NPROC again
@@ -18,7 +19,8 @@ source "$here/find_python.sh"
 
 recipe=(--no_color_jitter --test_random_crop --seed 42 --save_model)
 # From random weights in at most 40 TFLOP (python3 tests/count_demo_flops.py): small patches, many steps, a higher rate.
-demo=(--data_path demo-data --weights none --patch_size 48 --epochs 4 --train_patch_num 6 --test_patch_num 6 --lr 5e-4)
+demo=(--data_path demo-data --weights none --patch_size 48 --epochs 4 --train_patch_num 6 --test_patch_num 6 --lr 5e-4
+      --head_lr_ratio 1)
 
 fail() {
     echo "error: $1" >&2
@@ -56,7 +58,7 @@ supervise() {
     return "$status"
 }
 
-is_demo="" log_dir="" data_path=./koniq-10k with_published="" recipe_of_published="" flags=()
+is_demo="" log_dir="" data_path=./koniq-10k with_published="" recipe_of_all="" recipe_of_published="" flags=()
 while (($#)); do
     case $1 in
         --help | -h)
@@ -68,9 +70,13 @@ while (($#)); do
             log_dir=${1#*=}
             [[ -n $log_dir ]] || fail "--resume needs the log folder of an ablation" ;;
         --with_published) with_published=$1 ;;
-        --recipe | --recipe=*) # the variants have one recipe
+        --recipe | --recipe=*) # one for all rows, or the published models' own
             if [[ $1 == --recipe ]]; then set -- "--recipe=${2:-}" "${@:3}"; fi
-            recipe_of_published=$1 ;;
+            case $1 in
+                --recipe=published) recipe_of_published=$1 ;;
+                --recipe=best | --recipe=ablation) recipe_of_all=$1 ;;
+                *) fail "$1: choose best or ablation, for all rows, or published, for the published models" ;;
+            esac ;;
         --model | --model=*)
             fail "$1 is set by the runner; the published models come after the variants with --with_published" ;;
         --backbone | --backbone=*)
@@ -88,7 +94,7 @@ done
 
 if [[ -n $log_dir ]]; then
     log_dir=${log_dir%/}
-    [[ -z $is_demo$with_published$recipe_of_published && ${#flags[@]} == 0 ]] || fail "--resume goes on with the flags of the interrupted ablation: give no others"
+    [[ -z $is_demo$with_published$recipe_of_all$recipe_of_published && ${#flags[@]} == 0 ]] || fail "--resume goes on with the flags of the interrupted ablation: give no others"
     [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: no ablation was started there (no ablation_flags)"
     flags=() BACKBONES=""
     {
@@ -98,7 +104,8 @@ if [[ -n $log_dir ]]; then
             case $flag in
                 BACKBONES=*) BACKBONES=${flag#*=} ;;
                 --with_published) with_published=$flag ;;
-                --recipe=*) recipe_of_published=$flag ;;
+                --recipe=published) recipe_of_published=$flag ;;
+                --recipe=*) recipe_of_all=$flag ;;
                 *) flags+=("$flag") ;;
             esac
         done
@@ -111,6 +118,8 @@ fi
 [[ -z $recipe_of_published || -n $with_published ]] || fail "$recipe_of_published is for the published models: add --with_published"
 [[ -z $with_published || " ${flags[*]-} " != *" --dropout_rate"* ]] || fail "--dropout_rate and --with_published: \
 the published models have their own; leave one out"
+[[ -z $recipe_of_published || " ${flags[*]-} " != *" --lr_schedule"* ]] || fail "--lr_schedule and $recipe_of_published: \
+the published models' recipes have schedules of their own; leave one out"
 read -ra seeds <<<"${SEEDS:-}"
 processes=${NPROC:-1}
 [[ $processes =~ ^[1-9][0-9]*$ ]] || fail "NPROC=$processes: not a number of processes; give 1 or more"
@@ -137,7 +146,7 @@ PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} "$python" -m iqa.training.options "$
 if [[ -z $log_dir ]]; then
     log_dir=logs/resnet_ablation_$(date +%Y%m%d_%H%M%S)
     mkdir -p logs && mkdir "$log_dir" || fail "$log_dir cannot be made" 1
-    printf '%s\n' "$is_demo" "${SEEDS:-}" "BACKBONES=$backbones" $with_published $recipe_of_published \
+    printf '%s\n' "$is_demo" "${SEEDS:-}" "BACKBONES=$backbones" $with_published $recipe_of_all $recipe_of_published \
         ${flags[@]+"${flags[@]}"} >"$log_dir/ablation_flags"
 fi
 if [[ -n $is_demo ]]; then
@@ -161,8 +170,8 @@ train() { # line of the table, seed or nothing
     say "== run $number of $runs: $name$suffix, log in $output.log"
     exec 3> >(exec tee -ia "$output.log")
     local tee=$! status=0
-    # shellcheck disable=SC2086 # one word for each flag
-    supervise "${launch[@]}" "$here/train_resnet_improved.py" $variant_flags "${recipe[@]}" \
+    # shellcheck disable=SC2086 # one word for each flag; a published model's own recipe comes after that of all rows
+    supervise "${launch[@]}" "$here/train_resnet_improved.py" $recipe_of_all $variant_flags "${recipe[@]}" \
         ${flags[@]+"${flags[@]}"} ${seed[@]+"${seed[@]}"} --output_dir "$output" --checkpoint_suffix "$suffix" \
         ${mode[@]+"${mode[@]}"} >&3 2>&1 3>&- || status=$?
     exec 3>&-

@@ -22,10 +22,10 @@ One run, from top to bottom: `train` with its loop over epochs, `train_epoch` wi
 the score of an image. data_loader.py says what happens to an image before the network, models_resnet_improved.py what
 the network is; iqa/training/ has the flags (options.py), the files (run_files.py, records.py) and the devices.
 
-The defaults: 10 epochs, batches of 32 patches of 224x224 pixels, 25 patches of each image to train (in each epoch) and 25
+The defaults, which are under test: 10 epochs, batches of 32 patches of 224x224 pixels, 25 patches of each image to train (in each epoch) and 25
 to evaluate on an even grid; AdamW at a constant rate of 1e-4 with weight decay 1e-4, no warm-up, no clipping; dropout 0.3;
 colour jitter; bf16 where the device has it natively, else fp32; the epoch chosen on validation. The reported recipe adds
---no_color_jitter --test_random_crop. A run leaves in logs/<variant>/ config.json, metrics.jsonl, predictions_val.csv and
+--no_color_jitter --test_random_crop; --recipe best is what wins (docs/recipe.md). A run leaves in logs/<variant>/ config.json, metrics.jsonl, predictions_val.csv and
 predictions_test.csv of the chosen epoch, and last result.json; in checkpoints/ resnet_improved_<tag>_last.pth for
 --resume (_last_previous.pth is the one before) and, with --save_model, _best.pth, the weights of the chosen epoch.
 """
@@ -42,7 +42,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
@@ -51,7 +50,6 @@ from iqa.console import say
 from iqa.data.datasets import load_dataset, split_csv
 from iqa.data.labels import LabelledImages, QualityData
 from iqa.models import published
-from iqa.models.folding import fold_batch_norms
 from iqa.processes import is_first, process_count, process_number
 from iqa.report.health import layer_health
 from iqa.report.metrics import correlate
@@ -82,9 +80,13 @@ from iqa.training.evaluation import (
     with_settings,
 )
 from iqa.training.live_view import live_view
+from iqa.training.losses import training_loss
+from iqa.training.optimization import choose_recipe, freeze_batch_norms, resume_recipe
 from iqa.training.progress import Forecast, LossMeter, watch
+from iqa.training.recipe import OF_A_BATCH
 from iqa.training.records import begin_files, predictions_csv, print_summary, record, save_last, summarise
 from iqa.training.run_files import RunFiles, write_json
+from iqa.training.scored_model import ScoredModel, some_of
 from iqa.training.seeds import mixed_seed
 from iqa.training.selection import best_epoch, choose_selection_set
 from models_resnet_improved import ImageQualityResNet, PatchScores
@@ -114,18 +116,20 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         config |= size_of(model, options.patch_size)
         announce(config, data)
         select_on = choose_selection_set(options.select_on, data)  # validation; test where it is asked for or alone
-        training, evaluation = open_loaders(options, data, device)
+        training, evaluation, calibration = open_loaders(options, data, device)
         if not saved and options.model == published.OWN:
             by_first(lambda: start_model(model, training, precision))
 
         trained = distribute(model, device)  # the other processes take the first one's start; gradients are averaged
-        folded = fold_batch_norms(model)  # for evaluation: a copy without dropout, its batch norms in the convolutions
-        optimizer, rates_after = choose_recipe(options, model)
+        optimizer, schedule = choose_recipe(options, model, steps_per_epoch=len(training))
+        loss_of = training_loss(options.loss, data.sets["training"].mos.std())
+        scored_model = ScoredModel(model, ema=options.ema)  # for evaluation, and kept: the weights or their average
         history, predictions = [], {}  # a line per epoch, and the predictions of the best one
         if saved:
-            optimizer.load_state_dict(saved["optimizer"])
+            scored_model.load(saved)
+            resume_recipe(optimizer, schedule, saved)
             history, predictions = saved["history"], saved["predictions"]
-        forward, score = trained, folded.describe
+        forward, score = trained, scored_model.folded.describe
         if options.compile:
             forward, score = torch.compile(forward), torch.compile(score)
 
@@ -135,27 +139,27 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         if is_first() and not before:
             begin_files(files, config, split_csv(data) if data.drawn else None, overwrite=options.overwrite)  # config.json
         elif is_first():  # the run may have been killed between _last.pth and what tells of its epoch
-            record(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
+            record(files, history, predictions, best_epoch(history, select_on), saved["model"] if options.save_model else None)
 
-        def learning_rates(step: int) -> list[float]:  # those of the epoch, but for the warm-up where one is asked for
-            warm = min(1.0, step / max(1, options.warmup_steps))
-            return [rate * warm for rate in rates_after((step - 1) // len(training))]
-
-        forecast = Forecast(options.epochs - len(history), training, [loader for _, loader in evaluation.values()])
+        forecast = Forecast(options.epochs - len(history), training, [loader for _, loader in (*calibration, *evaluation.values())])
         board = files.output / "tensorboard" if options.tensorboard and is_first() else None
-        with live_view(board, history, lambda epoch: learning_rates(epoch * len(training))[0]) as show:
+        with live_view(board, history) as show:
             for epoch in range(len(history) + 1, options.epochs + 1):
-                start, title = time.monotonic(), f"Epoch {epoch}/{options.epochs}"
+                start, title, rate = time.monotonic(), f"Epoch {epoch}/{options.epochs}", schedule.get_last_lr()[0]
                 torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
                 training.plan.epoch = epoch  # other patches, in another order
                 loss = train_epoch(
-                    model, forward, optimizer, training, precision=precision, learning_rates=learning_rates,
-                    steps_before=(epoch - 1) * len(training), max_grad_norm=options.max_grad_norm,
+                    model, forward, optimizer, training, loss_of=loss_of, schedule=schedule, after_step=scored_model.after_step,
+                    precision=precision, max_grad_norm=options.max_grad_norm, freeze_batch_norm=options.freeze_batch_norm,
                     names=data.sets["training"].names, title=title, forecast=forecast,
                 )  # fmt: skip
-                row = {"epoch": epoch, "train_loss": loss, "training_seconds": round(time.monotonic() - start, 3)}
+                row = {"epoch": epoch, "train_loss": loss, "training_seconds": round(time.monotonic() - start, 3),
+                       "learning_rate": rate}  # of the backbone, in the first step  # fmt: skip
 
-                folded.load_state_dict(fold_batch_norms(model).state_dict())  # in place: `score` may be compiled
+                scored_model.refresh()
+                for images, loader in calibration:  # where the loss is not in points of MOS: some training images
+                    found = evaluate(score, loader, len(images), precision=precision, title=f"{title} train", forecast=forecast)
+                    row["train_l1"] = scored_model.calibrate(found.scores, images.mos, fit=options.loss in OF_A_BATCH)
                 scored, notes = {}, {}
                 for name, (images, loader) in evaluation.items():  # validation, where there is one, and test
                     scored[name] = evaluate(
@@ -171,9 +175,10 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                 if best_epoch(history, select_on) is row:  # the highest SRCC on `select_on`, the first of equal ones
                     predictions = {n: predictions_csv(images, scored[n]) for n, (images, _) in evaluation.items()}
                 if is_first():
-                    save_last(files, model, optimizer, history, predictions)  # _last.pth, before what tells of the epoch:
-                    # metrics.jsonl, predictions_*.csv and, where this epoch is the best one, _best.pth
-                    record(files, history, predictions, best_epoch(history, select_on), model if options.save_model else None)
+                    # _last.pth, before what tells of the epoch: metrics.jsonl, predictions_*.csv and, of the best one, _best.pth
+                    save_last(files, scored_model, optimizer, schedule, history, predictions)
+                    weights = scored_model.weights() if options.save_model else None
+                    record(files, history, predictions, best_epoch(history, select_on), weights)
                 show(row)
 
         result = summarise(files, config, history, predictions, best_epoch(history, select_on), select_on,
@@ -197,7 +202,7 @@ def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Modu
         else:
             model = published.build_published(options.model, build_backbone(options.backbone, **backbone))
     if saved:
-        model.load_state_dict(saved["model"])
+        model.load_state_dict(saved.get("training", saved)["model"])
     return model
 
 
@@ -207,24 +212,9 @@ def start_model(model: ImageQualityResNet, loader: PatchLoader, precision: str) 
         model.start(loader.first(START_PATCHES))
 
 
-def choose_recipe(options, model: torch.nn.Module) -> tuple[torch.optim.Optimizer, Callable[[int], tuple[float, ...]]]:
-    """The optimizer, and the learning rates of its parameter groups after so many epochs: constant, or as published."""
-    if options.recipe == published.OWN:
-        optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
-        return optimizer, lambda epochs_before: (options.lr,)
-    recipe = published.recipe_of(options.model, vars(options))
-    return published.optimizer_of(model, recipe), lambda epochs_before: recipe.learning_rates(epochs_before, options.epochs)
-
-
-def build_optimizer(model: torch.nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """One learning rate and decay for every parameter; a fused AdamW is what heeds `found_inf`."""
-    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-
-
-def open_loaders(
-    options, data: QualityData, device: torch.device
-) -> tuple[PatchLoader, dict[str, tuple[LabelledImages, PatchLoader]]]:
-    """Random patches to train on; and "val" (where there is one) and "test": images, with the same patches each time."""
+def open_loaders(options, data: QualityData, device: torch.device) -> tuple[PatchLoader, dict, list]:
+    """Random patches to train on; "val" (where there is one) and "test": images, with the same patches each time; and some
+    training images with theirs, where the loss is not in points of MOS."""
     opened, cutting = open_pixels(options, data, device)
     plan = TrainingPlan(
         opened["training"].sizes(), data.sets["training"].mos, patches=options.train_patch_num,
@@ -240,7 +230,13 @@ def open_loaders(
         for short, name in (("val", "validation"), ("test", "test"))
         if name in opened
     }
-    return PatchLoader(opened["training"], plan, color_jitter=not options.no_color_jitter, **cutting), evaluation
+    calibration = []
+    if options.loss != "l1":
+        numbers = some_of(len(data.sets["training"]))
+        images, pixels = data.sets["training"].chosen(numbers), opened["training"].chosen(numbers)
+        calibration = [(images, evaluation_loader(options, images, pixels, {**cutting, "on_device": False}))]
+    training = PatchLoader(opened["training"], plan, color_jitter=not options.no_color_jitter, **cutting)
+    return training, evaluation, calibration
 
 
 def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict, dict]:
@@ -264,25 +260,30 @@ def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) ->
 
 
 def train_epoch(
-    model, forward, optimizer, loader: PatchLoader, *, precision: str, learning_rates: Callable[[int], list[float]],
-    steps_before: int, max_grad_norm: float, names: tuple[str, ...], title: str, forecast: Forecast | None = None,
+    model, forward, optimizer, loader: PatchLoader, *, loss_of: Callable[[Tensor, Tensor], Tensor], schedule,
+    after_step: Callable[[], None] = lambda: None, precision: str, max_grad_norm: float, freeze_batch_norm: bool = False,
+    names: tuple[str, ...], title: str, forecast: Forecast | None = None,
 ) -> float:  # fmt: skip
-    """One pass over the plan; returns the mean L1 loss, in points of MOS. On one GPU only reports wait for the device.
+    """One pass over the plan; returns the mean loss, of L1 in points of MOS. On one GPU only reports wait for the device.
 
     Args:
         forward: the model as it is trained, by several processes or compiled.
-        learning_rates: of the optimizer's groups, by the number of a step, counted from the run's first.
-        steps_before: of the run, in earlier epochs.
+        loss_of: scores [B] and MOS [B] -> a scalar.
+        schedule: of the learning rates, a step of it for each of the optimizer.
+        after_step: lets the weights count in their average, where there is one.
         max_grad_norm: longer gradients are clipped to it; 0 leaves them.
+        freeze_batch_norm: the backbone's batch norms use the statistics that they have, and keep them.
         names: of the training images, for errors.
     """
     model.train()
+    if freeze_batch_norm:
+        freeze_batch_norms(model.slow_part)
     meter = LossMeter(loader, names, title, forecast)
-    for step, (inputs, batch) in enumerate(meter.batches(), steps_before + 1):
+    for inputs, batch in meter.batches():
         with autocast(loader.device, precision):
             scores = forward(inputs)  # [B, 3, P, P] -> [B]
         assert scores.shape == batch.mos.shape  # an L1 loss would broadcast silently
-        loss = F.l1_loss(scores, batch.mos)
+        loss = loss_of(scores, batch.mos)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
 
@@ -291,9 +292,9 @@ def train_epoch(
         optimizer.found_inf = (~norm.isfinite()).float()  # the optimizer leaves such a step out, and waits for nothing
         if max_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_grad_norm, norm)
-        for group, rate in zip(optimizer.param_groups, learning_rates(step), strict=True):
-            group["lr"] = rate
         optimizer.step()
+        schedule.step()
+        after_step()
     return meter.mean()
 
 

@@ -15,6 +15,7 @@ from conftest import ROOT, TINY_FLAGS, run_program
 from faults import without_times
 
 from iqa.training.options import parse_options
+from iqa.training.recipe import BEST
 
 RUNNER = ROOT / "run_resnet_ablation.sh"
 VARIANTS = ("exp1_baseline", "exp2_multiscale", "exp3_multiscale_attention")
@@ -125,6 +126,8 @@ def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, 
         (["--output_dir", "x"], ["--output_dir"]),
         (["--model", "hyperiqa"], ["--model", "--with_published"]),
         (["--demo", "--recipe", "published"], ["--recipe=published", "--with_published"]),
+        (["--demo", "--recipe", "beste"], ["--recipe=beste", "best", "published"]),
+        (["--demo", "--with_published", "--recipe", "published", "--lr_schedule", "step"], ["--lr_schedule", "--recipe=published"]),
         (["--demo", "--with_published", "--dropout_rate", "0.1"], ["--dropout_rate", "--with_published"]),
     ],
 )
@@ -207,6 +210,23 @@ def test_the_published_models_come_after_the_variants_of_each_backbone_and_again
     (logs,) = (tmp_path / "logs").iterdir()
     process = run_program("bash", RUNNER, "--resume", logs.relative_to(tmp_path), cwd=tmp_path, PYTHON=recorder)
     assert process.returncode == 0 and (tmp_path / "commands").read_text() == first, process.stderr
+
+
+def test_the_best_recipe_is_that_of_every_row_but_those_that_have_their_own(tmp_path, recorder):
+    for flags, of_published in (((), "best"), (("--recipe", "published"), "published")):
+        runner = ("bash", RUNNER, "--data_path", "data", "--recipe", "best", "--with_published", *flags, "--loss", "plcc")
+        process = run_program(*runner, cwd=tmp_path, PYTHON=recorder)
+        assert process.returncode == 0, process.stderr
+        first = (tmp_path / "commands").read_text()
+        runs = [parse_options(line.replace("--checkpoint_suffix", "").split()[1:]) for line in first.splitlines()]
+        assert [run.recipe for run in runs] == 3 * ["best"] + 2 * [of_published]
+        assert all(run.loss == "plcc" for run in runs) and runs[0].head_lr_ratio == BEST["head_lr_ratio"]
+        (logs,) = (tmp_path / "logs").iterdir()
+        (tmp_path / "commands").unlink()
+        process = run_program("bash", RUNNER, "--resume", logs.relative_to(tmp_path), cwd=tmp_path, PYTHON=recorder)
+        assert process.returncode == 0 and (tmp_path / "commands").read_text() == first, process.stderr
+        (tmp_path / "commands").unlink()
+        shutil.rmtree(logs)
 
 
 @pytest.mark.parametrize(("seeds", "suffixes"), [("42 43", ("_seed42", "_seed43")), ("7", ("",))])

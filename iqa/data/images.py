@@ -100,6 +100,9 @@ class DecodedImages(Sequence):
     def part(self, start: int, end: int) -> "DecodedImages":
         return DecodedImages(self.paths[start:end], self.resize)
 
+    def chosen(self, numbers: np.ndarray) -> "DecodedImages":
+        return DecodedImages([self.paths[i] for i in numbers], self.resize)
+
     def sizes(self) -> np.ndarray:
         """[N, 2] height and width of each image after the resize, from the files' headers."""
         with ThreadPoolExecutor(cpu_count()) as pool:
@@ -126,6 +129,9 @@ class StoredImages(Sequence):
 
     def part(self, start: int, end: int) -> "StoredImages":
         return StoredImages(self.pixels, self.offsets[start:end], self._sizes[start:end])
+
+    def chosen(self, numbers: np.ndarray) -> "StoredImages":
+        return StoredImages(self.pixels, self.offsets[numbers], self._sizes[numbers])
 
     def sizes(self) -> np.ndarray:
         """[N, 2] height and width of each image."""

@@ -46,6 +46,11 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.names)
 
+    def chosen(self, numbers: np.ndarray) -> "LabelledImages":
+        """Those with these numbers."""
+        names, paths = (tuple(part[i] for i in numbers) for part in (self.names, self.paths))
+        return LabelledImages(names, self.mos[numbers], paths)
+
 
 @dataclass(frozen=True)
 class QualityData:

@@ -79,6 +79,14 @@ class HyperNetwork(nn.Module):
         assert scores.shape == features.shape[:1]
         return scores, hidden
 
+    def rescaled(self, slope: float, intercept: float) -> dict[str, Tensor]:
+        """The entries of the state dict with which the scores are intercept + slope * what they are: of the last layer."""
+        last = len(TARGET_WIDTHS) - 1
+        makers = {name: self.get_submodule(name) for name in (f"fc{last}w_fc", f"fc{last}b_fc")}
+        entries = {f"{name}.{key}": slope * x for name, maker in makers.items() for key, x in maker.state_dict().items()}
+        entries[f"fc{last}b_fc.bias"] += intercept
+        return entries
+
     def generate(self, h: Tensor) -> list[tuple[Tensor, Tensor]]:
         """[B, 112, 7, 7] -> five pairs of a weight [B, out, in] and a bias [B, out], fp32."""
         layers = []

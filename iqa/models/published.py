@@ -14,8 +14,8 @@ class Recipe(NamedTuple):
     """What a published model was trained with; the fields below `schedule` have the names of the flags."""
 
     optimizer: str  # of torch.optim
-    rest_ratio: float  # learning rate of the rest over that of the backbone, which the distortion modules share
     schedule: Callable[..., tuple[float, float]]  # (recipe, epochs before, epochs of the run) -> learning_rates
+    head_lr_ratio: float  # learning rate of the rest over that of the backbone, which the distortion modules share
     lr: float  # of the backbone
     weight_decay: float
     batch_size: int
@@ -31,14 +31,14 @@ class Recipe(NamedTuple):
 
 def in_steps(recipe: Recipe, before: int, epochs: int) -> tuple[float, float]:
     """HyperIQA's: it lowers the rest's rate after an epoch by that epoch's number, so a seventh has the first rate."""
-    ratio = recipe.rest_ratio if before < 10 else 1.0
+    ratio = recipe.head_lr_ratio if before < 10 else 1.0
     return recipe.lr, recipe.lr * ratio / 10 ** (max(0, before - 1) // 6)
 
 
 def on_a_cosine(recipe: Recipe, before: int, epochs: int, floor: float = 1e-6) -> tuple[float, float]:
     """SMART-IQA's, as torch's CosineAnnealingLR: to a floor above the backbone's own rate, which therefore rises."""
     part = (1 + math.cos(math.pi * before / epochs)) / 2
-    return tuple(floor + (rate - floor) * part for rate in (recipe.lr, recipe.lr * recipe.rest_ratio))
+    return tuple(floor + (rate - floor) * part for rate in (recipe.lr, recipe.lr * recipe.head_lr_ratio))
 
 
 RECIPE_FLAGS = Recipe._fields[Recipe._fields.index("schedule") + 1 :]
@@ -69,12 +69,12 @@ def build_smart_iqa(backbone, **fusion: bool):
 PUBLISHED = {
     "hyperiqa": Published(
         "HyperIQA", Variant("published_hyperiqa", "hyperiqa", "resnet50", False, False), 27_375_369, build_hyperiqa,
-        Recipe("Adam", 10.0, in_steps, lr=2e-5, weight_decay=5e-4, batch_size=96, epochs=16, train_patch_num=25,
+        Recipe("Adam", in_steps, head_lr_ratio=10.0, lr=2e-5, weight_decay=5e-4, batch_size=96, epochs=16, train_patch_num=25,
                test_patch_num=25, max_grad_norm=0.0),
     ),
     "smart_iqa": Published(
         "SMART-IQA", Variant("published_smart_iqa", "smart_iqa", "swin_b", True, True), 89_111_941, build_smart_iqa,
-        Recipe("AdamW", 10.0, on_a_cosine, lr=5e-7, weight_decay=2e-4, batch_size=32, epochs=10, train_patch_num=20,
+        Recipe("AdamW", on_a_cosine, head_lr_ratio=10.0, lr=5e-7, weight_decay=2e-4, batch_size=32, epochs=10, train_patch_num=20,
                test_patch_num=20, max_grad_norm=1.0),
     ),
 }  # fmt: skip
@@ -105,20 +105,6 @@ def build_published(name: str, backbone, **fusion: bool):
     model = row.build(backbone, **fusion)
     model.variant = row.variant._replace(**fusion)
     return model
-
-
-def optimizer_of(model, recipe: Recipe):
-    """A recipe's optimizer; its groups are the backbone and the rest, in the order of `Recipe.learning_rates`."""
-    import torch
-
-    slow = list(model.slow_part.parameters())
-    known = set(map(id, slow))
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    groups = [
-        {"params": parameters, "lr": rate}
-        for parameters, rate in zip((slow, rest), recipe.learning_rates(0, recipe.epochs), strict=True)
-    ]
-    return getattr(torch.optim, recipe.optimizer)(groups, weight_decay=recipe.weight_decay, fused=True)
 
 
 # Weights as they were published

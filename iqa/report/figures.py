@@ -63,7 +63,7 @@ def training_curves(runs: list[Run], numbers: dict) -> Figure | None:
         return None
     split = "val" if any(line.get("val_srcc") is not None for run in runs for line in run.epochs) else "test"
     figure, panels = plt.subplots(2, 1, figsize=(WIDTH, WIDTH * 1.05), sharex=True)
-    rows = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss (L1)"}
+    rows = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss"}
     for panel, (key, label) in zip(panels, rows.items(), strict=True):
         for variant, found in by_variant(runs, numbers):
             band(panel, [series(run, key) for run in found], VARIANT_LOOK[variant], short_name(variant))

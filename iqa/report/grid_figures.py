@@ -46,7 +46,7 @@ def training_curves(runs: list[Run], numbers: dict) -> Figure | None:
     split = "val" if any(line.get("val_srcc") is not None for run in runs for line in run.epochs) else "test"
     shown = panels_of(runs, numbers)
     figure, panels = plt.subplots(2, len(shown), figsize=(WIDTH, WIDTH * 0.5), sharex="col", sharey="row", squeeze=False)
-    labels = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss (L1)"}
+    labels = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss"}
     for line, (key, label) in zip(panels, labels.items(), strict=True):
         line[0].set_ylabel(label)
         for panel, (_, variants) in zip(line, shown, strict=True):

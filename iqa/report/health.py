@@ -157,14 +157,15 @@ def run_health(
         mos_range: the ends of the MOS scale.
         target_layers: `layer_health` of each hidden layer of the target network; None where it was not measured.
         selected_epoch: the chosen one, counted from 1.
-        history: a line per epoch, with epoch, train_loss, val_srcc and test_srcc, as in metrics.jsonl.
+        history: a line per epoch, with epoch, train_loss, val_srcc and test_srcc, as in metrics.jsonl, and train_l1 where
+            the training made another loss small than L1.
         select_on: the set that chose the epoch, "val" or "test".
-        train_loss: mean L1 of the last epoch; None takes it from the history.
+        train_loss: mean L1 of training images in the last epoch; None takes it from the history.
         constant_loss: mean absolute deviation of the training MOS from their median; None takes the test MOS.
         epochs: how many were trained; None takes it from the history.
     """
     if train_loss is None and history:
-        train_loss = history[-1].get("train_loss")
+        train_loss = history[-1].get("train_l1", history[-1].get("train_loss"))
     return {
         "scores": score_health(scores, mos, mos_range),
         "target_layers": target_layers,

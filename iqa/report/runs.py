@@ -27,7 +27,7 @@ FREE_FLAGS = {
 BACKBONE_FLAGS = {"drop_path_rate", "weights"}
 RECIPE_FLAGS = {
     "recipe", "optimizer", "lr", "weight_decay", "batch_size", "epochs", "train_patch_num", "test_patch_num",
-    "max_grad_norm", "warmup_steps", "dropout_rate",
+    "max_grad_norm", "warmup_steps", "dropout_rate", "loss", "head_lr_ratio", "lr_schedule", "ema", "freeze_batch_norm",
 }
 
 

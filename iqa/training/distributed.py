@@ -86,6 +86,19 @@ def check_same_everywhere(data: QualityData) -> None:
         raise ValueError(f"--data_path {data.root}: not the same labels and split for every process; use one folder for all")
 
 
+def of_whole_batch(x: Tensor) -> Tensor:
+    """The parts [B / n] of a batch that n processes have, as one [B] in every process, with the gradient of each.
+
+    A loss of the whole batch is the same in every process, so each part's gradient comes back n times, and the mean of the
+    parameters' gradients over the processes, which DistributedDataParallel takes, is that of the loss.
+    """
+    if process_count() == 1:
+        return x
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(x))
+
+
 def mean_over_processes(x: Tensor) -> Tensor:
     return MeanOverProcesses.apply(x) if process_count() > 1 else x
 

@@ -26,10 +26,8 @@ def is_installed() -> bool:
 
 
 @contextlib.contextmanager
-def live_view(folder: Path | None, history: list[dict], learning_rate: Callable[[int], float]) -> Iterator[Callable]:
+def live_view(folder: Path | None, history: list[dict]) -> Iterator[Callable]:
     """Yield show(row), which writes a line of metrics.jsonl into `folder`; None writes nothing.
-
-    `learning_rate` is a function of the epoch, at whose end it is taken.
 
     `history` holds the lines of a resumed run. Epochs that are trained again replace their former points, and those
     that were never written (the run was killed at that moment, or began without the flag) are written now.
@@ -48,7 +46,7 @@ def live_view(folder: Path | None, history: list[dict], learning_rate: Callable[
     with SummaryWriter(folder, purge_step=len(history) or None) as writer:  # readers drop older points from there on
 
         def show(row: dict) -> None:
-            for key, value in {**row, "learning_rate": learning_rate(row["epoch"])}.items():
+            for key, value in row.items():
                 if key in CURVES and value is not None:
                     writer.add_scalar(CURVES[key], value, row["epoch"])
             writer.flush()

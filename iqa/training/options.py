@@ -9,6 +9,7 @@ from iqa.models.backbones import BACKBONES, patch_size_problem
 from iqa.models.published import MODELS, OWN, PATCH_MULTIPLE, PUBLISHED, RECIPE_FLAGS
 from iqa.processes import process_count
 from iqa.training.live_view import INSTALL, is_installed
+from iqa.training.recipe import BEST, LOSSES, OF_A_BATCH, PUBLISHED_RECIPE, RECIPES, SCHEDULES
 
 DESCRIPTION = "Train and evaluate one variant of the HyperIQA ablation, or a published model, on KonIQ-10k."
 STRIDE = 32  # of ResNet50's last stage: the smallest patch
@@ -41,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--resize", choices=RESIZES, default="keep",
                       help="keep the aspect, shorter side 384 pixels; squeeze to 384x512 (width x height), as Resize((512, "
                            "384)) in HyperIQA and SMART-IQA")
-    data.add_argument("--patch_size", type=number(int, STRIDE, SHORT_SIDE), default=224, help="pixels")
+    data.add_argument("--patch_size", type=number(int, STRIDE, SHORT_SIDE), default=224,
+                      help=f"pixels; {SHORT_SIDE} is all of the shorter side")
     data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
     data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")
     data.add_argument("--test_random_crop", action="store_true", help="test on fixed random crops instead of a grid")
@@ -51,13 +53,27 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--preload_images", action="store_true", help="hold the resized images in GPU or host memory")
 
     recipe = parser.add_argument_group("recipe")
-    recipe.add_argument("--recipe", choices=(OWN, "published"), default=OWN,
-                        help="published: optimizer, learning rates and the defaults of the flags below as --model was "
-                             "published with; --lr is then the backbone's")
+    recipe.add_argument("--recipe", choices=RECIPES, default=OWN,
+                        help=f"{OWN}: the defaults below, which are under test; best: what wins, {named(BEST)}; published: "
+                             "optimizer, learning rates and the defaults of the flags below as --model was published with. "
+                             "A flag that is given counts over it")
+    recipe.add_argument("--loss", choices=LOSSES, default="l1",
+                        help="l1 and huber compare scores with MOS, norm_in_norm and plcc their linear relation in a batch, rank "
+                             "the order of its pairs: docs/recipe.md")
     recipe.add_argument("--epochs", type=number(int, 1), default=10, help="passes over the training patches")
     recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step, of all processes together")
-    recipe.add_argument("--lr", type=number(float, 0), default=1e-4, help="AdamW learning rate, constant but for --warmup_steps")
+    recipe.add_argument("--lr", type=number(float, 0), default=1e-4,
+                        help="AdamW learning rate; that of the backbone where --head_lr_ratio is not 1")
+    recipe.add_argument("--head_lr_ratio", type=number(float, 0), default=1.0,
+                        help="learning rate of all but the backbone, over --lr; 0 trains the backbone alone")
+    recipe.add_argument("--lr_schedule", choices=SCHEDULES, default="constant",
+                        help="of all learning rates, over the run's steps: a half cosine to 0, or a tenth after each third")
     recipe.add_argument("--warmup_steps", type=number(int, 0), default=0, help="over which the learning rate rises to --lr")
+    recipe.add_argument("--ema", type=number(float, 0, 1, below=True), default=0.0, metavar="DECAY",
+                        help="score and keep an exponential moving average of the weights, of so much a step, less in the "
+                             "first; 0: the weights as they are")
+    recipe.add_argument("--freeze_batch_norm", action=argparse.BooleanOptionalAction, default=False,
+                        help="the batch norms of a backbone that has some keep the statistics that its weights brought")
     recipe.add_argument("--max_grad_norm", type=number(float, 0), default=0.0, help="clip longer gradients; 0: never")
     recipe.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="AdamW weight decay")
     recipe.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42,
@@ -110,12 +126,18 @@ def parse_options(
     if mistake:
         parser.error(mistake)
     fill_published(options, given)
+    fill_best(options, given)
     if options.evaluate is not None:
         restrict_to_evaluation(parser, options, given)
     mistake = contradiction(options, given, processes or process_count())
     if mistake:
         parser.error(mistake)
     return options
+
+
+def named(values: dict) -> str:
+    """'--lr 2e-05 --ema 0.999'"""
+    return " ".join(f"--{name} {value}" for name, value in values.items())
 
 
 def restrict_to_evaluation(parser: argparse.ArgumentParser, options: argparse.Namespace, given: set[str]) -> None:
@@ -130,8 +152,10 @@ def restrict_to_evaluation(parser: argparse.ArgumentParser, options: argparse.Na
 
 def published_mistake(options: argparse.Namespace, given: set[str]) -> str | None:
     """What is wrong with the flags of a published model together."""
-    if options.recipe != OWN and options.model == OWN:
+    if options.recipe == PUBLISHED_RECIPE and options.model == OWN:
         return f"--recipe {options.recipe} is that of a published model: add --model {' or '.join(PUBLISHED)}"
+    if options.recipe == PUBLISHED_RECIPE and "lr_schedule" in given:
+        return f"--lr_schedule {options.lr_schedule}: --recipe {options.recipe} has a schedule of its own; leave one of them out"
     foreign = [f"--{name}" for name in VARIANT_FLAGS if name in given]
     if foreign and options.model != OWN:
         return f"--model {options.model} is built as it was published: leave out {', '.join(foreign)}"
@@ -145,9 +169,15 @@ def fill_published(options: argparse.Namespace, given: set[str]) -> None:
     row = PUBLISHED[options.model]
     facts = row.variant._asdict()
     values = {name: facts.get(name) for name in VARIANT_FLAGS}
-    if options.recipe != OWN:
+    if options.recipe == PUBLISHED_RECIPE:
         values |= {name: getattr(row.recipe, name) for name in RECIPE_FLAGS if name not in given}
     vars(options).update(values)
+
+
+def fill_best(options: argparse.Namespace, given: set[str]) -> None:
+    """Put the table of --recipe best in the place of defaults."""
+    if options.recipe == "best":
+        vars(options).update({name: value for name, value in BEST.items() if name not in given})
 
 
 def patch_mistake(options: argparse.Namespace) -> str | None:
@@ -166,6 +196,8 @@ def contradiction(options: argparse.Namespace, given: set[str], processes: int) 
         return "--use_attention weighs the four scales against each other: add --use_multiscale"
     if options.batch_size % processes and not evaluate:
         return f"--batch_size {options.batch_size}: {processes} processes share it evenly; choose a multiple of {processes}"
+    if options.batch_size == 1 and options.loss in OF_A_BATCH and not evaluate:
+        return f"--loss {options.loss} compares the images of a batch: raise --batch_size, which is 1, or choose l1 or huber"
     if options.batch_size == 1 and options.patch_size <= STRIDE:
         return f"--batch_size 1 with --patch_size {options.patch_size}: batch norm needs two values; raise one of them"
     if "/" in options.checkpoint_suffix:

@@ -30,12 +30,12 @@ def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
             say(f"Warning: {title} has no {name} SRCC and cannot be chosen: {note}")
 
 
-def save_last(files: RunFiles, model: torch.nn.Module, optimizer, history: list[dict], predictions: dict) -> None:
-    """All that a resume needs, before anything that tells of this epoch."""
+def save_last(files: RunFiles, scored, optimizer, schedule, history: list[dict], predictions: dict) -> None:
+    """All that a resume needs, before anything that tells of this epoch; `scored` is the ScoredModel."""
     config = files.read_config()
     save_checkpoint(files.last, {
-        "model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history,
-        "predictions": predictions, "run_id": config["run_id"], "config": config,
+        "model": scored.weights(), **scored.state(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
+        "history": history, "predictions": predictions, "run_id": config["run_id"], "config": config,
     }, keep_previous=True)  # fmt: skip
 
 
@@ -47,19 +47,20 @@ def begin_files(files: RunFiles, config: dict, split: str | None, *, overwrite: 
 
 
 def record(
-    files: RunFiles, history: list[dict], predictions: dict[str, str], best: dict | None, model: torch.nn.Module | None
-) -> None:
+    files: RunFiles, history: list[dict], predictions: dict[str, str], best: dict | None,
+    weights: dict[str, torch.Tensor] | None,
+) -> None:  # fmt: skip
     """Metrics, the predictions of the best epoch, and the weights where the last epoch is the best one.
 
     Args:
         best: the line of the best epoch.
-        model: as it is after the last epoch; None keeps no weights.
+        weights: of the model that was scored after the last epoch; None keeps none.
     """
     write_lines(files.metrics, history)
     for name, text in predictions.items():
         write_atomically(files.predictions(name), text)
-    if model is not None and best is history[-1]:
-        state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}  # it may be read without a GPU
+    if weights is not None and best is history[-1]:
+        state = {name: tensor.cpu() for name, tensor in weights.items()}  # it may be read without a GPU
         save_checkpoint(files.best, {"model": state, "epoch": best["epoch"], "config": files.read_config()})
 
 

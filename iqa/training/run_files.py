@@ -19,7 +19,8 @@ FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_
                   "device", "resume", "overwrite", "traceback", "precision", "tensorboard")  # fmt: skip
 
 # What runs did that were begun before there were these flags.
-BEFORE = {"backbone": "resnet50", "model": OWN, "recipe": OWN, "resize": "keep"}
+BEFORE = {"backbone": "resnet50", "model": OWN, "recipe": OWN, "resize": "keep", "loss": "l1", "lr_schedule": "constant",
+          "ema": 0.0, "freeze_batch_norm": False, "head_lr_ratio": 1.0}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class RunFiles:
                 f"--resume: {self.last} is not of the run in {self.output}: no epoch of it was finished, or another "
                 "run took its place; to start again, --overwrite"
             )
+        if "schedule" not in saved and before["flags"].get("warmup_steps"):
+            raise ValueError(f"--resume: {self.last} does not say how far --warmup_steps had come; to start again, --overwrite")
         refuse_other_head(saved["model"], self.last, "to start again, --overwrite")
         return saved
 

@@ -11,13 +11,16 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch.optim.lr_scheduler import ConstantLR  # noqa: E402
 
 from data_loader import PatchLoader  # noqa: E402
 from iqa.data.datasets import load_dataset  # noqa: E402
 from iqa.models.variants import Variant  # noqa: E402
 from iqa.training.devices import choose_kernels, choose_precision, open_device  # noqa: E402
+from iqa.training.optimization import build_optimizer  # noqa: E402
 from iqa.training.options import parse_options  # noqa: E402
-from train_resnet_improved import build_model, build_optimizer, open_loaders, start_model, train_epoch  # noqa: E402
+from train_resnet_improved import build_model, open_loaders, start_model, train_epoch  # noqa: E402
 
 
 class Steps:
@@ -52,8 +55,8 @@ class Trainer(NamedTuple):
         steps = Steps(self.loader, count, around)
         with contextlib.redirect_stdout(io.StringIO()):
             train_epoch(
-                self.model, self.model, self.optimizer, steps, precision=self.precision, learning_rates=lambda step: [1e-4],
-                steps_before=0, max_grad_norm=1, names=[str(i) for i in range(10_000)], title="steps",
+                self.model, self.model, self.optimizer, steps, loss_of=F.l1_loss, schedule=ConstantLR(self.optimizer, factor=1.0),
+                precision=self.precision, max_grad_norm=1, names=[str(i) for i in range(10_000)], title="steps",
             )  # fmt: skip
         return len(steps)
 
@@ -68,7 +71,7 @@ def make_trainer(variant: Variant, data: str, device: str, patch_size: int, batc
     precision = choose_precision("auto", opened)
     with contextlib.redirect_stdout(io.StringIO()):
         model = build_model(options, labelled, None).to(opened, memory_format=torch.channels_last)
-        loader, _ = open_loaders(options, labelled, opened)
+        loader, *_ = open_loaders(options, labelled, opened)
         start_model(model, loader, precision)
     optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
     return Trainer(model, optimizer, loader, precision)

@@ -11,8 +11,8 @@ from torchvision.models import resnet50
 from iqa.models.folding import fold_batch_norms
 from iqa.models.pooling import pool_to_grid
 from iqa.models.variants import VARIANTS, find_variant
+from iqa.training.optimization import build_optimizer
 from models_resnet_improved import ImageQualityResNet, ScaleAttention, target_net
-from train_resnet_improved import build_optimizer
 
 COUNTS = {"exp1_baseline": 25_624_337, "exp2_multiscale": 28_124_177, "exp3_multiscale_attention": 28_649_749}
 

@@ -25,7 +25,8 @@ from torchvision.ops import StochasticDepth
 
 from iqa.models.backbones import BACKBONES
 from iqa.models.folding import fold_batch_norms
-from iqa.models.published import PUBLISHED, build_published, optimizer_of, published_model, scoring_flags
+from iqa.models.published import PUBLISHED, build_published, published_model, scoring_flags
+from iqa.training.optimization import build_optimizer
 
 FUSIONS = {"single": (False, False), "multiscale": (True, False), "attention": (True, True)}
 REFERENCES = {  # parameters, digest of the state dict, scores of images(2), attention
@@ -237,7 +238,7 @@ def model(request, no_random_start):
 
 def test_every_parameter_is_optimized_once_at_its_rate_and_receives_a_gradient(model):
     recipe = PUBLISHED[model.variant.tag].recipe
-    optimizer = optimizer_of(model, recipe)
+    optimizer = build_optimizer(model, lr=recipe.lr, head_lr_ratio=recipe.head_lr_ratio, weight_decay=0, kind=recipe.optimizer)
     slow, rest = (group["params"] for group in optimizer.param_groups)
     assert sorted(map(id, [*slow, *rest])) == sorted(map(id, model.parameters()))
     assert [group["lr"] for group in optimizer.param_groups] == [recipe.lr, 10 * recipe.lr]

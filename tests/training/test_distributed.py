@@ -35,6 +35,7 @@ def predictions(path) -> tuple[list[str], np.ndarray]:
 
 
 def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path):
+    """By each loss: those of a batch compare patches of different processes."""
     script = ROOT / "tests/train_together.py"
     for launch, name in (((sys.executable,), "one.pth"), (TORCHRUN, "two.pth")):
         process = run_program(*launch, script, name, cwd=tmp_path, OMP_NUM_THREADS="1")

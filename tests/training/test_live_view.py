@@ -30,18 +30,17 @@ def points_of(folder: Path) -> dict[str, dict[int, float]]:
 def test_the_live_view_has_each_epoch_once_wherever_a_run_was_resumed(tmp_path, stopped_after):
     """Two of three epochs were saved; the live view has as many, one less (or none) or one more."""
     pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
-    rate = {1: 1e-5, 2: 2e-5, 3: 3e-5}.get
-    rows = [{"epoch": epoch, "train_loss": 10.0 / epoch, "val_srcc": None} for epoch in (1, 2, 3)]
+    rows = [{"epoch": epoch, "train_loss": 10.0 / epoch, "learning_rate": 1e-5 * epoch, "val_srcc": None} for epoch in (1, 2, 3)]
     if stopped_after:
-        with live_view(tmp_path / "view", [], rate) as show:
+        with live_view(tmp_path / "view", []) as show:
             for row in rows[:stopped_after]:
                 show({**row, "train_loss": row["train_loss"] + (row["epoch"] == 3)})
-    with live_view(tmp_path / "view", rows[:2], rate) as show:
+    with live_view(tmp_path / "view", rows[:2]) as show:
         show(rows[2])
     points = points_of(tmp_path / "view")
     assert points["loss/train"] == pytest.approx({1: 10, 2: 5, 3: 10 / 3})
     assert points["learning_rate"] == pytest.approx({1: 1e-5, 2: 2e-5, 3: 3e-5})
-    with live_view(tmp_path / "view", [], rate) as show:  # --overwrite
+    with live_view(tmp_path / "view", []) as show:  # --overwrite
         show(rows[0])
     assert points_of(tmp_path / "view") == {"loss/train": {1: 10}, "learning_rate": {1: pytest.approx(1e-5)}}
 
@@ -55,4 +54,4 @@ def test_a_run_with_the_live_view(tmp_path, tiny_data):
     points = points_of(tmp_path / "run/tensorboard")
     assert points["loss/train"] == {1: pytest.approx(row["train_loss"])}
     assert points["plcc/test"] == {1: pytest.approx(row["test_plcc"])}
-    assert points["learning_rate"] == {1: pytest.approx(0.5e-4)}  # 2 steps of 4
+    assert points["learning_rate"] == {1: pytest.approx(0.25e-4)}  # the first step of 4

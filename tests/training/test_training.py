@@ -7,16 +7,19 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT, SIZES, assert_one_line_error, make_data, make_rows, run_program, train, write_official_csv
 from scipy.stats import pearsonr, spearmanr
+from torch.optim.lr_scheduler import ConstantLR
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan
 from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
 from iqa.report.metrics import correlate
+from iqa.training.optimization import build_optimizer
 from iqa.training.progress import LossMeter
 from models_resnet_improved import ImageQualityResNet, PatchScores
-from train_resnet_improved import best_epoch, build_optimizer, evaluate, train_epoch
+from train_resnet_improved import best_epoch, evaluate, train_epoch
 
 
 def read_predictions(path) -> list[dict]:
@@ -175,11 +178,10 @@ def test_a_step_with_non_finite_gradients_changes_nothing(tiny_data, monkeypatch
     decoded, layer = DecodedImages(images.paths), torch.nn.Linear(1, 1)
     plan = TrainingPlan(decoded.sizes(), images.mos, patches=2, patch_size=32, batch_size=8, seed=42)
     loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
-    before = layer.weight.detach().clone()
+    before, optimizer = layer.weight.detach().clone(), build_optimizer(layer, lr=0.1, weight_decay=0.1)
     train_epoch(
-        layer, lambda inputs: factor * layer(inputs.mean((1, 2, 3))[:, None])[:, 0],
-        build_optimizer(layer, lr=0.1, weight_decay=0.1), loader, precision="fp32", learning_rates=lambda step: [0.1],
-        steps_before=0, max_grad_norm=0.0, names=images.names, title="test",
+        layer, lambda inputs: factor * layer(inputs.mean((1, 2, 3))[:, None])[:, 0], optimizer, loader, loss_of=F.l1_loss,
+        schedule=ConstantLR(optimizer, factor=1.0), precision="fp32", max_grad_norm=0.0, names=images.names, title="test",
     )  # fmt: skip
     assert torch.equal(layer.weight, before) == (factor != 1.0)
 
@@ -239,6 +241,11 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--no_cache", "--cache_dir", "x"], ["--no_cache", "--cache_dir"]),
         (["--checkpoint_suffix", "a/b"], ["--checkpoint_suffix a/b", "--checkpoint_dir"]),
         (["--epoch", "3"], ["--epoch"]),
+        (["--ema", "1"], ["--ema", "'1'"]),
+        (["--head_lr_ratio=-1"], ["--head_lr_ratio", "'-1'"]),
+        (["--loss", "mse"], ["--loss", "'mse'", "norm_in_norm"]),
+        (["--recipe", "best", "--batch_size", "1", "--patch_size", "64"], ["--loss norm_in_norm", "--batch_size", "which is 1"]),
+        (["--recipe", "published", "--model", "hyperiqa", "--lr_schedule", "cosine"], ["--lr_schedule cosine", "schedule of its own"]),
         (["--recipe", "published"], ["--recipe published", "--model hyperiqa or smart_iqa"]),
         (["--model", "hyperiqa", "--use_multiscale", "--backbone", "resnet50"],
          ["--model hyperiqa", "leave out --backbone, --use_multiscale"]),

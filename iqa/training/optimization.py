@@ -1,0 +1,87 @@
+"""The optimizer of a run and the course of its learning rates."""
+
+import argparse
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiplicativeLR,
+    StepLR,
+)
+
+from iqa.models import published
+from iqa.training.recipe import PUBLISHED_RECIPE
+
+STEPS_DOWN = 3  # of --lr_schedule step: a tenth of the rate after each third of the run
+
+
+def choose_recipe(
+    options: argparse.Namespace, model: nn.Module, steps_per_epoch: int
+) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    """The optimizer and the schedule, which goes on with every training step, by the flags or as a model was published."""
+    recipe = published.recipe_of(options.model, vars(options)) if options.recipe == PUBLISHED_RECIPE else None
+    optimizer = build_optimizer(
+        model, lr=options.lr, weight_decay=options.weight_decay, kind=recipe.optimizer if recipe else "AdamW",
+        head_lr_ratio=options.head_lr_ratio if recipe or options.head_lr_ratio != 1 else None,
+    )  # fmt: skip
+    # The first step at 1 / warmup_steps of the rate, step number warmup_steps at all of it.
+    schedules = [LinearLR(optimizer, 1 / max(1, options.warmup_steps), total_iters=max(1, options.warmup_steps) - 1)]
+    steps = options.epochs * steps_per_epoch
+    if recipe:
+        schedules.append(MultiplicativeLR(optimizer, changes(recipe, options.epochs, steps_per_epoch)))
+    elif options.lr_schedule == "cosine":
+        schedules.append(CosineAnnealingLR(optimizer, steps))
+    elif options.lr_schedule == "step":
+        schedules.append(StepLR(optimizer, -(-steps // STEPS_DOWN), gamma=0.1))
+    return optimizer, ChainedScheduler(schedules)
+
+
+def resume_recipe(optimizer: torch.optim.Optimizer, schedule: LRScheduler, saved: dict) -> None:
+    """Go on from a checkpoint; one that has no schedule is of a run at a constant rate."""
+    optimizer.load_state_dict(saved["optimizer"])
+    if "schedule" in saved:
+        schedule.load_state_dict(saved["schedule"])
+
+
+def build_optimizer(
+    model: nn.Module, *, lr: float, weight_decay: float, head_lr_ratio: float | None = None, kind: str = "AdamW"
+) -> torch.optim.Optimizer:
+    """One decay for every parameter; a fused optimizer is what heeds `found_inf`.
+
+    Args:
+        lr: of all parameters, or of the backbone (`model.slow_part`), the first of two groups.
+        head_lr_ratio: the rate of the rest over that of the backbone; None: one group, and `model` may be any module.
+        kind: of torch.optim.
+    """
+    if head_lr_ratio is None:
+        groups = [{"params": list(model.parameters())}]
+    else:
+        slow = list(model.slow_part.parameters())
+        known = set(map(id, slow))
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
+        groups = [{"params": slow}, {"params": rest, "lr": lr * head_lr_ratio}]
+    return getattr(torch.optim, kind)(groups, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def freeze_batch_norms(backbone: nn.Module) -> None:
+    """Let the batch norms of a backbone in training mode use the statistics that they have, and keep them."""
+    for layer in backbone.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.eval()
+
+
+def changes(recipe: published.Recipe, epochs: int, steps_per_epoch: int) -> list:
+    """For the backbone and the rest: by how much a published schedule multiplies the rate before a step."""
+
+    def factor(group: int, step: int) -> float:
+        epoch, within = divmod(step, steps_per_epoch)
+        if within:
+            return 1.0
+        before, now = (recipe.learning_rates(number, epochs)[group] for number in (epoch - 1, epoch))
+        return now / before if before else 1.0
+
+    return [lambda step, group=group: factor(group, step) for group in (0, 1)]

@@ -1,0 +1,97 @@
+"""What is scored of a model in training: its weights or their moving average, on the MOS scale, made fast for evaluation."""
+
+import copy
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from iqa.models.folding import fold_batch_norms
+
+LINE_IMAGES = 256  # training images, at most, that the line and the training error in points of MOS are found from
+LEAST_SPREAD = 1e-4  # of scores, in deviations of the MOS: less is rounding
+LEAST_CORRELATION = 0.01  # for the line of a model that has learned nothing yet, or the wrong way round
+
+
+class ScoredModel:
+    """The model as it is evaluated and kept: `weights()` are those that score, `folded` computes with them.
+
+    Args:
+        model: in training.
+        ema: the decay of the moving average, of weights and of batch norms' statistics; 0 scores the weights as they are.
+            In the first steps it is less, (1 + n) / (10 + n) after n, so that a short run is not averaged with its start.
+    """
+
+    def __init__(self, model: nn.Module, *, ema: float):
+        self.model, self.ema = model, ema
+        self.average = copy.deepcopy(model) if ema else model
+        self.folded = fold_batch_norms(model)  # a copy without dropout, its batch norms in the convolutions
+        self.line: dict[str, Tensor] = {}  # the entries that put the scores on the MOS scale, where the loss does not
+        self.steps = 0
+
+    def after_step(self) -> None:
+        """Let a training step count in the average. Nothing waits for the device."""
+        if self.ema:
+            decay = min(self.ema, (1 + self.steps) / (10 + self.steps))
+            get_ema_multi_avg_fn(decay)(numbers_of(self.average), numbers_of(self.model), None)
+            self.steps += 1
+
+    def refresh(self) -> None:
+        """Take over the weights after an epoch; in place, since the folded model may be compiled."""
+        self.line = {}
+        self.folded.load_state_dict(fold_batch_norms(self.average).state_dict())
+
+    def calibrate(self, scores: np.ndarray, mos: np.ndarray, *, fit: bool) -> float:
+        """The mean error of some training images, in points of MOS; with `fit` the scores are put on that scale first.
+
+        Args:
+            scores: [N], of `folded` after `refresh`.
+            mos: [N].
+            fit: by the line that fits these; without it the scores are on the scale.
+        """
+        if fit:
+            slope, intercept = fit_line(scores, mos)
+            self.line = self.average.rescaled(slope, intercept)
+            self.folded.load_state_dict(self.line, strict=False)
+            scores = intercept + slope * scores
+        return float(np.abs(scores - mos).mean())
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict of the model that is scored."""
+        return self.average.state_dict() | self.line
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs beside `weights()` for the training to go on."""
+        if not (self.ema or self.line):
+            return {}
+        return {"training": {"model": self.model.state_dict(), "average": self.average.state_dict(), "steps": self.steps}}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint of `state()`; the model has its weights already."""
+        if self.ema:
+            self.average.load_state_dict(saved["training"]["average"])
+            self.steps = saved["training"]["steps"]
+
+
+def numbers_of(model: nn.Module) -> list[Tensor]:
+    """Parameters and statistics, without the counts of batches."""
+    return [x for x in (*model.parameters(), *model.buffers()) if x.is_floating_point()]
+
+
+def fit_line(scores: np.ndarray, mos: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept by least squares, of scores [N] that are to become MOS [N].
+
+    The order of the scores stays: the slope is at least that of a correlation of LEAST_CORRELATION, and 1 for scores that
+    are all alike.
+    """
+    slope = 1.0
+    if scores.std() > LEAST_SPREAD * mos.std():
+        correlation = np.mean((scores - scores.mean()) * (mos - mos.mean())) / (scores.std() * mos.std())
+        slope = float(max(correlation, LEAST_CORRELATION) * mos.std() / scores.std())
+    return slope, float(mos.mean() - slope * scores.mean())
+
+
+def some_of(count: int) -> np.ndarray:
+    """LINE_IMAGES of so many images, or all of them: the same in every run, in order."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:LINE_IMAGES])
