@@ -20,14 +20,28 @@
 
 One run, from top to bottom: `train` with its loop over epochs, `train_epoch` with the training step, `evaluate` with
 the score of an image. data_loader.py says what happens to an image before the network, models_resnet_improved.py what
-the network is; iqa/training/ has the flags (options.py), the files (run_files.py, records.py) and the devices.
+the network is; iqa/training/ has the flags (options.py), the files (run_files.py, records.py) and the devices. By default:
 
-The defaults, which are under test: 10 epochs, batches of 32 patches of 224x224 pixels, 25 patches of each image to train (in each epoch) and 25
-to evaluate on an even grid; AdamW at a constant rate of 1e-4 with weight decay 1e-4, no warm-up, no clipping; dropout 0.3;
-colour jitter; bf16 where the device has it natively, else fp32; the epoch chosen on validation. The reported recipe adds
---no_color_jitter --test_random_crop; --recipe best is what wins (docs/recipe.md). A run leaves in logs/<variant>/ config.json, metrics.jsonl, predictions_val.csv and
-predictions_test.csv of the chosen epoch, and last result.json; in checkpoints/ resnet_improved_<tag>_last.pth for
---resume (_last_previous.pth is the one before) and, with --save_model, _best.pth, the weights of the chosen epoch.
+    data        ./koniq-10k, its official split into training, validation and test images, MOS 0 to 100; seed 42
+    patches     224x224 pixels, 25 of each image: to train, random ones in each epoch, mirrored by chance, their colours
+                jittered; to evaluate, an even grid of 5x5. The reported recipe adds --no_color_jitter --test_random_crop
+    model       the baseline on a ResNet50 with ImageNet weights; dropout 0.3
+    loss        L1 of a patch's score and its image's MOS, mean over a batch of 32 patches, in points of MOS, in fp32
+    optimizer   AdamW of all parameters, rate 1e-4 (constant, no warm-up), weight decay 1e-4, betas 0.9 and 0.999; no clipping.
+                A loss or gradient that is not finite ends the run, with the step's images; on a GPU at the next report,
+                and until then the optimizer leaves such steps out. --recipe best and its flags: docs/recipe.md
+    precision   weights, optimizer and all from the generated target network to the loss in fp32 (no TF32); before that
+                bf16 autocast, where the device has it natively: CPUs with AVX-512 or AMX bf16, GPUs from Ampere on; else fp32
+    evaluation  10 times, after each epoch, on validation and test, without dropout, batch norms by their running statistics.
+                An image's score is the mean of its patches'; SRCC and PLCC are of the images, with no fit in between
+    epoch       the one of the highest validation SRCC, the first of equal ones. Of scores that are all alike or not finite
+                it is undefined: such an epoch is never chosen, and where all are such the run ends with an error and no
+                result. Without validation images it is chosen on test, and a warning says so. No early stop
+    files       logs/<variant>/ (exp1_baseline, exp2_multiscale, exp3_multiscale_attention): first config.json, with every flag;
+                after each epoch metrics.jsonl, a line for each, and predictions_val.csv and predictions_test.csv of the
+                best so far; result.json last: a run is finished when it exists. Before these, after each epoch,
+                checkpoints/resnet_improved_<ss_noatt, ms_noatt or ms_att>_last.pth, for --resume, which then becomes
+                _last_previous.pth; with --save_model also _best.pth, the weights of the best epoch. All are written whole
 """
 
 from iqa.training.command import begin, end
@@ -53,32 +67,9 @@ from iqa.models import published
 from iqa.processes import is_first, process_count, process_number
 from iqa.report.health import layer_health
 from iqa.report.metrics import correlate
+from iqa.training import checkpoint_evaluation, devices, distributed
 from iqa.training.backbone_weights import build_backbone
 from iqa.training.description import announce, changed_processes, describe_run, size_of
-from iqa.training.devices import (
-    autocast,
-    choose_kernels,
-    choose_precision,
-    evaluation_batch,
-    fits_on_device,
-    open_device,
-)
-from iqa.training.distributed import (
-    by_first,
-    check_same_everywhere,
-    distribute,
-    gather_batches,
-    joined,
-    mean_over_processes,
-    one_here_first,
-)
-from iqa.training.evaluation import (
-    EvaluationFiles,
-    announce_evaluation,
-    choose_images,
-    describe_evaluation,
-    with_settings,
-)
 from iqa.training.live_view import live_view
 from iqa.training.losses import training_loss
 from iqa.training.optimization import choose_recipe, freeze_batch_norms, resume_recipe
@@ -105,22 +96,22 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         data: names, MOS and paths of the training, validation and test images, checked.
         before: config.json of the run to resume, None for a new one.
     """
-    device = open_device(options.device)
-    choose_kernels(deterministic=options.deterministic)
-    with joined(device):  # with the other processes of torchrun, where there are some
-        check_same_everywhere(data)
-        precision = by_first(lambda: choose_precision(options.precision, device, before))  # bf16 where it is native
+    device = devices.open_device(options.device)
+    devices.choose_kernels(deterministic=options.deterministic)
+    with distributed.joined(device):  # with the other processes of torchrun, where there are some
+        distributed.check_same_everywhere(data)
+        precision = distributed.by_first(lambda: devices.choose_precision(options.precision, device, before))  # bf16 where it is native
         config = describe_run(options, variant, data, device, precision)
-        saved = by_first(lambda: files.load_last(before, config, warn=say)) if before else None
+        saved = distributed.by_first(lambda: files.load_last(before, config, warn=say)) if before else None
         model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
         config |= size_of(model, options.patch_size)
         announce(config, data)
         select_on = choose_selection_set(options.select_on, data)  # validation; test where it is asked for or alone
         training, evaluation, calibration = open_loaders(options, data, device)
         if not saved and options.model == published.OWN:
-            by_first(lambda: start_model(model, training, precision))
+            distributed.by_first(lambda: start_model(model, training, precision))
 
-        trained = distribute(model, device)  # the other processes take the first one's start; gradients are averaged
+        trained = distributed.distribute(model, device)  # the other processes take the first one's start; gradients are averaged
         optimizer, schedule = choose_recipe(options, model, steps_per_epoch=len(training))
         loss_of = training_loss(options.loss, data.sets["training"].mos.std())
         scored_model = ScoredModel(model, ema=options.ema)  # for evaluation, and kept: the weights or their average
@@ -193,7 +184,7 @@ def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Modu
     mos = data.sets["training"].mos
     backbone = {"weights": "none" if saved else options.weights, "drop_path_rate": options.drop_path_rate}
     torch.manual_seed(mixed_seed(options.seed, 0))
-    with one_here_first():  # which may download the weights
+    with distributed.one_here_first():  # which may download the weights
         if options.model == published.OWN:
             model = ImageQualityResNet(
                 backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
@@ -208,7 +199,7 @@ def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Modu
 
 def start_model(model: ImageQualityResNet, loader: PatchLoader, precision: str) -> None:
     """Let the model start as every other variant does, from the first patches that it will be trained on."""
-    with autocast(loader.device, precision):
+    with devices.autocast(loader.device, precision):
         model.start(loader.first(START_PATCHES))
 
 
@@ -242,16 +233,16 @@ def open_loaders(options, data: QualityData, device: torch.device) -> tuple[Patc
 def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict, dict]:
     """The resized images of every set that has some, and how all loaders cut patches from them."""
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
-    with one_here_first():  # which fills the cache
+    with distributed.one_here_first():  # which fills the cache
         opened = open_images(data, cache_dir=cache_dir, preload=options.preload_images, resize=options.resize, log=say)
     return opened, {"patch_size": options.patch_size, "device": device, "num_workers": options.num_workers,
                     "share": (process_number(), process_count()),
-                    "on_device": options.preload_images and fits_on_device(opened, device)}  # fmt: skip
+                    "on_device": options.preload_images and devices.fits_on_device(opened, device)}  # fmt: skip
 
 
 def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) -> PatchLoader:
     """An even grid of patches, or with --test_random_crop random ones, which are the same in every epoch and variant."""
-    batch = evaluation_batch(cutting["device"], options.batch_size)
+    batch = devices.evaluation_batch(cutting["device"], options.batch_size)
     plan = EvaluationPlan(
         opened.sizes(), images.mos, images.names, patches=options.test_patch_num, patch_size=options.patch_size,
         batch_size=batch, seed=options.seed, random=options.test_random_crop,
@@ -280,7 +271,7 @@ def train_epoch(
         freeze_batch_norms(model.slow_part)
     meter = LossMeter(loader, names, title, forecast)
     for inputs, batch in meter.batches():
-        with autocast(loader.device, precision):
+        with devices.autocast(loader.device, precision):
             scores = forward(inputs)  # [B, 3, P, P] -> [B]
         assert scores.shape == batch.mos.shape  # an L1 loss would broadcast silently
         loss = loss_of(scores, batch.mos)
@@ -288,7 +279,7 @@ def train_epoch(
         loss.backward()
 
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
-        meter.add(mean_over_processes(loss.detach()), norm)
+        meter.add(distributed.mean_over_processes(loss.detach()), norm)
         optimizer.found_inf = (~norm.isfinite()).float()  # the optimizer leaves such a step out, and waits for nothing
         if max_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_grad_norm, norm)
@@ -314,10 +305,10 @@ def evaluate(
     """Score every image by the mean over its patches; the hidden units of each, which take memory, on request."""
     outputs = []
     for inputs, _ in watch(loader, title, forecast=forecast):
-        with autocast(loader.device, precision):
+        with devices.autocast(loader.device, precision):
             scores, attention, hidden = score(inputs)  # [B], [B, 4] or None, four times [B, units]
         outputs.append((scores, attention, *hidden) if with_hidden else (scores, attention))
-    scores, attention, *hidden = gather_batches(outputs)  # of all processes, in the plan's order; waits for the device
+    scores, attention, *hidden = distributed.gather_batches(outputs)  # of all processes, in the plan's order; waits for the device
     means = [x if x is None else mean_per_image(x, images) for x in (scores, attention, *hidden)]
     return Scored(means[0], means[1], means[2:])
 
@@ -325,21 +316,21 @@ def evaluate(
 def evaluate_checkpoint(options) -> None:
     """--evaluate: score the images of any data set by a checkpoint, whose run decides the model and the crops."""
     scorer = load_scorer(options.evaluate, device=options.device, precision=options.precision)
-    options = with_settings(options, scorer.config)
-    with joined(scorer.device):
+    options = checkpoint_evaluation.with_settings(options, scorer.config)
+    with distributed.joined(scorer.device):
         data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range,
                             split_seed=options.split_seed, split_file=options.split_file)  # fmt: skip
-        check_same_everywhere(data)
-        chosen = choose_images(options, data, scorer.config)
-        files = by_first(lambda: EvaluationFiles.of(options, chosen))
-        announce_evaluation(options, scorer, data, chosen)
+        distributed.check_same_everywhere(data)
+        chosen = checkpoint_evaluation.choose_images(options, data, scorer.config)
+        files = distributed.by_first(lambda: checkpoint_evaluation.EvaluationFiles.of(options, chosen))
+        checkpoint_evaluation.announce(options, scorer, data, chosen)
         opened, cutting = open_pixels(options, chosen.alone_in(data), scorer.device)
         loader = evaluation_loader(options, chosen.images, opened["test"], cutting)
         scored = evaluate(scorer.score_patches, loader, len(chosen.images), precision=scorer.precision, title="Scoring")
         srcc, plcc, note = correlate(scored.scores, chosen.images.mos)
         if note:
             raise ValueError(f"{options.evaluate}: SRCC and PLCC are undefined on {data.root}: {note}")
-        facts = describe_evaluation(options, scorer, data, chosen) | {"srcc": srcc, "plcc": plcc}
+        facts = checkpoint_evaluation.describe(options, scorer, data, chosen) | {"srcc": srcc, "plcc": plcc}
         if is_first():
             write_atomically(files.predictions, predictions_csv(chosen.images, scored))
             write_json(files.facts, facts)

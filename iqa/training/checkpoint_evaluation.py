@@ -103,7 +103,7 @@ def together(data: QualityData) -> LabelledImages:
     return LabelledImages(names, np.concatenate([part.mos for part in parts]), paths)
 
 
-def announce_evaluation(options, scorer, data: QualityData, chosen: ChosenImages) -> None:
+def announce(options, scorer, data: QualityData, chosen: ChosenImages) -> None:
     trained = scorer.config["flags"]["dataset"]
     what = f"epoch {scorer.epoch}, trained on {trained}" if trained else "its published weights"
     say(f"Checkpoint: {options.evaluate}: {scorer.variant.log_name}, {what}")
@@ -122,7 +122,7 @@ def crops(options: argparse.Namespace) -> str:
     return f"{options.test_patch_num} {kind} of {options.patch_size} pixels{squeezed}"
 
 
-def describe_evaluation(options, scorer, data: QualityData, chosen: ChosenImages) -> dict[str, Any]:
+def describe(options, scorer, data: QualityData, chosen: ChosenImages) -> dict[str, Any]:
     """evaluation_<data set>_<set>.json, but for the figures."""
     return {
         "checkpoint": str(options.evaluate),
