@@ -16,7 +16,8 @@ The way of an image, and of this file from top to bottom:
     patches   squares of P x P pixels inside the image. To train, --train_patch_num of each image in each epoch, their row
               and column uniform over all that fit, drawn anew for each epoch, and the patches of all images shuffled.
               To evaluate, --test_patch_num of each image, the same ones every time: an even grid from edge to edge,
-              floor(sqrt(n)) rows of it (25: 5 rows of 5; 1: the centre), or with --test_random_crop uniform places
+              floor(sqrt(n)) rows of it (25: 5 rows of 5; 1: the centre), or with --test_random_crop uniform places, by a
+              generator of (seed, CRC-32 of the name). A place u in 0 to 1 is the pixel floor(u (H - P + 1)), at most H - P
     batches   patches cut from the pixels (iqa/data/cutting.py) and changed on the device. To train, mirrored left to right
               with probability 1/2, then, without --no_color_jitter, changed in brightness, contrast and saturation by
               factors uniform in 0.9 to 1.1 and in hue by up to 0.05 turns, in this order, each patch by amounts of its

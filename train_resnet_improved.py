@@ -27,21 +27,25 @@ the network is; iqa/training/ has the flags (options.py), the files (run_files.p
                 jittered; to evaluate, an even grid of 5x5. The reported recipe adds --no_color_jitter --test_random_crop
     model       the baseline on a ResNet50 with ImageNet weights; dropout 0.3
     loss        L1 of a patch's score and its image's MOS, mean over a batch of 32 patches, in points of MOS, in fp32
-    optimizer   AdamW of all parameters, rate 1e-4 (constant, no warm-up), weight decay 1e-4, betas 0.9 and 0.999; no clipping.
-                A loss or gradient that is not finite ends the run, with the step's images; on a GPU at the next report,
-                and until then the optimizer leaves such steps out. --recipe best and its flags: docs/recipe.md
-    precision   weights, optimizer and all from the generated target network to the loss in fp32 (no TF32); before that
-                bf16 autocast, where the device has it natively: CPUs with AVX-512 or AMX bf16, GPUs from Ampere on; else fp32
-    evaluation  10 times, after each epoch, on validation and test, without dropout, batch norms by their running statistics.
-                An image's score is the mean of its patches'; SRCC and PLCC are of the images, with no fit in between
-    epoch       the one of the highest validation SRCC, the first of equal ones. Of scores that are all alike or not finite
-                it is undefined: such an epoch is never chosen, and where all are such the run ends with an error and no
-                result. Without validation images it is chosen on test, and a warning says so. No early stop
-    files       logs/<variant>/ (exp1_baseline, exp2_multiscale, exp3_multiscale_attention): first config.json, with every flag;
-                after each epoch metrics.jsonl, a line for each, and predictions_val.csv and predictions_test.csv of the
-                best so far; result.json last: a run is finished when it exists. Before these, after each epoch,
-                checkpoints/resnet_improved_<ss_noatt, ms_noatt or ms_att>_last.pth, for --resume, which then becomes
-                _last_previous.pth; with --save_model also _best.pth, the weights of the best epoch. All are written whole
+    optimizer   one fused AdamW for all parameters, biases and norms too: rate 1e-4 (constant, no warm-up), decay 1e-4, betas
+                0.9 and 0.999, eps 1e-8; no clipping. A loss or gradients that are not finite end the run with an error that
+                names the images: at once on a CPU; on a GPU at the next line of the log, until when the optimizer leaves
+                out the steps whose gradients are not finite. --recipe best and its flags: docs/recipe.md
+    precision   weights, optimizer, standardised features, biases, and all from the target network's input to the loss in fp32
+                (no TF32). The other layers run under bf16 autocast where bf16 is native (CPUs with avx512_bf16 or amx_bf16,
+                GPUs of compute capability 8.0 and above), else in fp32 too
+    evaluation  after each of the 10 epochs, on validation and test, without dropout, batch norms by their running statistics
+                and folded into the convolutions. An image's score is the mean of its patches'; SRCC and PLCC are of the
+                images, with no fit in between
+    epoch       the one of the highest validation SRCC, the first of equal ones. Where all scores of a set are alike, or any is
+                not finite, SRCC is undefined: such an epoch is never chosen, and if all are such the run ends with an
+                error and no result. Without validation images it is chosen on test, and a warning says so. No early stop
+    files       in this order: config.json, with every flag. After each epoch resnet_improved_<tag>_last.pth, for --resume (the
+                one before becomes _last_previous.pth); metrics.jsonl, a line for each epoch; predictions_val.csv and
+                predictions_test.csv of the best epoch so far; with --save_model and if this epoch is it _best.pth. At the
+                end result.json: a run is finished when it exists. Each is written whole or not at all. The .pth lie in
+                checkpoints/, the others in logs/<variant>/: exp1_baseline (tag ss_noatt), exp2_multiscale (ms_noatt),
+                exp3_multiscale_attention (ms_att). A folder that holds a run needs --resume or --overwrite
 """
 
 from iqa.training.command import begin, end
