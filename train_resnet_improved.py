@@ -28,24 +28,28 @@ the network is; iqa/training/ has the flags (options.py), the files (run_files.p
     model       the baseline on a ResNet50 with ImageNet weights; dropout 0.3
     loss        L1 of a patch's score and its image's MOS, mean over a batch of 32 patches, in points of MOS, in fp32
     optimizer   one fused AdamW for all parameters, biases and norms too: rate 1e-4 (constant, no warm-up), decay 1e-4, betas
-                0.9 and 0.999, eps 1e-8; no clipping. A loss or gradients that are not finite end the run with an error that
+                0.9 and 0.999, eps 1e-8; no clipping, no
+                average of weights. A loss or gradients that are not finite end the run with an error that
                 names the images: at once on a CPU; on a GPU at the next line of the log, until when the optimizer leaves
                 out the steps whose gradients are not finite. --recipe best and its flags: docs/recipe.md
-    precision   weights, optimizer, standardised features, biases, and all from the target network's input to the loss in fp32
-                (no TF32). The other layers run under bf16 autocast where bf16 is native (CPUs with avx512_bf16 or amx_bf16,
-                GPUs of compute capability 8.0 and above), else in fp32 too
+    precision   parameters, optimizer, and all from the target network's input to the loss in fp32 (no TF32), so the generated
+                biases and last layer. The backbone, the fusion and what generates the other weights run under bf16 autocast
+                where bf16 is native (CPUs with avx512_bf16 or amx_bf16, GPUs of compute capability 8.0 and above), else
+                in fp32; to standardise is computed in fp32 and handed on as it came
     evaluation  after each of the 10 epochs, on validation and test, without dropout, batch norms by their running statistics
                 and folded into the convolutions. An image's score is the mean of its patches'; SRCC and PLCC are of the
                 images, with no fit in between
     epoch       the one of the highest validation SRCC, the first of equal ones. Where all scores of a set are alike, or any is
                 not finite, SRCC is undefined: such an epoch is never chosen, and if all are such the run ends with an
                 error and no result. Without validation images it is chosen on test, and a warning says so. No early stop
-    files       in this order: config.json, with every flag. After each epoch resnet_improved_<tag>_last.pth, for --resume (the
-                one before becomes _last_previous.pth); metrics.jsonl, a line for each epoch; predictions_val.csv and
-                predictions_test.csv of the best epoch so far; with --save_model and if this epoch is it _best.pth. At the
-                end result.json: a run is finished when it exists. Each is written whole or not at all. The .pth lie in
-                checkpoints/, the others in logs/<variant>/: exp1_baseline (tag ss_noatt), exp2_multiscale (ms_noatt),
-                exp3_multiscale_attention (ms_att). A folder that holds a run needs --resume or --overwrite
+    files       the resized images, once, in the data folder's cache/. Then, in this order: config.json, with every flag (and
+                split.csv where no file had the split). After each epoch resnet_improved_<tag>_last.pth, for --resume, the
+                one before becoming _last_previous.pth; metrics.jsonl, a line for each epoch; predictions_val.csv and
+                predictions_test.csv of the best epoch so far; with --save_model, after an epoch that is the best,
+                _best.pth. At the end result.json: a run is finished when it exists. Each is written whole or not at
+                all, and stays. The .pth lie in checkpoints/, the others in logs/<variant>/: exp1_baseline (tag ss_noatt),
+                exp2_multiscale (ms_noatt), exp3_multiscale_attention (ms_att). A folder that holds a run needs --resume or
+                --overwrite
 """
 
 from iqa.training.command import begin, end
