@@ -219,11 +219,11 @@ def crossed_interval(estimates: ArrayLike, draws: np.ndarray) -> Interval:
 
         excess   = max(0, s^2 - (mean diagonal of C - mean off-diagonal of C))     the seeds' own variance
         variance = variance of the mean draw + excess / S
-        interval = mean +- t(df) sqrt(variance),   df = 0.7 (S - 1) (variance / (s^2 / S))^2, at least S - 1,
+        interval = mean +- t(df) sqrt(variance),   df = 0.7 (S - 1) (variance / (s^2 / S))^2, at least S - 1:
 
-    if there is excess: seven tenths of Satterthwaite's (1946, Biometrics Bulletin 2, 110-114) degrees of freedom, whose
-    intervals cover in 92% where s^2 rests on three seeds and counts most. With three seeds or more these cover in 94%
-    (seeds that vary much) to 97% (seeds that differ by the images' noise alone); with two, in 89% at worst.
+    seven tenths of Satterthwaite's (1946, Biometrics Bulletin 2, 110-114) degrees of freedom, also where s^2 came out so
+    small that no excess is seen: else it covers in 92% where s^2 of three seeds counts most. With three seeds or more it
+    covers in 94% to 98%, most where seeds differ by the images' noise alone; with two, in 89% at worst.
     With one seed it is `image_interval`, and says nothing about other seeds.
     """
     estimates, draws = np.asarray(estimates, dtype=np.float64), np.atleast_2d(draws)
@@ -233,7 +233,7 @@ def crossed_interval(estimates: ArrayLike, draws: np.ndarray) -> Interval:
     between, image_noise, own_noise = seed_variances(estimates, draws)
     excess = max(0.0, between - own_noise)
     mean, variance = float(estimates.mean()), image_noise + excess / seeds
-    freedom = max(1, DEGREES * (variance / (between / seeds)) ** 2) * (seeds - 1) if excess > 0 else math.inf
+    freedom = max(1, DEGREES * (variance / (between / seeds)) ** 2) * (seeds - 1) if between > 0 else math.inf
     error = math.sqrt(variance)
     critical = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
     p_value = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error > 0 else float(mean == 0)

@@ -78,16 +78,16 @@ def test_out_of_gpu_memory_names_the_batch_size(tmp_path, tiny_data):
 
 
 def test_a_full_disk_while_saving_names_the_file_and_spares_the_last_checkpoint(finished_run, tiny_data, tmp_path):
-    """No file may pass 150 MB: the checkpoint ends in EFBIG, on the path that ENOSPC takes."""
-    limit = inject("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000_000, 150_000_000))")
+    """No file may pass 5 MB: the checkpoint ends in EFBIG, on the path that ENOSPC takes."""
+    limit = inject("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))")
     process = train_copy(finished_run, tiny_data, tmp_path / "copy", **limit)
     assert_one_line_error(process, f"checkpoints/{NAME}_last.pth: cannot be written (File too large)", "make room")
 
 
 def test_a_full_disk_while_saving_the_first_time(tmp_path, tiny_data):
-    """A real one, of 20 MB."""
+    """A real one, of 4 MB."""
     (tmp_path / "checkpoints").mkdir()
-    command = mounted("mount -t tmpfs -o size=20m tmpfs checkpoints", [*COMMAND, "--data_path", tiny_data])
+    command = mounted("mount -t tmpfs -o size=4m tmpfs checkpoints", [*COMMAND, "--data_path", tiny_data])
     process = run_program(*command, cwd=tmp_path)
     assert_one_line_error(process, "_last.pth: cannot be written (No space left on device)", "make room")
     assert not (tmp_path / "run/result.json").exists()
