@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--recipe", choices=RECIPES, default=OWN,
-                        help=f"{OWN}: the defaults below, which are under test; best: what wins, {named(BEST)}; published: "
+                        help=f"{OWN}: the defaults below, which are under test; best: {named(BEST)}, not yet measured against them; published: "
                              "optimizer, learning rates and the defaults of the flags below as --model was published with. "
                              "A flag that is given counts over it")
     recipe.add_argument("--loss", choices=LOSSES, default="l1",

@@ -1,4 +1,4 @@
-"""What a run may be trained with beside the recipe under test, and the one table of what wins. This file does without torch."""
+"""What a run may be trained with beside the recipe under test, and the one table of --recipe best. This file does without torch."""
 
 from typing import Any
 
