@@ -19,6 +19,17 @@ FLAGS = ("--use_multiscale", "--use_attention", "--save_model", "--epochs", "2",
 COMMAND = (sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--precision", "fp32", "--output_dir", "run")
 SMALL_CNN = "import small_cnn; small_cnn.BACKBONES['small'] = small_cnn.ROW"  # injected: a further row of the table of backbones
 
+# Injected: SIGKILL in the moment when _last.pth has its name, before anything tells of its epoch.
+KILLED_AFTER_LAST = """
+import os, signal
+replace = os.replace
+def killed_after(source, target):
+    replace(source, target)
+    if str(target).endswith("_last.pth"):
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = killed_after
+"""
+
 
 class Malicious:
     """Where its pickle is executed, it leaves a file."""

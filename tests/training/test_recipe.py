@@ -10,7 +10,7 @@ import pytest
 import small_cnn
 import torch
 from conftest import ROOT, assert_one_line_error, make_data, run_program, train
-from faults import SMALL_CNN, assert_same_run, inject, same_bits
+from faults import KILLED_AFTER_LAST, SMALL_CNN, assert_same_run, inject, same_bits
 from torch import nn
 
 from iqa.data.datasets import load_dataset
@@ -32,15 +32,6 @@ RECIPES = {
     "rank": ("--loss", "rank", "--lr_schedule", "cosine", "--head_lr_ratio", "3", "--freeze_batch_norm", "--lr", "1e-3"),
     "huber": ("--loss", "huber", "--ema", "0.9", "--freeze_batch_norm", "--lr", "1e-3"),
 }
-KILL = """
-import os, signal
-replace = os.replace
-def killed_after(source, target):
-    replace(source, target)
-    if str(target).endswith("_last.pth"):
-        os.kill(os.getpid(), signal.SIGKILL)
-os.replace = killed_after
-"""
 
 
 def run(data, cwd, *flags, code="", **environment):
@@ -73,7 +64,7 @@ def scores_in(path) -> dict[str, float]:
 
 def test_a_killed_run_that_is_resumed_is_the_uninterrupted_one_to_the_bit(finished, tiny_data, tmp_path):
     name, whole = finished
-    killed = run(tiny_data, tmp_path, *RECIPES[name], code=KILL)
+    killed = run(tiny_data, tmp_path, *RECIPES[name], code=KILLED_AFTER_LAST)
     assert killed.returncode == -9 and len(last(tmp_path)["history"]) == 1
     process = run(tiny_data, tmp_path, *RECIPES[name], "--resume")
     assert process.returncode == 0 and "Resuming after epoch 1" in process.stdout, process.stderr

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from conftest import assert_one_line_error, train
-from faults import FLAGS, NAME, assert_same_run, copy_run, files_below, inject
+from faults import FLAGS, KILLED_AFTER_LAST, NAME, assert_same_run, copy_run, files_below, inject
 from kill_at_random import survived
 
 from iqa.training.devices import choose_precision
@@ -43,15 +43,7 @@ def test_a_kill_between_the_last_checkpoint_and_what_tells_of_it_loses_nothing(f
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
     for path in (cwd / "run").glob("[mp]*"):
         path.unlink()
-    killed = resume(tiny_data, cwd, **inject("""
-import os, signal
-replace = os.replace
-def killed_after(source, target):
-    replace(source, target)
-    if str(target).endswith("_last.pth"):
-        os.kill(os.getpid(), signal.SIGKILL)
-os.replace = killed_after
-"""))  # fmt: skip
+    killed = resume(tiny_data, cwd, **inject(KILLED_AFTER_LAST))
     assert killed.returncode == -9
     process = resume(tiny_data, cwd)
     assert process.returncode == 0 and "Resuming after epoch 2" in process.stdout, process.stderr
