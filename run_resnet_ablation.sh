@@ -7,7 +7,7 @@
 #   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64        # extra flags go to every variant
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
 #   BACKBONES="resnet50 swin_b" bash run_resnet_ablation.sh      # the three variants on each of them
-#   bash run_resnet_ablation.sh --recipe best            # by the recipe that wins instead of the one under test
+#   bash run_resnet_ablation.sh --recipe best            # by the recipe of docs/recipe.md instead of the one under test
 #   bash run_resnet_ablation.sh --with_published         # then HyperIQA and SMART-IQA; --recipe published for their own
 #   NPROC=4 bash run_resnet_ablation.sh                  # 4 GPUs of this machine, which share each batch
 #   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS     # after an interruption; NPROC again
