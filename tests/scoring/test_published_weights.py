@@ -3,10 +3,14 @@
 import json
 import sys
 
+from unittest import mock
+
 import numpy as np
 import pytest
+import smaller
 import torch
 from conftest import RESNET50, ROOT, run_program, write_image
+from faults import inject
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import resize
@@ -20,6 +24,14 @@ from train_resnet_improved import evaluate_checkpoint
 
 sys.path.insert(0, str(ROOT / "tests/models"))
 from test_published import images, no_random_start, published_state, set_statistics  # noqa: E402, F401
+
+
+@pytest.fixture(autouse=True, scope="module")
+def smaller_resnet50():
+    """HyperIQA on less than a ResNet50, of which tests/models/test_published.py is: here it scores hundreds of patches."""
+    with mock.patch.dict(smaller.BACKBONES), mock.patch("iqa.models.resnet.resnet50"):
+        smaller.resnet50()
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +75,7 @@ def test_images_score_as_the_model_scores_their_squeezed_patches(weights, photos
 def test_the_command_scores_and_says_how(weights, photos):
     command = (sys.executable, ROOT / "score_images.py", "--checkpoint", weights, *photos, "--device", "cpu",
                "--output", "scores.json", "--report", "scores.html")  # fmt: skip
-    process = run_program(*command, cwd=photos[0].parent, **RESNET50)
+    process = run_program(*command, cwd=photos[0].parent, **RESNET50, **inject("import smaller; smaller.resnet50()"))
     assert process.returncode == 0, process.stderr
     assert "published weights: every image is squeezed to 384x512" in process.stdout
     assert "published_hyperiqa, its published weights: the mean of 25 patches of 224x224 pixels" in process.stdout

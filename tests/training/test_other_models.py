@@ -15,24 +15,27 @@ from iqa.training.options import parse_options
 
 HYPERIQA = ("--model", "hyperiqa", "--recipe", "published", "--epochs", "2", "--batch_size", "8", "--train_patch_num", "2",
             "--test_patch_num", "2", "--precision", "fp32", "--save_model", "--output_dir", "run")  # fmt: skip
+SMALLER = {**RESNET50, **inject("import smaller; smaller.resnet50()")}  # HyperIQA's backbone, and so its checkpoints
 
 
 @pytest.fixture(scope="module")
 def hyperiqa_run(tiny_data, tmp_path_factory):
     cwd = tmp_path_factory.mktemp("hyperiqa")
-    process = train("--data_path", tiny_data, *HYPERIQA, cwd=cwd, **RESNET50)
+    process = train("--data_path", tiny_data, *HYPERIQA, cwd=cwd, **SMALLER)
     assert process.returncode == 0, process.stderr
     return cwd
 
 
 def test_a_published_model_is_trained_by_its_recipe(hyperiqa_run):
     config = json.loads((hyperiqa_run / "run/config.json").read_text())
-    assert (config["variant"], config["tag"], config["parameters"]) == ("published_hyperiqa", "hyperiqa", 27_375_369)
+    assert (config["variant"], config["tag"]) == ("published_hyperiqa", "hyperiqa")
     assert config["gflop_per_patch"] > 0.1 and config["flags"]["lr"] == 2e-5 and config["flags"]["weight_decay"] == 5e-4
     saved = torch.load(hyperiqa_run / "checkpoints/resnet_improved_hyperiqa_last.pth", weights_only=True)
     assert [group["lr"] for group in saved["optimizer"]["param_groups"]] == [2e-5, 2e-4]
     statistics = ("running_mean", "running_var", "num_batches_tracked")
-    assert len(saved["optimizer"]["state"]) == sum(not key.endswith(statistics) for key in saved["model"])
+    parameters = {key: x for key, x in saved["model"].items() if not key.endswith(statistics)}
+    assert len(saved["optimizer"]["state"]) == len(parameters)
+    assert config["parameters"] == sum(x.numel() for x in parameters.values())
     result = json.loads((hyperiqa_run / "run/result.json").read_text())
     assert result["variant"] == "published_hyperiqa"
     seconds = sum(row["training_seconds"] for row in saved["history"])
@@ -46,7 +49,7 @@ def test_its_resumed_run_equals_the_uninterrupted_one_to_the_bit(hyperiqa_run, t
     (tmp_path / "checkpoints").mkdir()
     name = "checkpoints/resnet_improved_hyperiqa_last"
     os.link(hyperiqa_run / f"{name}_previous.pth", tmp_path / f"{name}.pth")
-    process = train("--data_path", tiny_data, *HYPERIQA, "--resume", cwd=tmp_path, **RESNET50)
+    process = train("--data_path", tiny_data, *HYPERIQA, "--resume", cwd=tmp_path, **SMALLER)
     assert process.returncode == 0 and "Resuming after epoch 1" in process.stdout, process.stderr
     assert_same_run(hyperiqa_run, tmp_path, "resnet_improved_hyperiqa")
 
@@ -54,7 +57,7 @@ def test_its_resumed_run_equals_the_uninterrupted_one_to_the_bit(hyperiqa_run, t
 def test_its_checkpoint_scores_as_its_run_and_no_other_model_goes_on_with_it(hyperiqa_run, tiny_data):
     command = (sys.executable, ROOT / "train_resnet_improved.py", "--device", "cpu")
     best = hyperiqa_run / "checkpoints/resnet_improved_hyperiqa_best.pth"
-    process = run_program(*command, "--evaluate", best, "--output_dir", "again", cwd=hyperiqa_run, **RESNET50)
+    process = run_program(*command, "--evaluate", best, "--output_dir", "again", cwd=hyperiqa_run, **SMALLER)
     assert process.returncode == 0, process.stderr
     scores = [
         [float(line.split(",")[2]) for line in (hyperiqa_run / path).read_text().splitlines()[1:]]
@@ -62,7 +65,7 @@ def test_its_checkpoint_scores_as_its_run_and_no_other_model_goes_on_with_it(hyp
     ]
     assert scores[1] == pytest.approx(scores[0], rel=1e-4)
     (hyperiqa_run / "run/result.json").rename(hyperiqa_run / "result.json")
-    own = train("--data_path", tiny_data, "--resume", "--output_dir", "run", cwd=hyperiqa_run, **RESNET50)
+    own = train("--data_path", tiny_data, "--resume", "--output_dir", "run", cwd=hyperiqa_run, **SMALLER)
     (hyperiqa_run / "result.json").rename(hyperiqa_run / "run/result.json")
     assert_one_line_error(own, "--resume", "model hyperiqa, now ablation")
 
