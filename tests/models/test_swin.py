@@ -1,5 +1,6 @@
 """Swin-B as a backbone: the names of its weights, its maps, its sizes."""
 
+import contextlib
 import re
 
 import pytest
@@ -17,11 +18,11 @@ ROW = BACKBONES["swin_b"]
 COUNTS = {"swin1_baseline": 88_218_505, "swin2_multiscale": 89_124_361, "swin3_multiscale_attention": 89_387_789}
 
 
-@pytest.fixture(autouse=True, scope="module")
+@contextlib.contextmanager
 def no_random_start():
     """torchvision's start of 88 million weights takes longer than all the rest; those that count are drawn here."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("trunc_normal_", "xavier_uniform_"):
+        for name in ("trunc_normal_", "xavier_uniform_", "kaiming_uniform_", "uniform_", "normal_"):
             patch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
         yield
 
@@ -38,12 +39,21 @@ def draw(network: nn.Module) -> nn.Module:
 @pytest.fixture(scope="module")
 def theirs():
     """torchvision's network, with its norm and classifier."""
-    return draw(swin_b(weights=None))
+    with no_random_start():
+        return draw(swin_b(weights=None))
 
 
 @pytest.fixture(scope="module")
-def network():
-    return ROW.build()
+def network(theirs):
+    """This program's with the same weights."""
+    with no_random_start():
+        network = ROW.build()
+    load(network, theirs.state_dict())
+    return network
+
+
+def load(network: nn.Module, state) -> None:
+    network.load_state_dict({name: state[key] for key, name in network.own_names(state).items()})
 
 
 def torchvisions(state):
@@ -84,7 +94,7 @@ def test_each_naming_gives_the_maps_of_torchvision(theirs, network, naming):
     state = naming(theirs.state_dict())
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
-    network.load_state_dict({name: state[key] for key, name in network.own_names(state).items()})
+    load(network, state)
     images = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         expected, x = [], images
@@ -106,12 +116,12 @@ def test_one_name_of_both_is_told_apart_by_the_others(network):
 
 
 @pytest.mark.parametrize("variant", variants_of("swin_b"), ids=lambda variant: variant.tag)
-def test_counts_scores_and_gradients(variant):
+def test_counts_scores_and_gradients(variant, network, monkeypatch):
     assert variant.tag.startswith("swin_b_")
     flags = {"use_multiscale": variant.use_multiscale, "use_attention": variant.use_attention}
+    monkeypatch.setitem(BACKBONES, "swin_b", ROW._replace(build=lambda: network))  # the same for every variant
     model = ImageQualityResNet(backbone="swin_b", weights="none", **flags)
     assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[model.variant.log_name]
-    draw(model.backbone)
     for layer in model.train().modules():
         if isinstance(layer, StochasticDepth):  # which leaves whole blocks out
             layer.eval()
@@ -119,20 +129,22 @@ def test_counts_scores_and_gradients(variant):
     assert scores.shape == (2,) and scores.isfinite().all()
     F.l1_loss(scores, torch.full((2,), 1e6)).backward()
     assert [name for name, parameter in model.backbone.named_parameters() if not parameter.grad.abs().sum() > 0] == []
+    model.zero_grad()
 
 
-def test_stochastic_depth_rises_to_its_rate_and_acts_in_training_alone(theirs):
+def test_stochastic_depth_rises_to_its_rate_and_acts_in_training_alone(network):
     assert ROW.drop_path_rate == SWIN_DROP_PATH and BACKBONES["resnet50"].drop_path_rate is None
     for arguments, rate in (({}, SWIN_DROP_PATH), ({"drop_path_rate": 0.9}, 0.9)):
-        network = ROW.build(**arguments)
-        rates = [layer.p for layer in network.modules() if isinstance(layer, StochasticDepth)]
+        with no_random_start():
+            dropping = ROW.build(**arguments)
+        rates = [layer.p for layer in dropping.modules() if isinstance(layer, StochasticDepth)]
         torch.testing.assert_close(torch.tensor(rates), torch.linspace(0, rate, 24))
-    draw(network)
+    dropping.load_state_dict(network.state_dict(), assign=True)
     images = torch.randn(1, 3, 32, 32)
     with torch.inference_mode():
         for training in (False, True):
-            network.train(training)
-            assert torch.equal(network(images)[3], network(images)[3]) != training
+            dropping.train(training)
+            assert torch.equal(dropping(images)[3], dropping(images)[3]) != training
 
 
 @pytest.mark.parametrize("size, nearest", [(100, 96), (33, 32), (230, 224), (383, 384), (17, 32)])
