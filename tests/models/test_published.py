@@ -10,6 +10,7 @@ Commits c42e727 and b7b9751, torch 2.14, on a CPU. Nothing of theirs was changed
 which was left out. Batch norms got the statistics of images(2) in a pass in training mode, in both programs.
 """
 
+import functools
 import hashlib
 import importlib.util
 import itertools
@@ -54,8 +55,9 @@ def uniform(shape, key: str) -> Tensor:
 SMALLER = {"fc1w": 0.03, "fc2w": 0.15, "fc3w": 0.15, "fc4w": 0.15, "fc5w": 2, "b_fc": 0.3, "attention_net.3": 0.3}
 
 
+@functools.cache
 def weight_of(key: str, shape) -> Tensor:
-    """An entry of a state dict by a formula of its name."""
+    """An entry of a state dict by a formula of its name, for all who ask: nobody changes it."""
     x = uniform(shape, key) * next((factor for part, factor in SMALLER.items() if part in key), 1)
     if key.endswith(("bias_table", "bias", "running_mean")):
         return x / 4
@@ -128,20 +130,20 @@ def no_random_start():
         for name in ("trunc_normal_", "normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_", "uniform_"):
             patch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
         yield
+    weight_of.cache_clear()
 
 
-def build(name: str) -> nn.Module:
-    """The model of a row of REFERENCES."""
+def build(name: str, device: str = "cpu") -> nn.Module:
+    """The model of a row of REFERENCES; on "meta" it has shapes and no values."""
     name, _, fusion = name.partition(" ")
     flags = dict(zip(("use_multiscale", "use_attention"), FUSIONS[fusion], strict=True)) if fusion else {}
-    return build_published(name, BACKBONES[PUBLISHED[name].variant.backbone].build(), **flags)
+    with torch.device(device):
+        return build_published(name, BACKBONES[PUBLISHED[name].variant.backbone].build(), **flags)
 
 
 def published_state(name: str) -> dict[str, Tensor]:
     """A state dict of it, by a formula."""
-    with torch.device("meta"):
-        model = build(name)
-    return state_of(model)
+    return state_of(build(name, "meta"))
 
 
 def bare(state):
@@ -170,8 +172,7 @@ WRAPPINGS = (of_data_parallel, bare, of_older_timm, under_a_name)
 def test_weights_score_as_in_the_program_that_they_are_of(name, wrap):
     count, names_and_shapes, expected, expected_attention = REFERENCES[name]
     model = published_model(wrap(published_state(name)))
-    assert sum(parameter.numel() for parameter in model.parameters()) == count
-    assert digest(model) == names_and_shapes
+    assert (sum(parameter.numel() for parameter in model.parameters()), digest(model)) == (count, names_and_shapes)
     assert not model.training and model.variant.use_attention == (expected_attention is not None)
     with torch.inference_mode():
         set_statistics(model, lambda model: model(images(2)))
@@ -219,8 +220,8 @@ def plain_scores(state: dict[str, Tensor], maps: list[Tensor], fusion: tuple[boo
 @pytest.mark.parametrize("name", REFERENCES)
 def test_heads_equal_plain_convolutions_image_by_image(name, monkeypatch):
     """From the same maps, whatever the backbone is."""
-    model, state = build(name).eval(), published_state(name)
-    model.load_state_dict(state)
+    model, state = build(name, "meta").eval(), published_state(name)
+    model.load_state_dict(state, assign=True)
     channels = BACKBONES[model.variant.backbone].channels
     maps = [uniform((3, c, 56 // 2**i, 56 // 2**i), f"stage {i}") + i for i, c in enumerate(channels)]
     monkeypatch.setattr(type(model.slow_part), "forward", lambda *_: maps)
@@ -338,8 +339,7 @@ def test_smart_iqas_rates_are_those_of_torchs_cosine(epochs):
 
 
 def test_the_flags_of_published_weights():
-    model = build("smart_iqa multiscale")
-    assert scoring_flags(model) == {
+    assert scoring_flags(build("smart_iqa multiscale", "meta")) == {
         "model": "smart_iqa", "backbone": "swin_b", "use_multiscale": True, "use_attention": False, "patch_size": 224,
         "test_patch_num": 20, "resize": "squeeze",
     }  # fmt: skip
