@@ -17,6 +17,7 @@ NAME = "resnet_improved_ms_att"  # of the checkpoints of the fixture finished_ru
 FLAGS = ("--use_multiscale", "--use_attention", "--save_model", "--epochs", "2", "--lr", "1e-3", "--precision", "fp32",
          "--output_dir", "run")  # fmt: skip
 COMMAND = (sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--precision", "fp32", "--output_dir", "run")
+CLONE_NEWNS = 0x00020000  # <linux/sched.h>: mounts that no other process sees
 SMALL_CNN = "import small_cnn; small_cnn.BACKBONES['small'] = small_cnn.ROW"  # injected: a further row of the table of backbones
 
 # Injected: SIGKILL in the moment when _last.pth has its name, before anything tells of its epoch.
@@ -143,8 +144,14 @@ def can_mount() -> bool:
     return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
-def mounted(mount: str, command: list) -> list[str]:
-    """The command that runs `command` with a mount of its own."""
+def mounted(mount: str, code: str = "") -> dict[str, str]:
+    """The environment of a command that has a mount of its own in its working folder, and then runs `code`."""
     if not can_mount():
         pytest.skip("mounting needs root: unshare -m mount failed")
-    return ["unshare", "-m", "bash", "-c", f'{mount} && exec "$@"', "bash", *map(str, command)]
+    return inject(f"""
+import ctypes, subprocess
+if ctypes.CDLL(None).unshare({CLONE_NEWNS}):
+    raise SystemExit("no mounts of its own")
+for command in ("mount --make-rprivate /", {mount!r}):
+    subprocess.run(command.split(), check=True)
+{code}""")

@@ -87,8 +87,8 @@ def test_a_full_disk_while_saving_names_the_file_and_spares_the_last_checkpoint(
 def test_a_full_disk_while_saving_the_first_time(tmp_path, tiny_data):
     """A real one, of 4 MB."""
     (tmp_path / "checkpoints").mkdir()
-    command = mounted("mount -t tmpfs -o size=4m tmpfs checkpoints", [*COMMAND, "--data_path", tiny_data])
-    process = run_program(*command, cwd=tmp_path)
+    small = mounted("mount -t tmpfs -o size=4m tmpfs checkpoints")
+    process = run_program(*COMMAND, "--data_path", tiny_data, cwd=tmp_path, **small)
     assert_one_line_error(process, "_last.pth: cannot be written (No space left on device)", "make room")
     assert not (tmp_path / "run/result.json").exists()
 
@@ -102,7 +102,7 @@ def test_a_full_disk_while_caching_names_both_ways_out(tmp_path, tiny_data):
 @pytest.mark.parametrize("size", ["8k", "256k"])
 def test_too_little_shared_memory_is_an_error_before_the_first_epoch(tmp_path, tiny_data, size):
     command = [*COMMAND, "--data_path", tiny_data, "--num_workers", "2", "--patch_size", "224"]
-    process = run_program(*mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", command), cwd=tmp_path)
+    process = run_program(*command, cwd=tmp_path, **mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm"))
     assert_one_line_error(process, "--num_workers 2", "6.0 MB in /dev/shm", "use 0")
     assert "Epoch" not in process.stdout
 
@@ -111,8 +111,8 @@ def test_too_little_shared_memory_is_an_error_before_the_first_epoch(tmp_path, t
 def test_shared_memory_that_others_take_up_is_an_error_and_no_hang(tmp_path, tiny_data, size):
     """Free when the run looks, and gone: for 8 kB not even the workers' queues fit, for 256 kB not their first patches."""
     command = [*COMMAND, "--data_path", tiny_data, "--num_workers", "2", "--patch_size", "224"]
-    looks_free = inject("import shutil; usage = shutil.disk_usage('/'); shutil.disk_usage = lambda path: usage")
-    process = run_program(*mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", command), cwd=tmp_path, **looks_free)
+    looks_free = "import shutil; usage = shutil.disk_usage('/'); shutil.disk_usage = lambda path: usage"
+    process = run_program(*command, cwd=tmp_path, **mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", looks_free))
     assert_one_line_error(process, "--num_workers", "/dev/shm")
 
 

@@ -133,7 +133,6 @@ def test_no_cuda_is_said_where_the_flag_asks_for_it(tmp_path, tiny_data):
 
 def test_a_read_only_folder_is_found_before_the_first_epoch(tmp_path, tiny_data):
     (tmp_path / "run").mkdir()
-    command = mounted("mount --bind -o ro run run", [*COMMAND, "--data_path", tiny_data])
-    process = run_program(*command, cwd=tmp_path)
+    process = run_program(*COMMAND, "--data_path", tiny_data, cwd=tmp_path, **mounted("mount --bind -o ro run run"))
     assert_one_line_error(process, "run: cannot be written", "another folder")
     assert "Epoch" not in process.stdout
