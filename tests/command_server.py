@@ -32,7 +32,7 @@ from typing import Any
 HERE = Path(__file__).parent
 INJECTING = f"{HERE / 'inject'}{os.pathsep}{HERE.parent}"  # the PYTHONPATH of a command that runs injected code first
 PROGRAMS = [HERE.parent / f"{name}.py" for name in (
-    "train_resnet_improved", "score_images", "models_resnet_improved", "benchmark_training")]  # fmt: skip
+    "train_resnet_improved", "score_images", "models_resnet_improved", "benchmark_training", "tests/train_together")]  # fmt: skip
 LARGEST = 200_000  # bytes of a request: arguments and environment
 # Variables that a command may have otherwise than the server; torch sets the last one, where a test compiles.
 THEIR_OWN = {"PYTHONPATH", "INJECT", "SMALL_CNN", "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.envi
 import command_server  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import served_python  # noqa: E402
 from PIL import Image  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -140,6 +141,12 @@ def finished_run(tiny_data, tmp_path_factory) -> Path:
     assert process.returncode == 0, process.stderr
     (cwd / "log.txt").write_text(process.stdout)
     return cwd
+
+
+@pytest.fixture(scope="session")
+def forking_python(tmp_path_factory) -> str:
+    """An interpreter for shell commands and torchrun, by which what loads torch is a fork of the command server."""
+    return served_python.make(tmp_path_factory.mktemp("python"))
 
 
 @pytest.fixture

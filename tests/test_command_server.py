@@ -10,7 +10,7 @@ from pathlib import Path
 
 import command_server
 import pytest
-from conftest import INSTEAD_OF_RESNET50, ROOT, TINY_FLAGS, start_program, train
+from conftest import INSTEAD_OF_RESNET50, ROOT, TINY_FLAGS, assert_one_line_error, run_program, start_program, train
 from faults import FLAGS, assert_nobody_is_left, assert_same_run, at_call, copy_run, inject
 
 INTERPRETERS = ("real", "served")
@@ -95,8 +95,9 @@ def test_the_usual_command_is_served_and_an_unusual_one_is_not(tmp_path):
         assert not command_server.can_serve(command, environment | more), (command, more)
 
 
-@pytest.mark.parametrize("session", [False, True])
-@pytest.mark.parametrize("injected", [{}, inject("import sys; print('injected', sys.argv, sys.path, __name__)")], ids=["", "injected"])
+@pytest.mark.parametrize(("session", "injected"), [
+    (False, {}), (True, inject("import sys; print('injected', sys.argv, sys.path, __name__)"))
+], ids=["", "session and injected"])  # fmt: skip
 def test_both_find_the_same_at_their_start(tmp_path, session, injected):
     script = write_script(tmp_path, SHOW)
     command = (script, "--flag", "ünï code", "")
@@ -165,6 +166,22 @@ def test_both_fail_alike(finished_run, tiny_data, tmp_path):
             ends.append((status, untimed(output), errors))
         assert ends[0] == ends[1]
         assert ends[0][0] == (1, 1, 128 + signal.SIGTERM)[number], ends[0]
+
+
+def test_the_interpreter_of_shell_commands_passes_on_what_it_is_told_and_what_comes_of_it(tiny_data, tmp_path, forking_python):
+    """Output, errors, a status, a signal to it and one that ends the program; what needs no server has none."""
+    assert run_program(forking_python, "-c", "print(1)", cwd=tmp_path).stdout == "1\n"
+    command = (forking_python, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--data_path", tiny_data, "--output_dir", "run")
+    process = run_program(*command, "--weights", "none.pth", cwd=tmp_path)
+    assert_one_line_error(process, "--weights none.pth")
+    assert process.returncode == 1
+    killed = at_call("torch.nn.functional.l1_loss", 1, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert run_program(*command, "--overwrite", cwd=tmp_path, **killed).returncode == -signal.SIGKILL
+    process = start_program(*command, "--overwrite", "--epochs", "1000", cwd=tmp_path)
+    assert any("Summary" in line for line in process.stdout), process.stderr.read()
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and errors.startswith("Stopped by SIGTERM."), errors
 
 
 def test_the_server_ends_with_the_tests(tmp_path):

@@ -60,7 +60,7 @@ def test_the_last_output_is_the_table_with_the_published_rows(ablation):
         assert any(all(number in row for number in numbers) for row in rows), (variant, rows)
 
 
-def test_resume_skips_the_finished_resumes_the_interrupted_and_trains_the_rest(ablation):
+def test_resume_skips_the_finished_resumes_the_interrupted_and_trains_the_rest(ablation, forking_python):
     """Into a pipe whose reader goes away after the first line, which changes nothing."""
     cwd, _ = ablation
     (logs,) = (cwd / "logs").iterdir()
@@ -71,7 +71,7 @@ def test_resume_skips_the_finished_resumes_the_interrupted_and_trains_the_rest(a
     shutil.rmtree(logs / missing)
     (logs / "report.md").unlink()
     command = ["bash", "-c", 'set -o pipefail; "$@" | head -n 1', "bash", "bash", RUNNER, "--resume", logs.relative_to(cwd)]
-    process = run_program(*command, cwd=cwd, PYTHON=sys.executable)
+    process = run_program(*command, cwd=cwd, PYTHON=forking_python)
     assert process.returncode == 0 and process.stdout == f"{finished} is finished\n", process.stdout + process.stderr
     assert (logs / finished / "result.json").stat().st_mtime_ns == time_before
     assert "Resuming after epoch 1" in (logs / f"{interrupted}.log").read_text()
@@ -82,8 +82,9 @@ def test_resume_skips_the_finished_resumes_the_interrupted_and_trains_the_rest(a
     assert (logs / "report.md").exists()
 
 
-def test_a_failing_variant_stops_the_runner_with_its_status_and_names_the_log(tmp_path, tiny_data):
-    process = run_ablation("--data_path", tiny_data, *TINY_FLAGS, "--weights", "no_such.pth", cwd=tmp_path)
+def test_a_failing_variant_stops_the_runner_with_its_status_and_names_the_log(tmp_path, tiny_data, forking_python):
+    flags = ("--data_path", tiny_data, *TINY_FLAGS, "--weights", "no_such.pth")
+    process = run_program("bash", RUNNER, *flags, cwd=tmp_path, PYTHON=forking_python)
     (logs,) = (tmp_path / "logs").iterdir()
     assert process.returncode == 1
     assert f"{logs.relative_to(tmp_path)}/exp1_baseline.log" in process.stderr and "status 1" in process.stderr

@@ -34,11 +34,12 @@ def predictions(path) -> tuple[list[str], np.ndarray]:
     return [row["image_name"] for row in rows], np.array([float(row["score"]) for row in rows])
 
 
-def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path):
+def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path, forking_python):
     """By each loss: those of a batch compare patches of different processes."""
     script = ROOT / "tests/train_together.py"
-    for launch, name in (((sys.executable,), "one.pth"), (TORCHRUN, "two.pth")):
-        process = run_program(*launch, script, name, cwd=tmp_path, OMP_NUM_THREADS="1")
+    by_two = {"OMP_NUM_THREADS": "1", "PYTHON_EXEC": forking_python}
+    for launch, name, environment in (((sys.executable,), "one.pth", {}), (TORCHRUN, "two.pth", by_two)):
+        process = run_program(*launch, script, name, cwd=tmp_path, **environment)
         assert process.returncode == 0, process.stderr
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one.pth", "two.pth"))
     assert one.keys() == two.keys()
@@ -86,13 +87,14 @@ def test_one_process_prints_and_writes(runs):
     assert {path.name for path in (cwd / "two").iterdir()} == {path.name for path in (cwd / "one").iterdir()}
 
 
-def test_evaluation_by_two_processes_is_that_of_one(runs):
+def test_evaluation_by_two_processes_is_that_of_one(runs, forking_python):
     """120 of the 640 patches are left to a last batch that only one process has."""
     cwd, _ = runs
     flags = ["--evaluate", "one/resnet_improved_ms_noatt_best.pth", "--evaluate_set", "all", "--device", "cpu"]
     alone = run_program(sys.executable, TRAIN, *flags, "--output_dir", "alone", cwd=cwd)
     assert alone.returncode == 0, alone.stderr
-    process = run_program(*TORCHRUN, TRAIN, *flags, "--output_dir", "shared", cwd=cwd, OMP_NUM_THREADS="1")
+    environment = {"OMP_NUM_THREADS": "1", "PYTHON_EXEC": forking_python}
+    process = run_program(*TORCHRUN, TRAIN, *flags, "--output_dir", "shared", cwd=cwd, **environment)
     assert process.returncode == 0 and process.stdout.count("SRCC: ") == 1, process.stderr
     file = "predictions_koniq-10k_all.csv"
     (names, scores), (other_names, other_scores) = (predictions(cwd / name / file) for name in ("alone", "shared"))
@@ -100,9 +102,9 @@ def test_evaluation_by_two_processes_is_that_of_one(runs):
     np.testing.assert_allclose(other_scores, scores, atol=1e-5, rtol=0)
 
 
-def test_a_run_goes_on_with_more_processes_and_says_what_that_changes(finished_run, tiny_data, tmp_path):
+def test_a_run_goes_on_with_more_processes_and_says_what_that_changes(finished_run, tiny_data, tmp_path, forking_python):
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
-    process = together("--data_path", tiny_data, *FLAGS, "--resume", cwd=cwd)
+    process = together("--data_path", tiny_data, *FLAGS, "--resume", cwd=cwd, PYTHON_EXEC=forking_python)
     assert process.returncode == 0, process.stderr
     assert "Resuming after epoch 1, with 2 processes where it began with 1" in process.stdout
     assert json.loads((cwd / "run/result.json").read_text())["epochs"] == 2
@@ -152,8 +154,8 @@ def test_sigterm_ends_every_process_and_says_once_how_to_resume(tiny_data, tmp_p
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 1, reason="needs a machine with fewer than two GPUs")
-def test_more_processes_than_gpus_are_an_error(tiny_data, tmp_path):
-    process = together("--data_path", tiny_data, "--device", "cuda", cwd=tmp_path)
+def test_more_processes_than_gpus_are_an_error(tiny_data, tmp_path, forking_python):
+    process = together("--data_path", tiny_data, "--device", "cuda", cwd=tmp_path, PYTHON_EXEC=forking_python)
     (line,) = errors_of(process)
     assert process.returncode != 0
     assert "--nproc_per_node=2" in line and f"torch sees {torch.cuda.device_count()} CUDA devices" in line and "--device cpu" in line
@@ -166,19 +168,19 @@ def test_more_processes_than_gpus_are_an_error(tiny_data, tmp_path):
         (["--data_path", "nowhere"], ["--data_path nowhere", "no such folder"]),
     ],
 )
-def test_a_mistake_is_told_once(tiny_data, tmp_path, flags, words):
-    process = together("--data_path", tiny_data, *flags, cwd=tmp_path)
+def test_a_mistake_is_told_once(tiny_data, tmp_path, forking_python, flags, words):
+    process = together("--data_path", tiny_data, *flags, cwd=tmp_path, PYTHON_EXEC=forking_python)
     (line,) = errors_of(process)
     assert process.returncode != 0 and all(word in line for word in words)
 
 
-def test_what_only_another_process_meets_is_told_too(tiny_data, tmp_path):
+def test_what_only_another_process_meets_is_told_too(tiny_data, tmp_path, forking_python):
     """Its own view of the data: a labels file that the first does not see."""
     move = "import os\nif os.environ['RANK'] == '1':\n    os.chdir('elsewhere')"
     pass_on = f"import os; os.environ['INJECT'] = {move!r}"  # from torchrun to what it starts
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "koniq").symlink_to(tiny_data)
-    process = together("--data_path", "koniq", cwd=tmp_path, **inject(pass_on))
+    process = together("--data_path", "koniq", cwd=tmp_path, PYTHON_EXEC=forking_python, **inject(pass_on))
     (line,) = errors_of(process)
     assert process.returncode != 0 and "process 1 of 0-1" in line and "--data_path koniq" in line
 
