@@ -2,7 +2,6 @@
 
 import json
 import sys
-
 from unittest import mock
 
 import numpy as np
