@@ -1,11 +1,13 @@
 """The model of the three variants: exact sizes, shapes, and what must not depend on what."""
 
+import copy
 import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import RESNET50, ROOT, run_program
+from faults import inject
 from torchvision.models import resnet50
 
 from iqa.models.folding import fold_batch_norms
@@ -34,8 +36,7 @@ def test_parameter_counts_are_exact(model):
     assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[model.variant.log_name]
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("size", [64, 224])
+@pytest.mark.parametrize(("batch", "size"), [(1, 64), (3, 64), (1, 224)])
 def test_one_score_per_patch(model, batch, size):
     with torch.inference_mode():
         scores = model.eval()(torch.randn(batch, 3, size, size))
@@ -117,19 +118,24 @@ def test_attention_without_multiscale_is_an_error():
         find_variant(use_multiscale=False, use_attention=True)
 
 
-@pytest.mark.parametrize("classifier", [True, False])
-def test_weights_from_a_file_with_or_without_classifier(tmp_path, classifier):
+@pytest.fixture(scope="module")
+def theirs():
+    """torchvision's state dict, other weights than a new model has."""
     torch.manual_seed(1)
-    state = resnet50(weights=None).state_dict()
-    torch.save({key: value for key, value in state.items() if classifier or not key.startswith("fc.")}, tmp_path / "w.pth")
+    return resnet50(weights=None).state_dict()
+
+
+@pytest.mark.parametrize("classifier", [True, False])
+def test_weights_from_a_file_with_or_without_classifier(theirs, tmp_path, classifier):
+    torch.save({key: value for key, value in theirs.items() if classifier or not key.startswith("fc.")}, tmp_path / "w.pth")
     model = make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
-    torch.testing.assert_close(model.backbone.stem[0].weight, state["conv1.weight"])
-    torch.testing.assert_close(model.backbone.stages[3][2].conv3.weight, state["layer4.2.conv3.weight"])
+    torch.testing.assert_close(model.backbone.stem[0].weight, theirs["conv1.weight"])
+    torch.testing.assert_close(model.backbone.stages[3][2].conv3.weight, theirs["layer4.2.conv3.weight"])
 
 
-def test_weights_without_the_counters_of_batch_norms_are_taken(tmp_path):
+def test_weights_without_the_counters_of_batch_norms_are_taken(theirs, tmp_path):
     """torchvision's own files for ResNet50 are older than these counters."""
-    state = {key: value for key, value in resnet50(weights=None).state_dict().items() if "num_batches" not in key}
+    state = {key: value for key, value in theirs.items() if "num_batches" not in key}
     torch.save(state, tmp_path / "w.pth")
     model = make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
     torch.testing.assert_close(model.backbone.stages[3][2].bn3.running_var, state["layer4.2.bn3.running_var"])
@@ -147,16 +153,16 @@ def test_imagenet_weights_out_of_reach_are_an_error_that_names_the_path(tmp_path
         make_model(VARIANTS[0], weights="imagenet")
 
 
-def test_weights_of_another_shape_name_the_first_offenders(tmp_path):
-    state = resnet50(weights=None).state_dict()
-    state["layer1.0.conv1.weight"] = torch.zeros(3)
-    torch.save(state, tmp_path / "w.pth")
+def test_weights_of_another_shape_name_the_first_offenders(theirs, tmp_path):
+    torch.save({**theirs, "layer1.0.conv1.weight": torch.zeros(3)}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight"):
         make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
 
 
 def test_the_module_prints_counts_shapes_and_attention(tmp_path):
-    process = run_program(sys.executable, ROOT / "models_resnet_improved.py", cwd=tmp_path, **RESNET50)
+    """With smaller patches than its own, on which none of this depends."""
+    smaller = inject("import torch; randn = torch.randn; torch.randn = lambda *shape: randn(*shape[:2], 64, 64)")
+    process = run_program(sys.executable, ROOT / "models_resnet_improved.py", cwd=tmp_path, **RESNET50, **smaller)
     assert process.returncode == 0, process.stderr
     for text in (
         "exp1_baseline: 25,624,337 parameters (25.62M)", "exp2_multiscale: 28,124,177 parameters (28.12M)",
@@ -169,9 +175,8 @@ def test_the_module_prints_counts_shapes_and_attention(tmp_path):
     assert process.stdout.count("sum 1.0000") == 3
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.tag)
-def test_folded_batch_norms_change_no_score(variant):
-    model = make_model(variant)
+def test_folded_batch_norms_change_no_score(model):
+    model = copy.deepcopy(model)
     with torch.no_grad():
         for _ in range(3):  # running statistics that differ from those of a new model
             model.train()(torch.randn(4, 3, 64, 64) * 2 + 1)
