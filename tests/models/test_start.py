@@ -1,5 +1,7 @@
 """The start of a training: the same for every variant, every scale of features and every scale of MOS."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -71,9 +73,16 @@ def test_first_scores_spread_the_same_for_features_of_every_scale(monkeypatch, f
         torch.testing.assert_close(scores.std(1), found[0].std(1), rtol=0.2, atol=0)
 
 
+@pytest.fixture(scope="module")
+def resnet50():
+    torch.manual_seed(0)
+    return BACKBONES["resnet50"].build()
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.tag)
 @pytest.mark.parametrize("size", [32, 96])
-def test_a_resnet50_from_random_weights_starts_so_too(variant, size):
+def test_a_resnet50_from_random_weights_starts_so_too(resnet50, variant, size, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "resnet50", BACKBONES["resnet50"]._replace(build=lambda: copy.deepcopy(resnet50)))
     images, others = torch.randn(2, 16, 3, size, size, generator=torch.Generator().manual_seed(1))
     flags = {"use_multiscale": variant.use_multiscale, "use_attention": variant.use_attention}
     for scores in first_scores("resnet50", flags, (50, 15), images, others):
