@@ -13,7 +13,6 @@ import PIL
 import scipy
 import torch
 import torchvision
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from iqa.console import say
@@ -52,11 +51,11 @@ def describe_run(
 def size_of(model: torch.nn.Module, patch_size: int) -> dict[str, int | float]:
     """Parameters, and the arithmetic of one patch in evaluation: multiplications and additions, in 1e9.
 
-    It is counted on fake tensors, which have shapes and no values: nothing is computed.
+    Counted while a patch goes through the model.
     """
     training, device = model.training, next(model.parameters()).device
-    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(torch.empty(1, 3, patch_size, patch_size, device=device))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.zeros(1, 3, patch_size, patch_size, device=device))
     model.train(training)
     count = sum(parameter.numel() for parameter in model.parameters())
     return {"parameters": count, "gflop_per_patch": round(counter.get_total_flops() / 1e9, 6)}

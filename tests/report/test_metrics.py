@@ -173,12 +173,12 @@ def test_one_seed_is_the_image_interval():
     assert metrics.crossed_interval([0.3], draws).seed_deviation is None
 
 
-def test_seeds_that_agree_add_nothing_and_seeds_that_vary_widen():
+def test_what_seeds_share_and_how_they_vary_each_counts_once():
     draws = draws_of_seeds(3)
-    agreeing = metrics.crossed_interval([0.1, 0.0, -0.1], draws)
-    assert agreeing.standard_error == pytest.approx(math.sqrt(1 + 1 / 3), rel=0.02)
+    as_much_as_their_own_noise = metrics.crossed_interval([1.0, 0.0, -1.0], draws)
+    assert as_much_as_their_own_noise.standard_error == pytest.approx(math.sqrt(1 + 1 / 3), rel=0.02)
     varying = metrics.crossed_interval([10.0, 0.0, -10.0], draws)
-    # the seeds' variance 100 holds what the images give each seed, 1; the rest is added
+    # the seeds' variance 100 holds what the images give each seed, 1
     assert varying.standard_error == pytest.approx(math.sqrt(1 + 100 / 3), rel=0.02)
     # nearly all from 3 seeds: Student's t with little more than 2 degrees of freedom, 4.30
     assert (varying.high - varying.estimate) / varying.standard_error == pytest.approx(4.1, abs=0.21)
