@@ -6,7 +6,7 @@ The rule. A comparison is *shown* when its p-value, after Holm's correction over
 * **sick**: a run that it rests on is not sound (iqa/report/health.py). The two trained models may be said to differ, and
   the comparison is one of trainings, not of ideas.
 * **models**: one or two seeds. The trained models differ by so much on these images, and nothing is said of the ideas:
-  one seed cannot tell an idea from its training, and with two the interval covers the truth in as little as 88%
+  one seed cannot tell an idea from its training, and with two the interval covers the truth in as little as 90%
   of the cases where seeds vary much (tests/simulate_coverage.py).
 * **ideas**: three seeds or more, all sound. Only then an idea "improves" or "lowers" SRCC, with the interval over images
   and seeds.
@@ -23,7 +23,7 @@ from iqa.report.numbers import COMPARISONS, all_comparisons
 from iqa.report.rows import CNN, FULL
 
 ALPHA = 0.05
-SEEDS_FOR_IDEAS = 3  # with as many the interval of 2,015 images covers in 94% or more, whether seeds vary much or little
+SEEDS_FOR_IDEAS = 3  # with as many the interval covers in 94% or more, whether seeds vary much or little
 
 PUBLISHED = {
     "hyperiqa": {
@@ -264,7 +264,7 @@ def warnings(numbers: dict) -> list[str]:
         which = f" ({numbers['seeds'][0]})" if len(numbers["seeds"]) == 1 else " in a comparison"
         found.append(f"One seed{which}: the intervals are over images, and how much another seed would change is not known.")
     if seeds_compared(numbers) == 2:
-        found.append("Two seeds are few: where seeds vary much, the intervals cover the truth in 88% rather than 95%.")
+        found.append("Two seeds are few: where seeds vary much, the intervals cover the truth in about 90% rather than 95%.")
     if numbers["test_images"] < 100:
         found.append(f"{numbers['test_images']} test images are few: the intervals are rough.")
     undefined = max(v["srcc"]["undefined_draws"] for v in numbers["variants"].values() if v)
