@@ -18,9 +18,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/find_python.sh"
 
 recipe=(--no_color_jitter --test_random_crop --seed 42 --save_model)
-# From random weights in at most 40 TFLOP (python3 tests/count_demo_flops.py): small patches, many steps, a higher rate.
-demo=(--data_path demo-data --weights none --patch_size 48 --epochs 4 --train_patch_num 6 --test_patch_num 6 --lr 5e-4
-      --head_lr_ratio 1)
+# From random weights in at most 40 TFLOP (python3 tests/count_demo_flops.py): small patches, many steps, a higher rate that ends at 0.
+demo=(--data_path demo-data --weights none --patch_size 32 --epochs 2 --train_patch_num 5 --test_patch_num 16 --batch_size 16
+      --lr 5e-4 --head_lr_ratio 1 --lr_schedule cosine --ema 0.95)
 
 fail() {
     echo "error: $1" >&2
