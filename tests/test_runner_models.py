@@ -21,8 +21,10 @@ def test_every_row_is_trained_by_one_command(tiny_data, tmp_path, forking_python
     command = ("bash", ROOT / "run_resnet_ablation.sh", *flags)
     environment = {"PYTHON": forking_python, "BACKBONES": "resnet50 swin_b", **inject(SMALLER)}
     process = run_program(*command, cwd=tmp_path, **environment)
+    assert process.returncode == 0, process.stdout + process.stderr
     (logs,) = (tmp_path / "logs").iterdir()
+    assert json.loads((logs / "report.json").read_text())["missing"] == []
     for row in ROWS:
-        assert (logs / row / "result.json").exists(), process.stdout + process.stderr
+        assert (logs / row / "result.json").exists()
         config, result = (json.loads((logs / row / f"{name}.json").read_text()) for name in ("config", "result"))
         assert result["variant"] == row and result["patches_per_second"] > 0 and config["gflop_per_patch"] > 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iqa.models.published import OWN
 from iqa.report.metrics import checked_pair, plcc, srcc
 from iqa.report.rows import folders_of
 
@@ -23,11 +24,13 @@ FREE_FLAGS = {
     "precision", "select_on",
     "backbone", "model",
 }
-# What belongs to a backbone is compared among the runs of one; to a published model's own recipe, among those without it.
+# What belongs to a backbone is compared among the runs of one, what belongs to this program's own model among those of it; a
+# published model's own recipe with no other.
 BACKBONE_FLAGS = {"drop_path_rate", "weights"}
+MODEL_FLAGS = {"dropout_rate"}
 RECIPE_FLAGS = {
     "recipe", "optimizer", "lr", "weight_decay", "batch_size", "epochs", "train_patch_num", "test_patch_num",
-    "max_grad_norm", "warmup_steps", "dropout_rate", "loss", "head_lr_ratio", "lr_schedule", "ema", "freeze_batch_norm",
+    "max_grad_norm", "warmup_steps", "loss", "head_lr_ratio", "lr_schedule", "ema", "freeze_batch_norm",
 }
 
 
@@ -207,9 +210,10 @@ def _groups(runs: list[Run], flag: str) -> list[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         flags = run.config["flags"]
-        own_recipe = flag in RECIPE_FLAGS and flags.get("recipe") == "published"
+        own_recipe = flag in RECIPE_FLAGS and flags.get("recipe") == "published" and run.variant
         own_backbone = flag in BACKBONE_FLAGS and (flags.get("backbone") or "resnet50")
-        groups.setdefault(run.variant if own_recipe else own_backbone or "", []).append(run)
+        own_model = flag in MODEL_FLAGS and (flags.get("model") or OWN)
+        groups.setdefault(own_recipe or own_backbone or own_model or "", []).append(run)
     return list(groups.values())
 
 
