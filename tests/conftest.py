@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-os.environ.pop("PYTHONUNBUFFERED", None)  # a user's programs keep what they print in a buffer
-# Tests that run side by side take one core each: more threads than cores would wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):  # a user's programs keep in a buffer what they print, and are compiled once
+    os.environ.pop(name, None)
+# Tests that run side by side take one core each, whatever the process that distributes them has set: threads that share a
+# core wait for each other, and take ten times as long.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import command_server  # noqa: E402
 import numpy as np  # noqa: E402
