@@ -3,7 +3,7 @@
 # published models too.
 #
 #   bash run_resnet_ablation.sh                          # KonIQ-10k in ./koniq-10k, the reported recipe
-#   bash run_resnet_ablation.sh --demo                   # no data needed: small procedural images, 10 minutes on 2 cores
+#   bash run_resnet_ablation.sh --demo                   # no data needed: small procedural images, 4 to 10 minutes on 2 cores
 #   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64        # extra flags go to every variant
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
 #   BACKBONES="resnet50 swin_b" bash run_resnet_ablation.sh      # the three variants on each of them

@@ -195,8 +195,9 @@ def not_of_ideas(numbers: dict) -> list[str]:
     sick = [run for run in numbers["health"] if run["folder"] in resting]
     sentences = []
     if sick:
-        names = f"training{'s' * (len(sick) > 1)} of {' and of '.join(run_words(run, numbers) for run in sick)}"
-        sentences.append(f"the {names} {'is' if len(sick) == 1 else 'are'} not sound: what rests on "
+        *others, last = (f"of {run_words(run, numbers)}" for run in sick)
+        names = f"{', '.join(others)} and {last}" if others else last
+        sentences.append(f"the training{'s' * (len(sick) > 1)} {names} {'is' if len(sick) == 1 else 'are'} not sound: what rests on "
                          f"{'it' if len(sick) == 1 else 'them'} is a comparison of trainings, not of ideas")
     if comparisons and seeds_compared(numbers) < SEEDS_FOR_IDEAS:
         sentences.append("one seed cannot tell the idea from the training" if seeds_compared(numbers) == 1 else
