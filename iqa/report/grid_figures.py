@@ -17,7 +17,7 @@ from iqa.report.figures import (
     series,
     short_name,
 )
-from iqa.report.numbers import COMPARISONS, views
+from iqa.report.numbers import COMPARISONS, attention_views, views
 from iqa.report.rows import ENDINGS
 from iqa.report.runs import Run
 
@@ -92,8 +92,8 @@ def delta_srcc(runs: list[Run], numbers: dict) -> Figure | None:
 
 
 def attention_by_mos(runs: list[Run], numbers: dict) -> Figure | None:
-    """Mean attention per stage by decile of MOS, the backbones side by side."""
-    found = [view for view in views(numbers) if view["attention_by_mos"]]
+    """Mean attention per stage by decile of MOS, the backbones and SMART-IQA side by side."""
+    found = attention_views(numbers)
     if not found:
         return None
     figure, panels = plt.subplots(1, len(found), figsize=(WIDTH, WIDTH * 0.34), sharey=True, squeeze=False)

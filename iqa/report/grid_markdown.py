@@ -3,7 +3,7 @@
 from iqa.report import grid_words as grid_words
 from iqa.report import health_sections, part_sections, words
 from iqa.report import markdown as markdown
-from iqa.report.numbers import views
+from iqa.report.numbers import attention_views, views
 from iqa.report.runs import STAGES
 from iqa.report.tables import MISSING, NONE, table
 
@@ -149,8 +149,8 @@ def disagreements(numbers: dict) -> str:
 
 
 def attention(numbers: dict) -> str:
-    """Mean weights by decile of MOS, the backbones side by side, and whether the published pattern is seen."""
-    found = [view for view in views(numbers) if view["attention_by_mos"]]
+    """Mean weights by decile of MOS, the backbones and SMART-IQA side by side, and whether the published pattern is seen."""
+    found = attention_views(numbers)
     if not found:
         return "## Attention over the scales\n\nMissing, with its variants."
     digits, mos = words.mos_digits(numbers), found[0]["attention_by_mos"]["mos"]

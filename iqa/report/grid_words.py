@@ -7,7 +7,7 @@ every comparison of the grid, and it is about the ideas only with three seeds or
 from iqa.report import words
 from iqa.report.decomposition import CONTRASTS
 from iqa.report.numbers import COMPARISONS, views
-from iqa.report.rows import BASELINE, CNN, FULL, TRANSFORMER
+from iqa.report.rows import BASELINE, CNN, FULL, SMART_IQA, TRANSFORMER
 
 # What the measured numbers of Swin-B over ResNet50 are set beside: contrast -> (gain, what it is, where it is from)
 PUBLISHED_CONTRASTS = {
@@ -140,7 +140,7 @@ def labelled_sentence(name: str, sentence: str) -> str:
 
 def delta(numbers: dict, row: str) -> dict | None:
     """The comparison of a row with the baseline of its backbone, and of SMART-IQA with HyperIQA; None for those."""
-    if row == "published_smart_iqa":
+    if row == SMART_IQA:
         return numbers["published_models"]
     for view in views(numbers):
         endings = {log_name: ending for ending, log_name in view["family"]["rows"].items()}

@@ -3,6 +3,7 @@
 from iqa.report import grid_words as grid_words
 from iqa.report import outcome_words as outcome_words
 from iqa.report import part_words, words
+from iqa.report.numbers import smart_iqa_view
 
 
 def interpret(numbers: dict) -> None:
@@ -17,6 +18,7 @@ def interpret(numbers: dict) -> None:
     for backbone, view in zip(numbers["backbones"].values(), grid_words.views(numbers), strict=True):
         backbone |= {"verdict_is_about": _about(view["comparisons"]), "published": grid_words.published_of(view),
                      **outcome_words.readings(view)}
+    numbers["published_attention"]["attention_sentence"] = outcome_words.attention_sentence(smart_iqa_view(numbers))
     numbers |= {
         "verdict": grid_words.verdict(numbers),
         "published": grid_words.published(numbers),

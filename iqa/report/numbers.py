@@ -13,7 +13,7 @@ from iqa.report import metrics
 from iqa.report.decomposition import contrast_numbers, decompose
 from iqa.report.health import findings, is_sick, run_health
 from iqa.report.outcomes import attention_numbers, outcome_numbers
-from iqa.report.rows import BASELINE, FULL, MULTISCALE, Family, Grid, described_rows
+from iqa.report.rows import BASELINE, FULL, MULTISCALE, RUN_HERE, SMART_IQA, Family, Grid, described_rows
 from iqa.report.runs import STAGES, Run, notes
 
 SMALL_DIFFERENCE = 0.003   # the difference for which the report says how many images or seeds would show it
@@ -54,6 +54,7 @@ def analyse(
     apart = {
         "decomposition": decompose(grid.families, by_variant, bootstrap, sick),
         "published_models": compare_published(grid, by_variant, bootstrap, sick),
+        "published_attention": attention_of(by_variant.get(SMART_IQA, [])),
     }
     correct(comparisons_of(backbones.values(), apart))
     return {
@@ -80,13 +81,20 @@ def analyse(
 def backbone_numbers(family: Family, by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]) -> dict:
     """What one backbone's variants give alone."""
     runs = [run for variant in family.rows.values() for run in by_variant[variant]]
-    weighed = [run for run in runs if run.attention is not None]
     return {
         "family": family.described(),
         "comparisons": compare(family, by_variant, bootstrap, sick),
+        **attention_of(runs),
+        "outcome": outcome(paired(*(by_variant[family.rows[ending]] for ending in (BASELINE, FULL))), bootstrap),
+    }
+
+
+def attention_of(runs: list[Run]) -> dict:
+    """How those of the runs that weigh the scales do it; None for each number where there is none."""
+    weighed = [run for run in runs if run.attention is not None]
+    return {
         "attention_by_mos": attention_by_decile(weighed),
         "attention_reading": attention_numbers([attention_by_decile([run]) for run in weighed]),
-        "outcome": outcome(paired(*(by_variant[family.rows[ending]] for ending in (BASELINE, FULL))), bootstrap),
     }
 
 
@@ -130,6 +138,18 @@ def views(numbers: dict) -> list[dict]:
         "missing": [row for row in backbone["family"]["rows"].values() if row in numbers["missing"]],
         "health": [run for run in numbers["health"] if run["variant"] in backbone["family"]["rows"].values()],
     }} for backbone in numbers["backbones"].values()]
+
+
+def attention_views(numbers: dict) -> list[dict]:
+    """The views that have attention, and behind them one of SMART-IQA as it was published, where it was run."""
+    return [view for view in [*views(numbers), smart_iqa_view(numbers)] if view["attention_by_mos"]]
+
+
+def smart_iqa_view(numbers: dict) -> dict:
+    """The published model as though it were the one variant of a backbone, for its attention alone."""
+    title = f"SMART-IQA ({RUN_HERE})"
+    health = [run for run in numbers["health"] if run["variant"] == SMART_IQA]
+    return {**numbers, **numbers["published_attention"], "family": {"title": title, "rows": {FULL: SMART_IQA}}, "health": health}
 
 
 def correct(comparisons: list[dict]) -> None:

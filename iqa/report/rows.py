@@ -145,6 +145,8 @@ def _config(folder: Path) -> dict:
 
 # ---- what a row is called ------------------------------------------------------------------------------------
 
+RUN_HERE = "run here"  # of a published model
+SMART_IQA = "published_smart_iqa"  # its log name
 IN_TABLES = {BASELINE: "{} baseline", MULTISCALE: "+ Multi-scale", FULL: "+ Multi-scale + attention"}
 IN_SENTENCES = {BASELINE: "the {} baseline", MULTISCALE: "multi-scale fusion", FULL: "multi-scale fusion with attention"}
 
@@ -161,7 +163,7 @@ def described_rows(grid: Grid) -> dict[str, dict[str, str]]:
     for log_name, name in grid.published.items():
         row = PUBLISHED[name]
         rows[log_name] = {
-            "title": f"{row.title} (run here)", "sentence": f"{row.title} as it was published, trained here",
+            "title": f"{row.title} ({RUN_HERE})", "sentence": f"{row.title} as it was published, trained here",
             "backbone": BACKBONES[row.variant.backbone].title, "kind": kind_of(row.variant.backbone),
         }
     return rows

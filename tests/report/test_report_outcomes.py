@@ -1,6 +1,7 @@
 """The rules that read a gain: three outcomes, three conclusions, and the published use of attention; each at its boundary."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -166,6 +167,16 @@ def test_attention_stands_side_by_side_and_is_compared_on_koniq_alone(conclusion
     assert "In the trained model on Swin-B, the published shift" in page
     _, page, _ = report(write_ablation(tmp_path / "logs", config={"dataset_note": DEMO}))
     assert "Not compared with the published attention" in page and "99.67%" not in page
+
+
+def test_smart_iqas_own_attention_stands_beside_that_of_the_variants(tmp_path):
+    numbers, page, _ = report(write_grid(tmp_path / "logs", published=(9.0, 4.0)))
+    assert " | Swin-B, stage 4 | SMART-IQA (run here), stage 1 |" in page
+    (line,) = re.findall(r"^\* (In the trained model on SMART-IQA \(run here\), .*)$", page, re.M)
+    found = numbers["published_attention"]["attention_reading"]
+    assert f"{found['deep_in_best']:.1%} of the weight in the best tenth and {found['deep_in_worst']:.1%} in the worst" in line
+    best = numbers["published_attention"]["attention_by_mos"]
+    assert found["deep_in_best"] == pytest.approx(best[STAGES[2]][-1] + best[STAGES[3]][-1])
 
 
 def test_complexity_is_told_where_it_was_measured(tmp_path):
