@@ -118,8 +118,6 @@ fi
 [[ -z $recipe_of_published || -n $with_published ]] || fail "$recipe_of_published is for the published models: add --with_published"
 [[ -z $with_published || " ${flags[*]-} " != *" --dropout_rate"* ]] || fail "--dropout_rate and --with_published: \
 the published models have their own; leave one out"
-[[ -z $recipe_of_published || " ${flags[*]-} " != *" --lr_schedule"* ]] || fail "--lr_schedule and $recipe_of_published: \
-the published models' recipes have schedules of their own; leave one out"
 read -ra seeds <<<"${SEEDS:-}"
 processes=${NPROC:-1}
 [[ $processes =~ ^[1-9][0-9]*$ ]] || fail "NPROC=$processes: not a number of processes; give 1 or more"

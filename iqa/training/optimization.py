@@ -31,12 +31,12 @@ def choose_recipe(
     # The first step at 1 / warmup_steps of the rate, step number warmup_steps at all of it.
     schedules = [LinearLR(optimizer, 1 / max(1, options.warmup_steps), total_iters=max(1, options.warmup_steps) - 1)]
     steps = options.epochs * steps_per_epoch
-    if recipe:
-        schedules.append(MultiplicativeLR(optimizer, changes(recipe, options.epochs, steps_per_epoch)))
-    elif options.lr_schedule == "cosine":
+    if options.lr_schedule == "cosine":
         schedules.append(CosineAnnealingLR(optimizer, steps))
     elif options.lr_schedule == "step":
         schedules.append(StepLR(optimizer, -(-steps // STEPS_DOWN), gamma=0.1))
+    elif recipe:
+        schedules.append(MultiplicativeLR(optimizer, changes(recipe, options.epochs, steps_per_epoch)))
     return optimizer, ChainedScheduler(schedules)
 
 

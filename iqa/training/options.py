@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--recipe", choices=RECIPES, default=OWN,
-                        help=f"{OWN}: the defaults below, which are under test; best: {named(BEST)}, not yet measured against them; published: "
+                        help=f"{OWN}: the defaults below, which are under test; best: {named(BEST)} (docs/recipe.md); published: "
                              "optimizer, learning rates and the defaults of the flags below as --model was published with. "
                              "A flag that is given counts over it")
     recipe.add_argument("--loss", choices=LOSSES, default="l1",
@@ -154,8 +154,8 @@ def published_mistake(options: argparse.Namespace, given: set[str]) -> str | Non
     """What is wrong with the flags of a published model together."""
     if options.recipe == PUBLISHED_RECIPE and options.model == OWN:
         return f"--recipe {options.recipe} is that of a published model: add --model {' or '.join(PUBLISHED)}"
-    if options.recipe == PUBLISHED_RECIPE and "lr_schedule" in given:
-        return f"--lr_schedule {options.lr_schedule}: --recipe {options.recipe} has a schedule of its own; leave one of them out"
+    if options.recipe == PUBLISHED_RECIPE and "lr_schedule" in given and options.lr_schedule == "constant":
+        return "--lr_schedule constant: --recipe published has a schedule of its own; leave one of them out, or choose cosine or step"
     foreign = [f"--{name}" for name in VARIANT_FLAGS if name in given]
     if foreign and options.model != OWN:
         return f"--model {options.model} is built as it was published: leave out {', '.join(foreign)}"

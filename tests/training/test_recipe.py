@@ -27,7 +27,7 @@ FLAGS = ("--backbone", "small", "--use_multiscale", "--epochs", "2", "--train_pa
          "--save_model", "--no_color_jitter", "--output_dir", "run")  # fmt: skip
 # Between them every flag; a run that is killed in the first step of its second epoch.
 RECIPES = {
-    "best": ("--recipe", "best", "--lr", "1e-3", "--warmup_steps", "3"),
+    "best": ("--recipe", "best", "--loss", "norm_in_norm", "--ema", "0.99", "--max_grad_norm", "1", "--lr", "1e-3", "--warmup_steps", "3"),
     "plcc": ("--loss", "plcc", "--lr_schedule", "step", "--ema", "0.9", "--lr", "1e-3"),
     "rank": ("--loss", "rank", "--lr_schedule", "cosine", "--head_lr_ratio", "3", "--freeze_batch_norm", "--lr", "1e-3"),
     "huber": ("--loss", "huber", "--ema", "0.9", "--freeze_batch_norm", "--lr", "1e-3"),
@@ -212,6 +212,12 @@ def test_a_published_recipe_has_the_rates_of_its_epochs(model):
     assert np.array(rates) == pytest.approx(np.array(expected), rel=1e-9)
 
 
+def test_a_schedule_that_is_given_counts_over_the_published_one():
+    rates = rates_of("--model", "hyperiqa", "--recipe", "published", "--lr_schedule", "cosine", steps=6, per_epoch=2)
+    cosine = [[(1 + math.cos(math.pi * step / 6)) / 2 * rate for rate in (2e-5, 2e-4)] for step in range(6)]
+    assert np.array(rates) == pytest.approx(np.array(cosine), rel=1e-6)
+
+
 def test_the_recipe_under_test_has_one_rate_for_all():
     assert rates_of("--lr", "1e-4", steps=6, per_epoch=2) == [[1e-4]] * 6
 
@@ -220,8 +226,8 @@ def test_the_recipe_under_test_has_one_rate_for_all():
 def test_best_sets_what_is_not_given(model):
     options = parse_options([*model, "--recipe", "best"])
     assert {name: getattr(options, name) for name in BEST} == BEST
-    given = parse_options([*model, "--recipe", "best", "--loss", "l1", "--lr", "1e-3", "--no-freeze_batch_norm", "--ema", "0"])
-    expected = {**BEST, "loss": "l1", "lr": 1e-3, "ema": 0.0, "freeze_batch_norm": False}
+    given = parse_options([*model, "--recipe", "best", "--loss", "huber", "--lr", "1e-3", "--patch_size", "64", "--ema", "0.9"])
+    expected = {**BEST, "loss": "huber", "lr": 1e-3, "patch_size": 64, "ema": 0.9}
     assert {name: getattr(given, name) for name in expected} == expected
     default = parse_options(list(model))
-    assert (default.loss, default.lr, default.head_lr_ratio, default.lr_schedule, default.ema) == ("l1", 1e-4, 1, "constant", 0)
+    assert (default.loss, default.lr, default.head_lr_ratio, default.lr_schedule, default.patch_size) == ("l1", 1e-4, 1, "constant", 224)
