@@ -10,15 +10,22 @@ import pytest
 from conftest import ROOT
 from scipy import stats
 
+from iqa.report import metrics
+
 FOLDER = ROOT / "docs/biq2021"
 RUNS = sorted(path.parent for path in FOLDER.glob("*/result.json"))
 NEAR_COPIES = {line.split("\t")[0] for line in (FOLDER / "near_copies.txt").read_text().splitlines()}
 
 
-def correlations(run: Path, chosen=lambda name: True) -> str:
-    with open(run / "predictions_test.csv", newline="") as file:
+def predictions(path: Path, chosen=lambda name: True) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, MOS and scores."""
+    with open(path, newline="") as file:
         rows = [row for row in csv.DictReader(file) if chosen(row["image_name"])]
-    scores, mos = (np.array([float(row[column]) for row in rows]) for column in ("score", "mos"))
+    return [row["image_name"] for row in rows], *(np.array([float(row[column]) for row in rows]) for column in ("mos", "score"))
+
+
+def correlations(run: Path, chosen=lambda name: True) -> str:
+    _, mos, scores = predictions(run / "predictions_test.csv", chosen)
     return f"{stats.spearmanr(scores, mos).statistic:.4f} / {stats.pearsonr(scores, mos).statistic:.4f}"
 
 
@@ -45,3 +52,20 @@ def test_the_page_has_a_row_for_each_run_and_the_report_is_of_these():
 def test_no_photograph_lies_there():
     images = [path for path in FOLDER.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".npy", ".bin")]
     assert {path.parent for path in images} <= {FOLDER / "figures"}
+
+
+def test_the_comparison_of_recipes_is_what_its_predictions_give():
+    """docs/recipe.md: levels on validation and test, and the paired differences with their intervals over images."""
+    page = (ROOT / "docs/recipe.md").read_text()
+    cells = {name: [] for name in ("under_test", "best")}
+    for part in ("val", "test"):
+        runs = {name: FOLDER / "recipe" / name / f"predictions_{part}.csv" for name in cells}
+        (names, mos, base), (other_names, _, best) = (predictions(runs[name]) for name in cells)
+        assert names == other_names
+        draws, _ = metrics.bootstrap_correlations([base, best], mos)
+        found = metrics.image_interval(metrics.srcc(best, mos) - metrics.srcc(base, mos), draws[1] - draws[0])
+        levels = [f"{metrics.srcc(scores, mos):.4f} / {metrics.plcc(scores, mos):.4f}" for scores in (base, best)]
+        cells["under_test"] += [levels[0], "–"]
+        cells["best"] += [levels[1], f"{found.estimate:+.4f} [{found.low:+.4f}, {found.high:+.4f}]".replace("-", "−")]
+    assert "| the recipe under test | " + " | ".join(cells["under_test"]) + " |" in page
+    assert "| `--recipe best` | " + " | ".join(cells["best"]) + " |" in page
