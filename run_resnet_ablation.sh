@@ -136,6 +136,9 @@ variants=() # a line for each: its log name and its flags
 [[ -n $table ]] || fail "BACKBONES=\"$backbones\" names no backbone"
 while IFS= read -r line; do variants+=("$line"); done <<<"$table"
 
+if [[ $recipe_of_all == --recipe=best && -n $recipe_of_published ]]; then # what is compared sees the same patches
+    recipe+=(--patch_size "$(PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} "$python" -m iqa.training.recipe)")
+fi
 [[ -z $is_demo ]] || recipe+=("${demo[@]}")
 # The flags of every row, before the first one trains for hours.
 PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} "$python" -m iqa.training.options "$processes" "${recipe[@]}" \

@@ -95,9 +95,8 @@ def test_the_usual_command_is_served_and_an_unusual_one_is_not(tmp_path):
         assert not command_server.can_serve(command, environment | more), (command, more)
 
 
-@pytest.mark.parametrize(("session", "injected"), [
-    (False, {}), (True, inject("import sys; print('injected', sys.argv, sys.path, __name__)"))
-], ids=["", "session and injected"])  # fmt: skip
+@pytest.mark.parametrize("session", [False, True])
+@pytest.mark.parametrize("injected", [{}, inject("import sys; print('injected', sys.argv, sys.path, __name__)")], ids=["", "injected"])
 def test_both_find_the_same_at_their_start(tmp_path, session, injected):
     script = write_script(tmp_path, SHOW)
     command = (script, "--flag", "ünï code", "")

@@ -223,6 +223,7 @@ def test_the_best_recipe_is_that_of_every_row_but_those_that_have_their_own(tmp_
         runs = [parse_options(line.replace("--checkpoint_suffix", "").split()[1:]) for line in first.splitlines()]
         assert [run.recipe for run in runs] == 3 * ["best"] + 2 * [of_published]
         assert all(run.loss == "plcc" for run in runs) and runs[0].head_lr_ratio == BEST["head_lr_ratio"]
+        assert {run.patch_size for run in runs} == {BEST["patch_size"]}  # a report of other patches would be refused
         (logs,) = (tmp_path / "logs").iterdir()
         (tmp_path / "commands").unlink()
         process = run_program("bash", RUNNER, "--resume", logs.relative_to(tmp_path), cwd=tmp_path, PYTHON=recorder)

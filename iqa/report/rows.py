@@ -146,7 +146,7 @@ def _config(folder: Path) -> dict:
 # ---- what a row is called ------------------------------------------------------------------------------------
 
 RUN_HERE = "run here"  # of a published model
-SMART_IQA = "published_smart_iqa"  # its log name
+SMART_IQA = PUBLISHED["smart_iqa"].variant.log_name
 IN_TABLES = {BASELINE: "{} baseline", MULTISCALE: "+ Multi-scale", FULL: "+ Multi-scale + attention"}
 IN_SENTENCES = {BASELINE: "the {} baseline", MULTISCALE: "multi-scale fusion", FULL: "multi-scale fusion with attention"}
 

@@ -19,3 +19,6 @@ BEST: dict[str, Any] = {
     "patch_size": 320,
 }
 RECIPES = (OWN, "best", PUBLISHED_RECIPE)
+
+if __name__ == "__main__":  # for the runner, whose rows share their patches where not their recipe
+    print(BEST["patch_size"])
