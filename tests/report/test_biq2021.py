@@ -54,18 +54,51 @@ def test_no_photograph_lies_there():
     assert {path.parent for path in images} <= {FOLDER / "figures"}
 
 
-def test_the_comparison_of_recipes_is_what_its_predictions_give():
-    """docs/recipe.md: levels on validation and test, and the paired differences with their intervals over images."""
+def compared(mos: np.ndarray, scores: dict[str, np.ndarray], bases: dict[str, str]) -> dict[str, list[str]]:
+    """Two cells of docs/recipe.md for each run: its level, and its SRCC less that of its base with an interval over images."""
+    draws, _ = metrics.bootstrap_correlations(list(scores.values()), mos)
+    draws = dict(zip(scores, draws, strict=True))
+    cells = {}
+    for name, base in bases.items():
+        level = f"{metrics.srcc(scores[name], mos):.4f} / {metrics.plcc(scores[name], mos):.4f}"
+        difference = metrics.srcc(scores[name], mos) - metrics.srcc(scores[base], mos)
+        found = metrics.image_interval(difference, draws[name] - draws[base])
+        interval = f"{found.estimate:+.4f} [{found.low:+.4f}, {found.high:+.4f}]".replace("-", "−")
+        cells[name] = [level, "–" if name == base else interval]
+    return cells
+
+
+def rows_of(heading: str) -> dict[str, list[str]]:
+    """The cells of the table of docs/recipe.md that begins with `heading`, by the first of their row without its backticks."""
     page = (ROOT / "docs/recipe.md").read_text()
-    cells = {name: [] for name in ("under_test", "best")}
+    table = page[page.index(heading) :].split("\n\n", 1)[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    return {first.replace("`", ""): cells for first, *cells in rows}
+
+
+def test_the_comparison_of_recipes_is_what_its_predictions_give():
+    folders = {"the recipe under test": "under_test", "--recipe best": "best"}
+    cells = {name: [] for name in folders}
     for part in ("val", "test"):
-        runs = {name: FOLDER / "recipe" / name / f"predictions_{part}.csv" for name in cells}
-        (names, mos, base), (other_names, _, best) = (predictions(runs[name]) for name in cells)
+        read = [predictions(FOLDER / "recipe" / folder / f"predictions_{part}.csv") for folder in folders.values()]
+        (names, mos, base), (other_names, _, best) = read
         assert names == other_names
-        draws, _ = metrics.bootstrap_correlations([base, best], mos)
-        found = metrics.image_interval(metrics.srcc(best, mos) - metrics.srcc(base, mos), draws[1] - draws[0])
-        levels = [f"{metrics.srcc(scores, mos):.4f} / {metrics.plcc(scores, mos):.4f}" for scores in (base, best)]
-        cells["under_test"] += [levels[0], "–"]
-        cells["best"] += [levels[1], f"{found.estimate:+.4f} [{found.low:+.4f}, {found.high:+.4f}]".replace("-", "−")]
-    assert "| the recipe under test | " + " | ".join(cells["under_test"]) + " |" in page
-    assert "| `--recipe best` | " + " | ".join(cells["best"]) + " |" in page
+        scores = dict(zip(folders, (base, best), strict=True))
+        for name, found in compared(mos, scores, dict.fromkeys(folders, "the recipe under test")).items():
+            cells[name] += found
+    assert rows_of("| | SRCC / PLCC, validation") == cells
+
+
+def test_the_table_of_trials_is_what_their_predictions_give():
+    """All of pilots.csv, each trial against the recipe under test of its seed."""
+    with open(FOLDER / "recipe/pilots.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [column for column in rows[0] if column not in ("part", "image_name", "mos")]
+    bases = {name: "the recipe under test" + name[name.find(",") :] * ("," in name) for name in names}
+    cells = {name: [] for name in names}
+    for part in ("val", "test"):
+        of_part = [row for row in rows if row["part"] == part]
+        scores = {name: np.array([float(row[name]) for row in of_part]) for name in names}
+        for name, found in compared(np.array([float(row["mos"]) for row in of_part]), scores, bases).items():
+            cells[name] += found
+    assert rows_of("| what differs from the recipe under test") == cells
