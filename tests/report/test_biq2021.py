@@ -77,13 +77,13 @@ def rows_of(heading: str) -> dict[str, list[str]]:
 
 
 def test_the_comparison_of_recipes_is_what_its_predictions_give():
-    folders = {"the recipe under test": "under_test", "--recipe best": "best"}
+    folders = {"the recipe under test": "under_test", "--recipe best": "best", "--recipe best --loss l1": "best_l1"}
     cells = {name: [] for name in folders}
     for part in ("val", "test"):
         read = [predictions(FOLDER / "recipe" / folder / f"predictions_{part}.csv") for folder in folders.values()]
-        (names, mos, base), (other_names, _, best) = read
-        assert names == other_names
-        scores = dict(zip(folders, (base, best), strict=True))
+        names, mos, _ = read[0]
+        assert all(other == names for other, _, _ in read)
+        scores = {name: found for name, (_, _, found) in zip(folders, read, strict=True)}
         for name, found in compared(mos, scores, dict.fromkeys(folders, "the recipe under test")).items():
             cells[name] += found
     assert rows_of("| | SRCC / PLCC, validation") == cells

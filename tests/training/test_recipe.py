@@ -226,8 +226,8 @@ def test_the_recipe_under_test_has_one_rate_for_all():
 def test_best_sets_what_is_not_given(model):
     options = parse_options([*model, "--recipe", "best"])
     assert {name: getattr(options, name) for name in BEST} == BEST
-    given = parse_options([*model, "--recipe", "best", "--loss", "huber", "--lr", "1e-3", "--patch_size", "64", "--ema", "0.9"])
-    expected = {**BEST, "loss": "huber", "lr": 1e-3, "patch_size": 64, "ema": 0.9}
+    given = parse_options([*model, "--recipe", "best", "--loss", "plcc", "--lr", "1e-3", "--patch_size", "64", "--ema", "0.9"])
+    expected = {**BEST, "loss": "plcc", "lr": 1e-3, "patch_size": 64, "ema": 0.9}
     assert {name: getattr(given, name) for name in expected} == expected
     default = parse_options(list(model))
     assert (default.loss, default.lr, default.head_lr_ratio, default.lr_schedule, default.patch_size) == ("l1", 1e-4, 1, "constant", 224)
