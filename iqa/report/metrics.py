@@ -7,7 +7,7 @@ does not exist never passes for a number. Scores and MOS share one scale, 0-100;
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -241,6 +241,12 @@ def crossed_interval(estimates: ArrayLike, draws: np.ndarray) -> Interval:
         mean, mean - critical * error, mean + critical * error, error, p_value,
         seeds=seeds, seed_deviation=math.sqrt(between), undefined_draws=undefined, critical=critical,
     )
+
+
+def level_interval(correlations: ArrayLike, draws: np.ndarray) -> Interval:
+    """`crossed_interval` of correlations themselves, cut to [-1, 1], beyond which there is nothing to cover."""
+    interval = crossed_interval(correlations, draws)
+    return replace(interval, low=max(-1.0, interval.low), high=min(1.0, interval.high))
 
 
 def seed_variances(estimates: np.ndarray, draws: np.ndarray) -> tuple[float, float, float]:

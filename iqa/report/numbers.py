@@ -197,7 +197,7 @@ def variant_numbers(runs: list[Run], bootstrap: Bootstrap) -> dict:
         "gflop_per_patch": _measured(runs[0].config.get("gflop_per_patch")),
         "patches_per_second": _mean([_measured(run.result.get("patches_per_second")) for run in runs]),
         **{
-            metric: asdict(metrics.crossed_interval([r[metric] for r in per_run], bootstrap.of(metric, runs)))
+            metric: asdict(metrics.level_interval([r[metric] for r in per_run], bootstrap.of(metric, runs)))
             for metric in ("srcc", "plcc")
         },
         **{name: _mean([r[name] for r in per_run]) for name in averaged},

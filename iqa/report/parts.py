@@ -67,8 +67,8 @@ def part_numbers(
 
 def levels(runs: list[Run], bootstrap: Bootstrap) -> dict:
     """SRCC and PLCC of one variant, over its seeds."""
-    return {metric: asdict(metrics.crossed_interval([getattr(metrics, metric)(run.scores, run.mos) for run in runs],
-                                                    bootstrap.of(metric, runs))) for metric in METRICS}
+    return {metric: asdict(metrics.level_interval([getattr(metrics, metric)(run.scores, run.mos) for run in runs],
+                                                  bootstrap.of(metric, runs))) for metric in METRICS}
 
 
 def inside(numbers: dict, part: dict) -> dict:

@@ -184,6 +184,16 @@ def test_what_seeds_share_and_how_they_vary_each_counts_once():
     assert (varying.high - varying.estimate) / varying.standard_error == pytest.approx(4.1, abs=0.21)
 
 
+def test_no_correlation_is_said_to_lie_beyond_one():
+    draws = 0.8 + 0.001 * draws_of_seeds(2)
+    for sign in (1, -1):
+        whole, cut = (interval([0.7 * sign, 0.9 * sign], sign * draws) for interval in (metrics.crossed_interval, metrics.level_interval))
+        assert max(abs(whole.low), abs(whole.high)) > 1 == max(abs(cut.low), abs(cut.high))
+        assert (cut.estimate, cut.standard_error) == (whole.estimate, whole.standard_error)
+    sure = [0.8, 0.8]
+    assert metrics.level_interval(sure, draws) == metrics.crossed_interval(sure, draws)
+
+
 @pytest.mark.parametrize("case", [
     *(simulate_coverage.CASES[place] for place in (1, 4)), *simulate_coverage.CASES[-3:-1]
 ], ids=lambda case: case.name)
