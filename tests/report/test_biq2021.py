@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,11 @@ def compared(mos: np.ndarray, scores: dict[str, np.ndarray], bases: dict[str, st
     return cells
 
 
+def under_test_of(names: Iterable[str]) -> dict[str, str]:
+    """For each run the one by the recipe under test with the same seed and size, which is what stands after the comma."""
+    return {name: "the recipe under test" + "".join(name.partition(",")[1:]) for name in names}
+
+
 def rows_of(heading: str) -> dict[str, list[str]]:
     """The cells of the table of docs/recipe.md that begins with `heading`, by the first of their row without its backticks."""
     page = (ROOT / "docs/recipe.md").read_text()
@@ -77,14 +83,17 @@ def rows_of(heading: str) -> dict[str, list[str]]:
 
 
 def test_the_comparison_of_recipes_is_what_its_predictions_give():
-    folders = {"the recipe under test": "under_test", "--recipe best": "best", "--recipe best --loss l1": "best_l1"}
+    folders = {
+        "the recipe under test": "recipe/under_test", "--recipe best": "recipe/best", "--recipe best --loss l1": "recipe/best_l1",
+        "the recipe under test, 36,000 patches": "lite2_multiscale_seed42", "--recipe best, 36,000 patches": "recipe/best_36000",
+    }
     cells = {name: [] for name in folders}
     for part in ("val", "test"):
-        read = [predictions(FOLDER / "recipe" / folder / f"predictions_{part}.csv") for folder in folders.values()]
+        read = [predictions(FOLDER / folder / f"predictions_{part}.csv") for folder in folders.values()]
         names, mos, _ = read[0]
         assert all(other == names for other, _, _ in read)
         scores = {name: found for name, (_, _, found) in zip(folders, read, strict=True)}
-        for name, found in compared(mos, scores, dict.fromkeys(folders, "the recipe under test")).items():
+        for name, found in compared(mos, scores, under_test_of(folders)).items():
             cells[name] += found
     assert rows_of("| | SRCC / PLCC, validation") == cells
 
@@ -94,11 +103,10 @@ def test_the_table_of_trials_is_what_their_predictions_give():
     with open(FOLDER / "recipe/pilots.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     names = [column for column in rows[0] if column not in ("part", "image_name", "mos")]
-    bases = {name: "the recipe under test" + name[name.find(",") :] * ("," in name) for name in names}
     cells = {name: [] for name in names}
     for part in ("val", "test"):
         of_part = [row for row in rows if row["part"] == part]
         scores = {name: np.array([float(row[name]) for row in of_part]) for name in names}
-        for name, found in compared(np.array([float(row["mos"]) for row in of_part]), scores, bases).items():
+        for name, found in compared(np.array([float(row["mos"]) for row in of_part]), scores, under_test_of(names)).items():
             cells[name] += found
     assert rows_of("| what differs from the recipe under test") == cells
