@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from iqa.data.labels import QualityData
-from iqa.processes import end_with_parent, is_first, process_count, processes_here
+from iqa.processes import end_with_parent, is_first, process_count, process_number, processes_here
 
 T = TypeVar("T")
 
@@ -87,16 +87,24 @@ def check_same_everywhere(data: QualityData) -> None:
 
 
 def of_whole_batch(x: Tensor) -> Tensor:
-    """The parts [B / n] of a batch that n processes have, as one [B] in every process, with the gradient of each.
+    """The parts [B / n] of a batch that n processes have, as one [B] in every process, for a loss that is then the same in all."""
+    return OfWholeBatch.apply(x) if process_count() > 1 else x
 
-    A loss of the whole batch is the same in every process, so each part's gradient comes back n times, and the mean of the
-    parameters' gradients over the processes, which DistributedDataParallel takes, is that of the loss.
+
+class OfWholeBatch(torch.autograd.Function):
+    """Each process passes back the gradient of its own part, n times: the mean of the parameters' gradients over the
+    processes, which DistributedDataParallel takes, is then that of the loss.
     """
-    if process_count() == 1:
-        return x
-    from torch.distributed.nn.functional import all_gather
 
-    return torch.cat(all_gather(x))
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(process_count())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return process_count() * gradient.chunk(process_count())[process_number()]
 
 
 def mean_over_processes(x: Tensor) -> Tensor:

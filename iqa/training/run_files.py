@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from iqa.atomic_files import remove_leftovers, write_atomically
 from iqa.models.published import OWN
 from iqa.models.variants import Variant
+from iqa.training.recipe import PUBLISHED_RECIPE
 
 # Where and how fast a run computes, not what: a resumed run may change these.
 FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_cache", "preload_images", "num_workers",
@@ -106,8 +107,8 @@ class RunFiles:
                 f"--resume: {self.last} is not of the run in {self.output}: no epoch of it was finished, or another "
                 "run took its place; to start again, --overwrite"
             )
-        if "schedule" not in saved and before["flags"].get("warmup_steps"):
-            raise ValueError(f"--resume: {self.last} does not say how far --warmup_steps had come; to start again, --overwrite")
+        if "schedule" not in saved and (before["flags"].get("warmup_steps") or before["flags"].get("recipe") == PUBLISHED_RECIPE):
+            raise ValueError(f"--resume: {self.last} does not say how far the schedule had come; to start again, --overwrite")
         refuse_other_head(saved["model"], self.last, "to start again, --overwrite")
         return saved
 

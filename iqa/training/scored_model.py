@@ -42,14 +42,18 @@ class ScoredModel:
         self.line = {}
         self.folded.load_state_dict(fold_batch_norms(self.average).state_dict())
 
-    def calibrate(self, scores: np.ndarray, mos: np.ndarray, *, fit: bool) -> float:
+    def calibrate(self, scores: np.ndarray, mos: np.ndarray, *, fit: bool) -> float | None:
         """The mean error of some training images, in points of MOS; with `fit` the scores are put on that scale first.
+
+        Scores that are not all finite have no line and no error: None, and the scale stays as it is.
 
         Args:
             scores: [N], of `folded` after `refresh`.
             mos: [N].
             fit: by the line that fits these; without it the scores are on the scale.
         """
+        if not np.isfinite(scores).all():
+            return None
         if fit:
             slope, intercept = fit_line(scores, mos)
             self.line = self.average.rescaled(slope, intercept)

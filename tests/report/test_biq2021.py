@@ -84,8 +84,11 @@ def rows_of(heading: str) -> dict[str, list[str]]:
 
 def test_the_comparison_of_recipes_is_what_its_predictions_give():
     folders = {
-        "the recipe under test": "recipe/under_test", "--recipe best": "recipe/best", "--recipe best --loss l1": "recipe/best_l1",
-        "the recipe under test, 36,000 patches": "lite2_multiscale_seed42", "--recipe best, 36,000 patches": "recipe/best_36000",
+        "the recipe under test": "recipe/under_test",
+        "--recipe best --head_lr_ratio 10": "recipe/ratio_10",
+        "--recipe best --head_lr_ratio 10 --loss l1": "recipe/ratio_10_l1",
+        "the recipe under test, 36,000 patches": "lite2_multiscale_seed42",
+        "--recipe best --head_lr_ratio 10, 36,000 patches": "recipe/ratio_10_36000",
     }
     cells = {name: [] for name in folders}
     for part in ("val", "test"):

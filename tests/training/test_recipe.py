@@ -109,6 +109,28 @@ def test_health_judges_the_error_in_points_whatever_the_loss(finished):
     assert health["loss"]["training"] == epochs(cwd)[-1]["train_l1"] != epochs(cwd)[-1]["train_loss"]
 
 
+BROKEN_IN_EPOCH_2 = """
+from iqa.training.scored_model import ScoredModel
+refresh = ScoredModel.refresh
+def broken(self):
+    refresh(self)
+    epochs.append(1)
+    if len(epochs) == 2:
+        next(self.folded.parameters()).data.fill_(float("nan"))
+epochs = []
+ScoredModel.refresh = broken
+"""
+
+
+@pytest.mark.parametrize("name", ["plcc", "huber"])
+def test_an_epoch_whose_scores_are_not_numbers_is_told_and_not_chosen(name, tiny_data, tmp_path):
+    process = run(tiny_data, tmp_path, *RECIPES[name], code=BROKEN_IN_EPOCH_2)
+    assert process.returncode == 0 and "Epoch 2/2 has no val SRCC and cannot be chosen" in process.stdout, process.stderr
+    good, bad = epochs(tmp_path)
+    assert good["train_l1"] > 0 and bad["train_l1"] is None
+    assert json.loads((tmp_path / "run/result.json").read_text())["selected_epoch"] == 1
+
+
 def test_parameters_and_checkpoint_entries_are_those_of_every_run(finished, tiny_data):
     """The line lies in what is there: the mean and the deviation of the MOS."""
     name, cwd = finished
@@ -220,6 +242,11 @@ def test_a_schedule_that_is_given_counts_over_the_published_one():
 
 def test_the_recipe_under_test_has_one_rate_for_all():
     assert rates_of("--lr", "1e-4", steps=6, per_epoch=2) == [[1e-4]] * 6
+
+
+def test_the_page_spells_the_best_recipe_out():
+    words = " ".join(f"--{name} {value}" for name, value in BEST.items())
+    assert f"`--recipe best` stands for `{words}`" in " ".join((ROOT / "docs/recipe.md").read_text().split())
 
 
 @pytest.mark.parametrize("model", [(), ("--model", "hyperiqa")])
