@@ -85,6 +85,7 @@ def rows_of(heading: str) -> dict[str, list[str]]:
 def test_the_comparison_of_recipes_is_what_its_predictions_give():
     folders = {
         "the recipe under test": "recipe/under_test",
+        "--recipe best": "recipe/best",
         "--recipe best --head_lr_ratio 10": "recipe/ratio_10",
         "--recipe best --head_lr_ratio 10 --loss l1": "recipe/ratio_10_l1",
         "the recipe under test, 36,000 patches": "lite2_multiscale_seed42",
