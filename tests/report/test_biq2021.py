@@ -69,6 +69,18 @@ def compared(mos: np.ndarray, scores: dict[str, np.ndarray], bases: dict[str, st
     return cells
 
 
+@pytest.mark.parametrize("chosen", [
+    *(lambda name, source=source: name.startswith(source) for source in ("ss01", "ss02", "ss03")),
+    lambda name: name not in NEAR_COPIES,
+], ids=["ss01", "ss02", "ss03", "without near copies"])
+def test_what_the_page_says_of_some_photographs_is_what_their_predictions_give(chosen):
+    of = {name: predictions(FOLDER / "recipe" / name / "predictions_test.csv", chosen) for name in ("under_test", "best")}
+    assert of["under_test"][0] == of["best"][0]
+    scores = {name: found for name, (_, _, found) in of.items()}
+    _, difference = compared(of["best"][1], scores, dict.fromkeys(scores, "under_test"))["best"]
+    assert difference in " ".join((ROOT / "docs/recipe.md").read_text().split())
+
+
 def under_test_of(names: Iterable[str]) -> dict[str, str]:
     """For each run the one by the recipe under test with the same seed and size, which is what stands after the comma."""
     return {name: "the recipe under test" + "".join(name.partition(",")[1:]) for name in names}
