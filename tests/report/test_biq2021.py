@@ -102,6 +102,7 @@ def test_the_comparison_of_recipes_is_what_its_predictions_give():
         "--recipe best --head_lr_ratio 10": "recipe/ratio_10",
         "--recipe best --head_lr_ratio 10 --loss l1": "recipe/ratio_10_l1",
         "the recipe under test, 36,000 patches": "lite2_multiscale_seed42",
+        "--recipe best, 36,000 patches": "recipe/best_36000",
         "--recipe best --head_lr_ratio 10, 36,000 patches": "recipe/ratio_10_36000",
     }
     cells = {name: [] for name in folders}
