@@ -82,6 +82,20 @@ def test_a_checkpoint_that_is_not_of_this_run_is_refused(finished_run, tiny_data
     assert_one_line_error(resume(tiny_data, cwd), f"{NAME}_last.pth is not of the run in run", "--overwrite")
 
 
+def test_a_checkpoint_that_does_not_know_its_schedule_is_refused_where_there_is_one(finished_run, tiny_data, tmp_path):
+    cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
+    config = json.loads((cwd / "run/config.json").read_text())
+    config["flags"]["warmup_steps"] = 3
+    (cwd / "run/config.json").write_text(json.dumps(config))
+    last = cwd / f"checkpoints/{NAME}_last.pth"
+    saved = torch.load(last, weights_only=True)
+    del saved["schedule"]
+    last.unlink()  # a hard link
+    torch.save(saved, last)
+    process = resume(tiny_data, cwd, "--warmup_steps", "3")
+    assert_one_line_error(process, "--resume", last.name, "does not say how far the schedule had come", "--overwrite")
+
+
 def test_no_checkpoint_is_an_error_and_never_a_fresh_start(finished_run, tiny_data, tmp_path):
     cwd = copy_run(finished_run, tmp_path / "copy")
     (cwd / f"checkpoints/{NAME}_last.pth").unlink()
