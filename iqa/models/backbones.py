@@ -27,10 +27,22 @@ class Backbone(NamedTuple):
     drop_path_rate: float | None = None  # what `build` takes by default; None for a network without stochastic depth
 
 
-def build_resnet50():
-    from iqa.models.resnet import ResNet50
+def build_resnet18():
+    from iqa.models.resnet import ResNet
 
-    return ResNet50()
+    return ResNet("resnet18")
+
+
+def resnet18_on_imagenet():
+    from torchvision.models import ResNet18_Weights
+
+    return of_torchvision(ResNet18_Weights.IMAGENET1K_V1)
+
+
+def build_resnet50():
+    from iqa.models.resnet import ResNet
+
+    return ResNet("resnet50")
 
 
 def resnet50_on_imagenet():
@@ -63,6 +75,7 @@ BACKBONES = {
     "resnet50": Backbone("ResNet50", build_resnet50, (256, 512, 1024, 2048), resnet50_on_imagenet, "exp"),
     "swin_b": Backbone("Swin-B", build_swin_b, (128, 256, 512, 1024), swin_b_on_imagenet, "swin", "swin_b_",
                        patch_multiple=32, drop_path_rate=SWIN_DROP_PATH),
+    "resnet18": Backbone("ResNet18", build_resnet18, (64, 128, 256, 512), resnet18_on_imagenet, "resnet18_", "resnet18_"),
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from iqa.models.patch_scores import PatchScores
 from iqa.models.pooling import GRID, pool_to_grid
-from iqa.models.resnet import ResNet50
+from iqa.models.resnet import ResNet
 
 TARGET_WIDTHS = (224, 112, 56, 28, 14, 1)  # the target network's input and its five layers
 HYPER_CHANNELS = 112
@@ -110,7 +110,7 @@ class HyperIQA(HyperNetwork):
         backbone: with the weights to start from; it becomes part of this module.
     """
 
-    def __init__(self, backbone: ResNet50, *, dropout_rate: float = 0.0):
+    def __init__(self, backbone: ResNet, *, dropout_rate: float = 0.0):
         super().__init__((2048, 1024, 512), dropout_rate=dropout_rate)
         self.res = ResNetWithDistortions(backbone)
 
@@ -133,7 +133,7 @@ class HyperIQA(HyperNetwork):
 class ResNetWithDistortions(DistortionModules):
     """[B, 3, P, P] -> maps of stages 1-4 [B, C, P / stride, P / stride]; torchvision's names."""
 
-    def __init__(self, backbone: ResNet50):
+    def __init__(self, backbone: ResNet):
         super().__init__((256, 512, 1024, 2048))
         self.conv1, self.bn1, self.relu, self.maxpool = backbone.stem
         self.layer1, self.layer2, self.layer3, self.layer4 = backbone.stages

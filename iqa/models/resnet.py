@@ -1,19 +1,23 @@
-"""torchvision's ResNet50 without its classifier."""
+"""torchvision's ResNets without their classifier."""
 
 from torch import Tensor, nn
-from torchvision.models import resnet50
+from torchvision.models import get_model
 
 from iqa.models.pooling import pool_to_grid
 
 OWN_NAMES = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{i + 1}": f"stages.{i}" for i in range(4)}}
 
 
-class ResNet50(nn.Module):
-    """[B, 3, H, W] -> four maps [B, 256 | 512 | 1024 | 2048, 7, 7]."""
+class ResNet(nn.Module):
+    """[B, 3, H, W] -> the maps of stages 1-4, [B, C, 7, 7]; a ResNet50's have 256, 512, 1024 and 2048 channels.
 
-    def __init__(self):
+    Args:
+        name: torchvision's, such as "resnet50".
+    """
+
+    def __init__(self, name: str):
         super().__init__()
-        network = resnet50(weights=None)
+        network = get_model(name, weights=None)
         self.stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
         self.stages = nn.ModuleList([network.layer1, network.layer2, network.layer3, network.layer4])
 

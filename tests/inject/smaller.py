@@ -16,8 +16,8 @@ def resnet50() -> None:
 
         from iqa.models import resnet
 
-        resnet.resnet50 = lambda weights: ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=4)
-        return resnet.ResNet50()
+        resnet.get_model = lambda name, weights: ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=4)
+        return resnet.ResNet("resnet50")
 
     BACKBONES["resnet50"] = BACKBONES["resnet50"]._replace(build=build, channels=(256, 512, 1024, 2048))
 
