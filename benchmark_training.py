@@ -61,19 +61,29 @@ def parse_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--quick", action="store_true", help="fewer steps and images; the spread is larger")
-    parser.add_argument("--data_path", metavar="DIR", help="KonIQ-shaped folder; default: demo images, made for the purpose")
+    parser.add_argument(
+        "--data_path", metavar="DIR", help="KonIQ-shaped folder; default: demo images, made for the purpose"
+    )
     parser.add_argument("--images", type=number(int, 12), help="demo images to make; default: 400, or 64 with --quick")
-    parser.add_argument("--trials", type=number(int, 1), default=3, help="of each measurement, after a warm-up; default: 3")
-    parser.add_argument("--seconds", type=number(float, 0.01), help="of each trial, about; default: 30, or 5 with --quick")
+    parser.add_argument(
+        "--trials", type=number(int, 1), default=3, help="of each measurement, after a warm-up; default: 3"
+    )
+    parser.add_argument(
+        "--seconds", type=number(float, 0.01), help="of each trial, about; default: 30, or 5 with --quick"
+    )
     parser.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per training step; default: 32")
-    parser.add_argument("--patch_size", type=number(int, 2 * STRIDE, SHORT_SIDE), default=224, help="pixels; default: 224")
+    parser.add_argument(
+        "--patch_size", type=number(int, 2 * STRIDE, SHORT_SIDE), default=224, help="pixels; default: 224"
+    )
     parser.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--num_workers", type=number(int, -1), default=-1, help="-1: 0 on a CPU, 4 for a GPU")
     parser.add_argument("--preload_images", action="store_true", help="hold the images in the device's memory")
     parser.add_argument("--color_jitter", action="store_true", help="the ablation trains without it")
     parser.add_argument("--compile", action="store_true", help="use torch.compile; its time is reported apart")
-    parser.add_argument("--output", default="benchmark.json", metavar="FILE", help="the same numbers; default: benchmark.json")
+    parser.add_argument(
+        "--output", default="benchmark.json", metavar="FILE", help="the same numbers; default: benchmark.json"
+    )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     options = parser.parse_args()
     options.images = options.images or (64 if options.quick else 400)
@@ -108,9 +118,7 @@ def benchmark(options: argparse.Namespace) -> None:
         cache = ImageCache(data.root, Path(scratch) / "cache", lambda line: None)
         build = timed(lambda: cache.open(images.paths))
         product = MatrixProduct(device, precision, LIMIT_SHARE * options.seconds)
-        numbers = {
-            "machine": machine(device, precision, product, options), "cache": cache_report(build, len(images))
-        }  # fmt: skip
+        numbers = {"machine": machine(device, precision, product, options), "cache": cache_report(build, len(images))}
         bench = Benchmark(options, device, precision, images, cache.open(images.paths))
         for kind, work in zip(KINDS, (bench.training(), bench.evaluation()), strict=True):
             numbers[kind] = measure(work, product, trials=options.trials, seconds=options.seconds)
@@ -129,9 +137,12 @@ class Benchmark:
         self.stored = stored.in_memory() if options.preload_images else stored
         self.sizes = stored.sizes()
         model = ImageQualityResNet(
-            use_multiscale=VARIANT.use_multiscale, use_attention=VARIANT.use_attention, weights="none",
-            mos_mean=images.mos.mean(), mos_deviation=images.mos.std(),
-        )  # fmt: skip
+            use_multiscale=VARIANT.use_multiscale,
+            use_attention=VARIANT.use_attention,
+            weights="none",
+            mos_mean=images.mos.mean(),
+            mos_deviation=images.mos.std(),
+        )
         self.flop = flop_per_patch(model, options.patch_size)
         self.model = model.to(device, memory_format=torch.channels_last)
         start_model(self.model, self.training_loader(1), precision)
@@ -143,10 +154,14 @@ class Benchmark:
 
     def loader(self, plan, color_jitter=False) -> PatchLoader:
         return PatchLoader(
-            self.stored, plan, patch_size=self.options.patch_size, color_jitter=color_jitter, device=self.device,
+            self.stored,
+            plan,
+            patch_size=self.options.patch_size,
+            color_jitter=color_jitter,
+            device=self.device,
             num_workers=self.options.num_workers,
             on_device=self.options.preload_images and self.device.type == "cuda",
-        )  # fmt: skip
+        )
 
     def training_loader(self, steps: int) -> PatchLoader:
         batch = self.options.batch_size
@@ -158,9 +173,17 @@ class Benchmark:
     def training(self) -> Work:
         def run(loader):
             train_epoch(
-                self.model, self.forward, self.optimizer, loader, loss_of=F.l1_loss, schedule=self.schedule,
-                precision=self.precision, max_grad_norm=0, names=self.images.names, title="benchmark",
-            )  # fmt: skip
+                self.model,
+                self.forward,
+                self.optimizer,
+                loader,
+                loss_of=F.l1_loss,
+                schedule=self.schedule,
+                precision=self.precision,
+                max_grad_norm=0,
+                names=self.images.names,
+                title="benchmark",
+            )
 
         return Work(self.training_loader, run, self.habit(training=True), self.options.batch_size, self.flop.training)
 
@@ -169,10 +192,21 @@ class Benchmark:
 
         def make_loader(steps):
             patches = -(-steps * batch // len(self.images))
-            return self.loader(First(EvaluationPlan(
-                self.sizes, self.images.mos, self.images.names, patches=patches, patch_size=self.options.patch_size,
-                batch_size=batch, seed=42, random=True,
-            ), steps))  # fmt: skip
+            return self.loader(
+                First(
+                    EvaluationPlan(
+                        self.sizes,
+                        self.images.mos,
+                        self.images.names,
+                        patches=patches,
+                        patch_size=self.options.patch_size,
+                        batch_size=batch,
+                        seed=42,
+                        random=True,
+                    ),
+                    steps,
+                )
+            )
 
         def run(loader):
             evaluate(self.score, loader, len(loader) * batch, precision=self.precision, title="benchmark")

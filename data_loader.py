@@ -67,9 +67,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def open_images(
-    data: QualityData, *, cache_dir: Path | None, preload: bool = False, resize: str = "keep",
+    data: QualityData,
+    *,
+    cache_dir: Path | None,
+    preload: bool = False,
+    resize: str = "keep",
     log: Callable[[str], None] = print,
-) -> dict[str, StoredImages | DecodedImages]:  # fmt: skip
+) -> dict[str, StoredImages | DecodedImages]:
     """The resized images of every set that has some: images[i] is uint8 [H, W, 3].
 
     Args:
@@ -167,7 +171,9 @@ class EvaluationPlan:
     def __init__(self, sizes, mos, names, *, patches: int, patch_size: int, batch_size: int, seed: int, random: bool):
         mos = np.asarray(mos, np.float32)
         where = [
-            corners(size[None], random_positions(name, patches, seed) if random else grid_positions(patches), patch_size)
+            corners(
+                size[None], random_positions(name, patches, seed) if random else grid_positions(patches), patch_size
+            )
             for size, name in zip(np.asarray(sizes), names, strict=True)
         ]
         top, left = (np.concatenate(values) for values in zip(*where, strict=True))
@@ -217,7 +223,16 @@ class PatchLoader:
     """
 
     def __init__(
-        self, images, plan, *, patch_size: int, color_jitter: bool, device, num_workers: int, on_device=False, share=(0, 1)
+        self,
+        images,
+        plan,
+        *,
+        patch_size: int,
+        color_jitter: bool,
+        device,
+        num_workers: int,
+        on_device=False,
+        share=(0, 1),
     ):
         self.plan, self.device = plan, device
         self.part = plan if share == (0, 1) else plan.share(*share)
@@ -225,18 +240,22 @@ class PatchLoader:
         self.cutter = PatchCutter(images, patch_size)
         self.device_images = DeviceImages(images, patch_size, device) if on_device else None
         workers = 0 if on_device else choose_workers(num_workers, device.type, self.part.batch_size * patch_size**2 * 3)
-        self.cut = self.part if on_device else DataLoader(
-            self.cutter,
-            sampler=self.part,
-            batch_size=None,  # the plan's items are whole batches
-            num_workers=workers,
-            prefetch_factor=AHEAD if workers else None,
-            persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # else the loader draws from the one that dropout uses
-            worker_init_fn=leave_signals_to_parent,
-            multiprocessing_context="fork" if workers else None,  # a fresh interpreter would copy the pixels
-        )  # fmt: skip
+        self.cut = (
+            self.part
+            if on_device
+            else DataLoader(
+                self.cutter,
+                sampler=self.part,
+                batch_size=None,  # the plan's items are whole batches
+                num_workers=workers,
+                prefetch_factor=AHEAD if workers else None,
+                persistent_workers=workers > 0,
+                pin_memory=device.type == "cuda",
+                generator=torch.Generator(),  # else the loader draws from the one that dropout uses
+                worker_init_fn=leave_signals_to_parent,
+                multiprocessing_context="fork" if workers else None,  # a fresh interpreter would copy the pixels
+            )
+        )
 
     def __len__(self) -> int:
         return len(self.part)

@@ -56,9 +56,17 @@ class ImageQualityResNet(nn.Module):
     """
 
     def __init__(
-        self, *, backbone="resnet50", use_multiscale=False, use_attention=False, dropout_rate=0.3, weights="imagenet",
-        drop_path_rate=None, mos_mean=0.0, mos_deviation=1.0,
-    ):  # fmt: skip
+        self,
+        *,
+        backbone="resnet50",
+        use_multiscale=False,
+        use_attention=False,
+        dropout_rate=0.3,
+        weights="imagenet",
+        drop_path_rate=None,
+        mos_mean=0.0,
+        mos_deviation=1.0,
+    ):
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
         row = BACKBONES[backbone]
@@ -226,7 +234,10 @@ def target_net(inputs: Tensor, layers: list[tuple[Tensor, Tensor]]) -> tuple[Ten
 
 def build_variant(variant: Variant) -> ImageQualityResNet:
     return ImageQualityResNet(
-        backbone=variant.backbone, use_multiscale=variant.use_multiscale, use_attention=variant.use_attention, weights="none"
+        backbone=variant.backbone,
+        use_multiscale=variant.use_multiscale,
+        use_attention=variant.use_attention,
+        weights="none",
     )
 
 

@@ -42,16 +42,32 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("log_folder", type=Path, metavar="LOGDIR", help="folder that holds exp1_baseline/ and so on")
-    parser.add_argument("evaluations", type=Path, nargs="*", metavar="EVALUATION_DIR",
-                        help="folders that train_resnet_improved.py --evaluate left for these runs, such as "
-                             "logs/evaluation_resnet_improved_ss_noatt_best; those in LOGDIR are found")
-    parser.add_argument("--groups", type=pattern, metavar="REGEX",
-                        help="add the figures of each group of test images: its first bracket, or else what it matches, in an image's "
-                             "name; default: as the data set declares it (biq2021, live, csiq), else none")
-    parser.add_argument("--without", type=Path, metavar="FILE",
-                        help="add the figures without these test images, one name a line, such as data_loader.py --near_copies writes")
-    parser.add_argument("--allow_mismatch", action="store_true",
-                        help="compare runs whose split, flags, code or seeds differ, and say so in the report")
+    parser.add_argument(
+        "evaluations",
+        type=Path,
+        nargs="*",
+        metavar="EVALUATION_DIR",
+        help="folders that train_resnet_improved.py --evaluate left for these runs, such as "
+        "logs/evaluation_resnet_improved_ss_noatt_best; those in LOGDIR are found",
+    )
+    parser.add_argument(
+        "--groups",
+        type=pattern,
+        metavar="REGEX",
+        help="add the figures of each group of test images: its first bracket, or else what it matches, in an image's "
+        "name; default: as the data set declares it (biq2021, live, csiq), else none",
+    )
+    parser.add_argument(
+        "--without",
+        type=Path,
+        metavar="FILE",
+        help="add the figures without these test images, one name a line, such as data_loader.py --near_copies writes",
+    )
+    parser.add_argument(
+        "--allow_mismatch",
+        action="store_true",
+        help="compare runs whose split, flags, code or seeds differ, and say so in the report",
+    )
     parser.add_argument("--draws", type=number(int, 1000), default=DRAWS, help="of the bootstrap; default: %(default)s")
     parser.add_argument("--seed", type=number(int, 0), default=0, help="of the bootstrap; default: %(default)s")
     return parser.parse_intermixed_args(arguments)
@@ -67,9 +83,15 @@ def pattern(text: str) -> str:
 
 
 def make_report(
-    log_folder: Path, evaluation_folders: list[Path], *, allow_mismatch: bool, draws: int, seed: int,
-    groups: str | None = None, without: Path | None = None,
-) -> dict:  # fmt: skip
+    log_folder: Path,
+    evaluation_folders: list[Path],
+    *,
+    allow_mismatch: bool,
+    draws: int,
+    seed: int,
+    groups: str | None = None,
+    without: Path | None = None,
+) -> dict:
     """Read the runs, write the report beside them, and return its numbers.
 
     Args:
@@ -82,14 +104,17 @@ def make_report(
     runs, unfinished = read_runs(log_folder, grid.variants)
     found = mismatches(runs)
     if found and not allow_mismatch:
-        raise ValueError(f"{log_folder}: the runs differ in more than their variant, so they are not compared. "
-                         f"{'. '.join(found)}. Repeat the runs that stand out, or pass --allow_mismatch")
+        raise ValueError(
+            f"{log_folder}: the runs differ in more than their variant, so they are not compared. "
+            f"{'. '.join(found)}. Repeat the runs that stand out, or pass --allow_mismatch"
+        )
     runs = on_common_images(runs)
     evaluations, not_of_these = read_evaluations(log_folder, evaluation_folders, runs)
     numbers = analyse(runs, grid, unfinished, found, draws, seed)
     sick, groups = sick_folders(numbers), groups or declared_groups(runs)
-    numbers["elsewhere"] = elsewhere_numbers(evaluations, not_of_these, runs, grid, sick, allow_mismatch=allow_mismatch,
-                                             draws=draws, seed=seed)
+    numbers["elsewhere"] = elsewhere_numbers(
+        evaluations, not_of_these, runs, grid, sick, allow_mismatch=allow_mismatch, draws=draws, seed=seed
+    )
     numbers["groups"] = group_numbers(runs, grid, groups, sick, draws, seed) if groups else None
     numbers["without"] = without_images(runs, grid, left_out, without, sick, draws, seed) if without else None
     interpret(numbers)
@@ -120,8 +145,15 @@ def pages_of(numbers: dict):
 def main(arguments: list[str] | None = None) -> int:
     flags = parse_arguments(arguments)
     try:
-        numbers = make_report(flags.log_folder, flags.evaluations, allow_mismatch=flags.allow_mismatch,
-                              draws=flags.draws, seed=flags.seed, groups=flags.groups, without=flags.without)
+        numbers = make_report(
+            flags.log_folder,
+            flags.evaluations,
+            allow_mismatch=flags.allow_mismatch,
+            draws=flags.draws,
+            seed=flags.seed,
+            groups=flags.groups,
+            without=flags.without,
+        )
     except (OSError, ValueError) as error:
         report(first_line(error))
         return 1

@@ -10,6 +10,4 @@ source "$here/find_python.sh"
 find_python requirements-dev.txt || { echo "error: the packages of requirements-dev.txt could not be installed" >&2; exit 1; }
 cd "$here"
 "$python" -m ruff check .
-# Checkpoints and data of the tests are gigabytes: what a test that passed has written goes at once.
-exec "$python" -m pytest -q -o tmp_path_retention_policy=failed -o tmp_path_retention_count=1 \
-    --numprocesses auto --maxprocesses 4 --dist loadfile tests "$@"
+exec "$python" -m pytest --numprocesses auto --maxprocesses 4 "$@"

@@ -46,7 +46,11 @@ from models_resnet_improved import ImageQualityResNet, PatchScores
 
 DECODERS = 8  # threads at most: an image of 89 million pixels takes half a gigabyte while it is decoded
 FLAGS = {"use_multiscale": bool, "use_attention": bool, "patch_size": int, "test_patch_num": int}  # that a score needs
-YOUNGER = {"model": MODELS, "backbone": BACKBONES, "resize": RESIZES}  # flags that came later: first what was done before
+YOUNGER = {
+    "model": MODELS,
+    "backbone": BACKBONES,
+    "resize": RESIZES,
+}  # flags that came later: first what was done before
 
 
 def load_scorer(
@@ -64,9 +68,13 @@ def load_scorer(
     if precision == "auto" and config.get("precision") == "fp32":
         precision = "fp32"
     return Scorer(
-        model.to(where), config, device=where, precision=choose_precision(precision, where),
-        batch_size=batch_size or EVALUATION_BATCH[where.type], epoch=epoch,
-    )  # fmt: skip
+        model.to(where),
+        config,
+        device=where,
+        precision=choose_precision(precision, where),
+        batch_size=batch_size or EVALUATION_BATCH[where.type],
+        epoch=epoch,
+    )
 
 
 def load_published(saved: dict, checkpoint: str | os.PathLike) -> tuple[nn.Module, dict, None] | None:
@@ -187,8 +195,10 @@ class Scorer:
         if not np.isfinite(scores).all():
             raise ValueError("the checkpoint gives scores that are not finite; its run has diverged")
         weights = map(tuple, attention.tolist()) if attention is not None else itertools.repeat(None)
-        return (ScoredImage(score, attention=weight, patches=tuple(of_patches)) for score, weight, of_patches in
-                zip(scores.tolist(), weights, patches.tolist(), strict=False))  # fmt: skip
+        return (
+            ScoredImage(score, attention=weight, patches=tuple(of_patches))
+            for score, weight, of_patches in zip(scores.tolist(), weights, patches.tolist(), strict=False)
+        )
 
     def score_patches(self, inputs: Tensor) -> PatchScores:
         """[B, 3, P, P] normalised patches on the device -> scores [B], attention [B, 4] (None without attention)."""
@@ -199,9 +209,15 @@ class Scorer:
     def mean_scores(self, images: list[Pixels]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Scores [N] and attention [N, 4], each the mean over the image's patches, and the patches' scores [N, patches]."""
         plan = EvaluationPlan(
-            [image.shape[:2] for image in images], np.zeros(len(images)), [""] * len(images), patches=self.patches,
-            patch_size=self.patch_size, batch_size=self.batch_size, seed=0, random=False,
-        )  # fmt: skip
+            [image.shape[:2] for image in images],
+            np.zeros(len(images)),
+            [""] * len(images),
+            patches=self.patches,
+            patch_size=self.patch_size,
+            batch_size=self.batch_size,
+            seed=0,
+            random=False,
+        )
         loader = PatchLoader(
             images, plan, patch_size=self.patch_size, color_jitter=False, device=self.device, num_workers=0
         )

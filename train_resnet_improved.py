@@ -54,7 +54,9 @@ the network is; iqa/training/ has the flags (options.py), the files (run_files.p
 
 from iqa.training.command import begin, end
 
-if __name__ == "__main__":  # a wrong flag, folder or label is told here, and ends the command: torch takes seconds to load
+if (
+    __name__ == "__main__"
+):  # a wrong flag, folder or label is told here, and ends the command: torch takes seconds to load
     command = begin()
 
 import time
@@ -108,7 +110,9 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
     devices.choose_kernels(deterministic=options.deterministic)
     with distributed.joined(device):  # with the other processes of torchrun, where there are some
         distributed.check_same_everywhere(data)
-        precision = distributed.by_first(lambda: devices.choose_precision(options.precision, device, before))  # bf16 where it is native
+        precision = distributed.by_first(
+            lambda: devices.choose_precision(options.precision, device, before)
+        )  # bf16 where it is native
         config = describe_run(options, variant, data, device, precision)
         saved = distributed.by_first(lambda: files.load_last(before, config, warn=say)) if before else None
         model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
@@ -119,7 +123,9 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         if not saved and options.model == published.OWN:
             distributed.by_first(lambda: start_model(model, training, precision))
 
-        trained = distributed.distribute(model, device)  # the other processes take the first one's start; gradients are averaged
+        trained = distributed.distribute(
+            model, device
+        )  # the other processes take the first one's start; gradients are averaged
         optimizer, schedule = choose_recipe(options, model, steps_per_epoch=len(training))
         loss_of = training_loss(options.loss, data.sets["training"].mos.std())
         scored_model = ScoredModel(model, ema=options.ema)  # for evaluation, and kept: the weights or their average
@@ -136,11 +142,21 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
             say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
             config = before
         if is_first() and not before:
-            begin_files(files, config, split_csv(data) if data.drawn else None, overwrite=options.overwrite)  # config.json
+            begin_files(
+                files, config, split_csv(data) if data.drawn else None, overwrite=options.overwrite
+            )  # config.json
         elif is_first():  # the run may have been killed between _last.pth and what tells of its epoch
-            record(files, history, predictions, best_epoch(history, select_on), saved["model"] if options.save_model else None)
+            record(
+                files,
+                history,
+                predictions,
+                best_epoch(history, select_on),
+                saved["model"] if options.save_model else None,
+            )
 
-        forecast = Forecast(options.epochs - len(history), training, [loader for _, loader in (*calibration, *evaluation.values())])
+        forecast = Forecast(
+            options.epochs - len(history), training, [loader for _, loader in (*calibration, *evaluation.values())]
+        )
         board = files.output / "tensorboard" if options.tensorboard and is_first() else None
         with live_view(board, history) as show:
             for epoch in range(len(history) + 1, options.epochs + 1):
@@ -148,23 +164,44 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                 torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
                 training.plan.epoch = epoch  # other patches, in another order
                 loss = train_epoch(
-                    model, forward, optimizer, training, loss_of=loss_of, schedule=schedule, after_step=scored_model.after_step,
-                    precision=precision, max_grad_norm=options.max_grad_norm, freeze_batch_norm=options.freeze_batch_norm,
-                    names=data.sets["training"].names, title=title, forecast=forecast,
-                )  # fmt: skip
-                row = {"epoch": epoch, "train_loss": loss, "training_seconds": round(time.monotonic() - start, 3),
-                       "learning_rate": rate}  # of the backbone, in the first step  # fmt: skip
+                    model,
+                    forward,
+                    optimizer,
+                    training,
+                    loss_of=loss_of,
+                    schedule=schedule,
+                    after_step=scored_model.after_step,
+                    precision=precision,
+                    max_grad_norm=options.max_grad_norm,
+                    freeze_batch_norm=options.freeze_batch_norm,
+                    names=data.sets["training"].names,
+                    title=title,
+                    forecast=forecast,
+                )
+                row = {
+                    "epoch": epoch,
+                    "train_loss": loss,
+                    "training_seconds": round(time.monotonic() - start, 3),
+                    "learning_rate": rate,
+                }  # of the backbone, in the first step
 
                 scored_model.refresh()
                 for images, loader in calibration:  # where the loss is not in points of MOS: some training images
-                    found = evaluate(score, loader, len(images), precision=precision, title=f"{title} train", forecast=forecast)
+                    found = evaluate(
+                        score, loader, len(images), precision=precision, title=f"{title} train", forecast=forecast
+                    )
                     row["train_l1"] = scored_model.calibrate(found.scores, images.mos, fit=options.loss in OF_A_BATCH)
                 scored, notes = {}, {}
                 for name, (images, loader) in evaluation.items():  # validation, where there is one, and test
                     scored[name] = evaluate(
-                        score, loader, len(images), precision=precision, title=f"{title} {name}", forecast=forecast,
+                        score,
+                        loader,
+                        len(images),
+                        precision=precision,
+                        title=f"{title} {name}",
+                        forecast=forecast,
                         with_hidden=name == select_on,
-                    )  # fmt: skip
+                    )
                     row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
                 row["target_layers"] = [layer_health(units) for units in scored[select_on].hidden]
                 row["seconds"] = round(time.monotonic() - start, 3)
@@ -180,9 +217,16 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                     record(files, history, predictions, best_epoch(history, select_on), weights)
                 show(row)
 
-        result = summarise(files, config, history, predictions, best_epoch(history, select_on), select_on,
-                           training_mos=data.sets["training"].mos,
-                           patches_per_epoch=len(training) * options.batch_size)  # fmt: skip
+        result = summarise(
+            files,
+            config,
+            history,
+            predictions,
+            best_epoch(history, select_on),
+            select_on,
+            training_mos=data.sets["training"].mos,
+            patches_per_epoch=len(training) * options.batch_size,
+        )
         if is_first():
             write_json(files.result, result)  # result.json comes last: a run is finished when it exists
 
@@ -195,9 +239,14 @@ def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Modu
     with distributed.one_here_first():  # which may download the weights
         if options.model == published.OWN:
             model = ImageQualityResNet(
-                backbone=options.backbone, use_multiscale=options.use_multiscale, use_attention=options.use_attention,
-                dropout_rate=options.dropout_rate, mos_mean=mos.mean(), mos_deviation=mos.std(), **backbone,
-            )  # fmt: skip
+                backbone=options.backbone,
+                use_multiscale=options.use_multiscale,
+                use_attention=options.use_attention,
+                dropout_rate=options.dropout_rate,
+                mos_mean=mos.mean(),
+                mos_deviation=mos.std(),
+                **backbone,
+            )
         else:
             model = published.build_published(options.model, build_backbone(options.backbone, **backbone))
     if saved:
@@ -216,9 +265,13 @@ def open_loaders(options, data: QualityData, device: torch.device) -> tuple[Patc
     training images with theirs, where the loss is not in points of MOS."""
     opened, cutting = open_pixels(options, data, device)
     plan = TrainingPlan(
-        opened["training"].sizes(), data.sets["training"].mos, patches=options.train_patch_num,
-        patch_size=options.patch_size, batch_size=options.batch_size, seed=options.seed,
-    )  # fmt: skip
+        opened["training"].sizes(),
+        data.sets["training"].mos,
+        patches=options.train_patch_num,
+        patch_size=options.patch_size,
+        batch_size=options.batch_size,
+        seed=options.seed,
+    )
     if not len(plan):
         count = len(data.sets["training"]) * options.train_patch_num
         raise ValueError(f"--batch_size {options.batch_size}: more than the {count} training patches of an epoch")
@@ -243,26 +296,47 @@ def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict,
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
     with distributed.one_here_first():  # which fills the cache
         opened = open_images(data, cache_dir=cache_dir, preload=options.preload_images, resize=options.resize, log=say)
-    return opened, {"patch_size": options.patch_size, "device": device, "num_workers": options.num_workers,
-                    "share": (process_number(), process_count()),
-                    "on_device": options.preload_images and devices.fits_on_device(opened, device)}  # fmt: skip
+    return opened, {
+        "patch_size": options.patch_size,
+        "device": device,
+        "num_workers": options.num_workers,
+        "share": (process_number(), process_count()),
+        "on_device": options.preload_images and devices.fits_on_device(opened, device),
+    }
 
 
 def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) -> PatchLoader:
     """An even grid of patches, or with --test_random_crop random ones, which are the same in every epoch and variant."""
     batch = devices.evaluation_batch(cutting["device"], options.batch_size)
     plan = EvaluationPlan(
-        opened.sizes(), images.mos, images.names, patches=options.test_patch_num, patch_size=options.patch_size,
-        batch_size=batch, seed=options.seed, random=options.test_random_crop,
-    )  # fmt: skip
+        opened.sizes(),
+        images.mos,
+        images.names,
+        patches=options.test_patch_num,
+        patch_size=options.patch_size,
+        batch_size=batch,
+        seed=options.seed,
+        random=options.test_random_crop,
+    )
     return PatchLoader(opened, plan, color_jitter=False, **cutting)
 
 
 def train_epoch(
-    model, forward, optimizer, loader: PatchLoader, *, loss_of: Callable[[Tensor, Tensor], Tensor], schedule,
-    after_step: Callable[[], None] = lambda: None, precision: str, max_grad_norm: float, freeze_batch_norm: bool = False,
-    names: tuple[str, ...], title: str, forecast: Forecast | None = None,
-) -> float:  # fmt: skip
+    model,
+    forward,
+    optimizer,
+    loader: PatchLoader,
+    *,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    schedule,
+    after_step: Callable[[], None] = lambda: None,
+    precision: str,
+    max_grad_norm: float,
+    freeze_batch_norm: bool = False,
+    names: tuple[str, ...],
+    title: str,
+    forecast: Forecast | None = None,
+) -> float:
     """One pass over the plan; returns the mean loss, of L1 in points of MOS. On one GPU only reports wait for the device.
 
     Args:
@@ -307,16 +381,24 @@ class Scored(NamedTuple):
 
 @torch.inference_mode()
 def evaluate(
-    score: Callable[[Tensor], PatchScores], loader: PatchLoader, images: int, *, precision: str, title: str,
-    forecast: Forecast | None = None, with_hidden: bool = False,
-) -> Scored:  # fmt: skip
+    score: Callable[[Tensor], PatchScores],
+    loader: PatchLoader,
+    images: int,
+    *,
+    precision: str,
+    title: str,
+    forecast: Forecast | None = None,
+    with_hidden: bool = False,
+) -> Scored:
     """Score every image by the mean over its patches; the hidden units of each, which take memory, on request."""
     outputs = []
     for inputs, _ in watch(loader, title, forecast=forecast):
         with devices.autocast(loader.device, precision):
             scores, attention, hidden = score(inputs)  # [B], [B, 4] or None, four times [B, units]
         outputs.append((scores, attention, *hidden) if with_hidden else (scores, attention))
-    scores, attention, *hidden = distributed.gather_batches(outputs)  # of all processes, in the plan's order; waits for the device
+    scores, attention, *hidden = distributed.gather_batches(
+        outputs
+    )  # of all processes, in the plan's order; waits for the device
     means = [x if x is None else mean_per_image(x, images) for x in (scores, attention, *hidden)]
     return Scored(means[0], means[1], means[2:])
 
@@ -326,8 +408,13 @@ def evaluate_checkpoint(options) -> None:
     scorer = load_scorer(options.evaluate, device=options.device, precision=options.precision)
     options = checkpoint_evaluation.with_settings(options, scorer.config)
     with distributed.joined(scorer.device):
-        data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range,
-                            split_seed=options.split_seed, split_file=options.split_file)  # fmt: skip
+        data = load_dataset(
+            options.dataset,
+            options.data_path,
+            mos_range=options.mos_range,
+            split_seed=options.split_seed,
+            split_file=options.split_file,
+        )
         distributed.check_same_everywhere(data)
         chosen = checkpoint_evaluation.choose_images(options, data, scorer.config)
         files = distributed.by_first(lambda: checkpoint_evaluation.EvaluationFiles.of(options, chosen))

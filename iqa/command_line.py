@@ -57,7 +57,13 @@ def number(kind: type, low: float, high: float = math.inf, *, below: bool = Fals
         except (ValueError, OverflowError):
             in_range = False
         if not in_range:
-            bounds = "finite" if low == -math.inf else f"at least {low}" if high == math.inf else f"{low} to {'below ' * below}{high}"
+            bounds = (
+                "finite"
+                if low == -math.inf
+                else f"at least {low}"
+                if high == math.inf
+                else f"{low} to {'below ' * below}{high}"
+            )
             raise argparse.ArgumentTypeError(f"{text!r} is not {'an integer' if kind is int else 'a number'}, {bounds}")
         return value
 

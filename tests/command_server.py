@@ -31,8 +31,16 @@ from typing import Any
 
 HERE = Path(__file__).parent
 INJECTING = f"{HERE / 'inject'}{os.pathsep}{HERE.parent}"  # the PYTHONPATH of a command that runs injected code first
-PROGRAMS = [HERE.parent / f"{name}.py" for name in (
-    "train_resnet_improved", "score_images", "models_resnet_improved", "benchmark_training", "tests/train_together")]  # fmt: skip
+PROGRAMS = [
+    HERE.parent / f"{name}.py"
+    for name in (
+        "train_resnet_improved",
+        "score_images",
+        "models_resnet_improved",
+        "benchmark_training",
+        "tests/train_together",
+    )
+]
 LARGEST = 200_000  # bytes of a request: arguments and environment
 # Variables that a command may have otherwise than the server; torch sets the last one, where a test compiles.
 THEIR_OWN = {"PYTHONPATH", "INJECT", "SMALL_CNN", "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
@@ -254,8 +262,13 @@ def open_stream(number: int, name: str, mode: str) -> None:
 def execute(script: str) -> None:
     """As `python SCRIPT`; an exception is shown without the frames of this file."""
     module = sys.modules["__main__"] = types.ModuleType("__main__")
-    vars(module).update(__file__=script, __builtins__=builtins, __cached__=None, __annotations__={},
-                        __loader__=SourceFileLoader("__main__", script))  # fmt: skip
+    vars(module).update(
+        __file__=script,
+        __builtins__=builtins,
+        __cached__=None,
+        __annotations__={},
+        __loader__=SourceFileLoader("__main__", script),
+    )
     try:
         exec(compile(Path(script).read_bytes(), script, "exec", dont_inherit=True), vars(module))
     except SystemExit:

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):  # a user's programs keep in a buffer what they print, and are compiled once
+for name in (
+    "PYTHONUNBUFFERED",
+    "PYTHONDONTWRITEBYTECODE",
+):  # a user's programs keep in a buffer what they print, and are compiled once
     os.environ.pop(name, None)
 # Tests that run side by side take one core each, whatever the process that distributes them has set: threads that share a
 # core wait for each other, and take ten times as long.
@@ -25,8 +28,20 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/inject")]
 import small_cnn  # noqa: E402
 
-TINY_FLAGS = ("--weights", "none", "--patch_size", "32", "--train_patch_num", "2", "--test_patch_num", "2",
-              "--batch_size", "8", "--device", "cpu")  # fmt: skip
+TINY_FLAGS = (
+    "--weights",
+    "none",
+    "--patch_size",
+    "32",
+    "--train_patch_num",
+    "2",
+    "--test_patch_num",
+    "2",
+    "--batch_size",
+    "8",
+    "--device",
+    "cpu",
+)
 # Where the tests run in the background Ctrl-C is ignored, and every program that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # What commands are given: what they call resnet50 is tests/inject/small_cnn.py, but for tests of ResNet50 itself.
@@ -35,8 +50,19 @@ RESNET50 = {"SMALL_CNN": ""}
 SIZES = {"training": 8, "validation": 4, "test": 4}
 
 # The files that take longest, which begin first: else one of them is left for the end, when the other cores have nothing to do.
-LONG = ("test_distributed", "test_runner", "test_command_server", "test_training", "test_resume", "test_benchmark", "test_faults",
-        "test_refusals", "test_signals", "test_score_images", "test_evaluate")  # fmt: skip
+LONG = (
+    "test_distributed",
+    "test_runner",
+    "test_command_server",
+    "test_training",
+    "test_resume",
+    "test_benchmark",
+    "test_faults",
+    "test_refusals",
+    "test_signals",
+    "test_score_images",
+    "test_evaluate",
+)
 
 
 def pytest_addoption(parser):
@@ -140,8 +166,23 @@ def finished_run(tiny_data, tmp_path_factory) -> Path:
     By an interpreter of its own, so that each served command that goes on with a copy of it is compared with a real one.
     """
     cwd = tmp_path_factory.mktemp("finished")
-    process = train("--data_path", tiny_data, "--use_multiscale", "--use_attention", "--save_model", "--epochs", "2",
-                    "--lr", "1e-3", "--precision", "fp32", "--output_dir", "run", cwd=cwd, real=True)  # fmt: skip
+    process = train(
+        "--data_path",
+        tiny_data,
+        "--use_multiscale",
+        "--use_attention",
+        "--save_model",
+        "--epochs",
+        "2",
+        "--lr",
+        "1e-3",
+        "--precision",
+        "fp32",
+        "--output_dir",
+        "run",
+        cwd=cwd,
+        real=True,
+    )
     assert process.returncode == 0, process.stderr
     (cwd / "log.txt").write_text(process.stdout)
     return cwd

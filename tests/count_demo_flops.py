@@ -52,7 +52,9 @@ def demo_patches() -> Patches:
     steps = sets["training"] * options.train_patch_num // options.batch_size
     evaluated = (sets["validation"] + sets["test"]) * options.test_patch_num
     started = -(-START_PATCHES // options.batch_size) * options.batch_size
-    return Patches(options.epochs * steps * options.batch_size, options.epochs * evaluated + started, options.patch_size)
+    return Patches(
+        options.epochs * steps * options.batch_size, options.epochs * evaluated + started, options.patch_size
+    )
 
 
 def array(script: str, name: str) -> list[str]:
@@ -85,8 +87,10 @@ def main() -> None:
         for size in sizes:
             flop = flop_of(variant, size)
             print(f"| {variant.log_name} | {size} | {flop.training / 1e9:.3f} | {flop.evaluation / 1e9:.3f} |")
-    print(f"\nThe demo: {patches.trained:,} patches trained and {patches.evaluated:,} evaluated by each variant, "
-          f"of {patches.size}x{patches.size} pixels\n\n| variant | TFLOP |\n|---|---|")  # fmt: skip
+    print(
+        f"\nThe demo: {patches.trained:,} patches trained and {patches.evaluated:,} evaluated by each variant, "
+        f"of {patches.size}x{patches.size} pixels\n\n| variant | TFLOP |\n|---|---|"
+    )
     shares = demo_tera_flop(patches)
     for name, share in shares.items():
         print(f"| {name} | {share:.1f} |")

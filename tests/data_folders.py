@@ -10,8 +10,14 @@ from conftest import ROOT, run_program, write_image
 
 PHOTOS = [(f"holiday/{i}.png" if i % 2 else f"{i}.jpg", round(1 + 4 * (i * 7 % 20) / 19, 2)) for i in range(20)]
 LIVE_FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
-CSIQ_FOLDERS = {"AWGN": "awgn", "BLUR": "blur", "contrast": "contrast", "fnoise": "fnoise", "JPEG": "jpeg",
-                "jpeg2000": "jpeg2000"}  # fmt: skip
+CSIQ_FOLDERS = {
+    "AWGN": "awgn",
+    "BLUR": "blur",
+    "contrast": "contrast",
+    "fnoise": "fnoise",
+    "JPEG": "jpeg",
+    "jpeg2000": "jpeg2000",
+}
 
 
 def check_folder(*arguments, cwd: Path = ROOT, **environment):
@@ -158,6 +164,14 @@ def make_live(root: Path, **changes) -> Path:
 
 
 MAKERS = {
-    "csv": make_csv, "livec": make_livec, "biq2021": make_biq2021, "bid": make_bid, "spaq": make_spaq,
-    "agiqa3k": make_agiqa3k, "kadid10k": make_kadid, "tid2013": make_tid2013, "live": make_live, "csiq": make_csiq,
-}  # fmt: skip
+    "csv": make_csv,
+    "livec": make_livec,
+    "biq2021": make_biq2021,
+    "bid": make_bid,
+    "spaq": make_spaq,
+    "agiqa3k": make_agiqa3k,
+    "kadid10k": make_kadid,
+    "tid2013": make_tid2013,
+    "live": make_live,
+    "csiq": make_csiq,
+}

@@ -14,8 +14,19 @@ import torch
 from conftest import ROOT, TINY_FLAGS, start_program
 
 NAME = "resnet_improved_ms_att"  # of the checkpoints of the fixture finished_run
-FLAGS = ("--use_multiscale", "--use_attention", "--save_model", "--epochs", "2", "--lr", "1e-3", "--precision", "fp32",
-         "--output_dir", "run")  # fmt: skip
+FLAGS = (
+    "--use_multiscale",
+    "--use_attention",
+    "--save_model",
+    "--epochs",
+    "2",
+    "--lr",
+    "1e-3",
+    "--precision",
+    "fp32",
+    "--output_dir",
+    "run",
+)
 COMMAND = (sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--precision", "fp32", "--output_dir", "run")
 CLONE_NEWNS = 0x00020000  # <linux/sched.h>: mounts that no other process sees
 SMALL_CNN = "import small_cnn; small_cnn.BACKBONES['small'] = small_cnn.ROW"  # injected: a further row of the table of backbones
@@ -87,7 +98,10 @@ def copy_run(finished: Path, target: Path, *, epochs: int = 2) -> Path:
 def files_below(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Every file with what changes when it is written."""
     paths = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns)
+        for path in paths
+    }
 
 
 def without_times(value):

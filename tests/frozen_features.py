@@ -65,9 +65,7 @@ def extract(images, mos_range: tuple[float, float], count: int | None) -> Featur
     low, high = mos_range
     mos = 100 * (images.mos[chosen] - low) / (high - low)
     plan = EvaluationPlan(decoded.sizes(), mos, names, patches=1, patch_size=224, batch_size=16, seed=0, random=False)
-    loader = PatchLoader(
-        decoded, plan, patch_size=224, color_jitter=False, device=torch.device("cpu"), num_workers=0
-    )
+    loader = PatchLoader(decoded, plan, patch_size=224, color_jitter=False, device=torch.device("cpu"), num_workers=0)
     row = BACKBONES["efficientnet_lite0"]
     network = row.build().eval()
     load_backbone_weights(network, row, "imagenet")
@@ -100,10 +98,13 @@ def train_head(train: Features, test: Features, flags: dict, seed: int, steps: i
     scores = torch.cat([part.scores for part in found]).numpy()
     layers = [layer_health(torch.cat(units).numpy()) for units in zip(*(part.hidden for part in found), strict=True)]
     return {
-        "loss": float(np.mean(losses[-LAST:])), "loss_evaluated": F.l1_loss(fitted, train.mos).item(),
-        "srcc": srcc(scores, test.mos), "plcc": plcc(scores, test.mos), "worst_layer": max(x["either"] for x in layers),
+        "loss": float(np.mean(losses[-LAST:])),
+        "loss_evaluated": F.l1_loss(fitted, train.mos).item(),
+        "srcc": srcc(scores, test.mos),
+        "plcc": plcc(scores, test.mos),
+        "worst_layer": max(x["either"] for x in layers),
         "p5": float(np.percentile(scores, 5) - np.percentile(test.mos, 5)),
-    }  # fmt: skip
+    }
 
 
 def ridge(train: Features, test: Features, use_multiscale: bool) -> float:
@@ -113,7 +114,9 @@ def ridge(train: Features, test: Features, use_multiscale: bool) -> float:
     known, asked = ((x - mean) / deviation for x in pooled)
     kernel, target = known @ known.T, train.mos.double().numpy()
     return max(
-        srcc(asked @ known.T @ np.linalg.solve(kernel + penalty * np.eye(len(kernel)), target - target.mean()), test.mos)
+        srcc(
+            asked @ known.T @ np.linalg.solve(kernel + penalty * np.eye(len(kernel)), target - target.mean()), test.mos
+        )
         for penalty in 10.0 ** np.arange(0, 7, 0.5)
     )
 
@@ -122,8 +125,10 @@ def read_features(options: argparse.Namespace) -> tuple[Features, Features]:
     if options.cache and options.cache.exists():
         return tuple(Features(*pair) for pair in torch.load(options.cache, weights_only=True))
     data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range)
-    parts = [extract(data.sets[name], data.mos_range, count)
-             for name, count in (("training", options.train), ("test", options.test))]  # fmt: skip
+    parts = [
+        extract(data.sets[name], data.mos_range, count)
+        for name, count in (("training", options.train), ("test", options.test))
+    ]
     if options.cache:
         torch.save([tuple(part) for part in parts], options.cache)
     return tuple(parts)
@@ -141,16 +146,21 @@ def main() -> None:
     options = parser.parse_args()
     train, test = read_features(options)
     print(f"{len(train.mos)} images to train, {len(test.mos)} to test; {STEPS} steps; {len(options.seeds)} seeds\n")
-    print("| head | training L1 | SRCC | PLCC | ridge regression's SRCC | worst layer lost | 5th percentile, score - MOS |")
+    print(
+        "| head | training L1 | SRCC | PLCC | ridge regression's SRCC | worst layer lost | 5th percentile, score - MOS |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name, _, use_multiscale, use_attention in FUSIONS:
         flags = {"use_multiscale": use_multiscale, "use_attention": use_attention}
         runs = [train_head(train, test, flags, seed) for seed in options.seeds]
         cells = {key: np.array([run[key] for run in runs]) for key in runs[0]}
-        print(f"| {name[2:]} | {cells['loss'].mean():.2f} (at most {cells['loss'].max():.2f}) "
-              f"| {cells['srcc'].mean():.3f} (at least {cells['srcc'].min():.3f}) | {cells['plcc'].mean():.3f} "
-              f"| {ridge(train, test, use_multiscale):.3f} | {cells['worst_layer'].max():.0%} "
-              f"| {cells['p5'].mean():+.1f} |", flush=True)  # fmt: skip
+        print(
+            f"| {name[2:]} | {cells['loss'].mean():.2f} (at most {cells['loss'].max():.2f}) "
+            f"| {cells['srcc'].mean():.3f} (at least {cells['srcc'].min():.3f}) | {cells['plcc'].mean():.3f} "
+            f"| {ridge(train, test, use_multiscale):.3f} | {cells['worst_layer'].max():.0%} "
+            f"| {cells['p5'].mean():+.1f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ class Case:
     """
 
     name: str
-    correlations: tuple[float, ...]   # two, or four: (baseline, full, other baseline, other full)
-    shared_error: float               # correlation of any two runs' errors on the same image
+    correlations: tuple[float, ...]  # two, or four: (baseline, full, other baseline, other full)
+    shared_error: float  # correlation of any two runs' errors on the same image
     seeds: int = 1
-    seed_deviation: float = 0.0       # standard deviation over seeds of a run's correlation with the MOS
+    seed_deviation: float = 0.0  # standard deviation over seeds of a run's correlation with the MOS
 
     @property
     def signs(self) -> np.ndarray:
@@ -50,7 +50,13 @@ CASES = [
     Case("0.90 and 0.91, three seeds", (0.90, 0.91), 0.5, seeds=3, seed_deviation=0.002),
     Case("0.90 and 0.91, five seeds that vary much", (0.90, 0.91), 0.5, seeds=5, seed_deviation=0.006),
     Case("interaction of 0.010, one seed", (0.900, 0.902, 0.925, 0.936), 0.5),
-    Case("interaction of 0.010, three seeds that vary much", (0.900, 0.902, 0.925, 0.936), 0.5, seeds=3, seed_deviation=0.006),
+    Case(
+        "interaction of 0.010, three seeds that vary much",
+        (0.900, 0.902, 0.925, 0.936),
+        0.5,
+        seeds=3,
+        seed_deviation=0.006,
+    ),
     Case("interaction of 0.010, three seeds", (0.900, 0.902, 0.925, 0.936), 0.5, seeds=3, seed_deviation=0.002),
 ]
 

@@ -23,8 +23,21 @@ def benchmark(*flags, cwd):
 def report(tmp_path_factory):
     """The JSON and the standard output of a benchmark too short to say anything about speed."""
     cwd = tmp_path_factory.mktemp("benchmark")
-    process = benchmark("--images", "12", "--trials", "2", "--seconds", "0.1", "--patch_size", "64", "--batch_size", "4",
-                        "--precision", "fp32", cwd=cwd)  # fmt: skip
+    process = benchmark(
+        "--images",
+        "12",
+        "--trials",
+        "2",
+        "--seconds",
+        "0.1",
+        "--patch_size",
+        "64",
+        "--batch_size",
+        "4",
+        "--precision",
+        "fp32",
+        cwd=cwd,
+    )
     assert process.returncode == 0, process.stderr
     return json.loads((cwd / "benchmark.json").read_text()), process.stdout
 
@@ -52,7 +65,11 @@ def test_the_limit_is_the_matrix_product_at_the_arithmetic_of_a_patch(report, ki
         assert achieved[name] == pytest.approx(part[name]["mean"] * part["flop_per_patch"] / 1e12)
     assert product["dtype"] == "float32"
     (line,) = [line for line in output.splitlines() if line.startswith("Of ") and f" {kind} does " in line]
-    words = f"{achieved['LIMIT']:.3f} TFLOP/s", f"{product['side']}x{product['side']}", f"{achieved['FULL']:.3f}: {share:.1%}"
+    words = (
+        f"{achieved['LIMIT']:.3f} TFLOP/s",
+        f"{product['side']}x{product['side']}",
+        f"{achieved['FULL']:.3f}: {share:.1%}",
+    )
     assert all(word in line for word in words)
 
 
@@ -62,8 +79,13 @@ def test_a_patchs_arithmetic_is_about_three_times_as_much_backward(report):
 
 
 def test_counting_leaves_a_model_as_it_is():
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.LazyLinear(1),
-                                torch.nn.Flatten(0))  # fmt: skip
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.Flatten(),
+        torch.nn.LazyLinear(1),
+        torch.nn.Flatten(0),
+    )
     model(torch.randn(2, 3, 8, 8))
     before = {name: value.clone() for name, value in model.eval().state_dict().items()}
     assert flop_per_patch(model, 8) == (2 * (2 * 4 * 36 * 27) + 3 * (2 * 144), 2 * 4 * 36 * 27 + 2 * 144)
@@ -112,18 +134,55 @@ def test_bf16_and_fp32_rank_the_demo_images_alike(tmp_path):
     made = run_program(sys.executable, ROOT / "demo_dataset.py", "--output", "demo", "--images", "60", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     trained = run_program(
-        sys.executable, ROOT / "train_resnet_improved.py", "--data_path", "demo", "--weights", "none", "--device", "cpu",
-        "--use_multiscale", "--use_attention", "--epochs", "2", "--patch_size", "64", "--train_patch_num", "16",
-        "--test_patch_num", "4", "--batch_size", "16", "--lr", "5e-4", "--warmup_steps", "10", "--max_grad_norm", "1",
-        "--save_model", "--output_dir", "run", cwd=tmp_path,
-    )  # fmt: skip
+        sys.executable,
+        ROOT / "train_resnet_improved.py",
+        "--data_path",
+        "demo",
+        "--weights",
+        "none",
+        "--device",
+        "cpu",
+        "--use_multiscale",
+        "--use_attention",
+        "--epochs",
+        "2",
+        "--patch_size",
+        "64",
+        "--train_patch_num",
+        "16",
+        "--test_patch_num",
+        "4",
+        "--batch_size",
+        "16",
+        "--lr",
+        "5e-4",
+        "--warmup_steps",
+        "10",
+        "--max_grad_norm",
+        "1",
+        "--save_model",
+        "--output_dir",
+        "run",
+        cwd=tmp_path,
+    )
     assert trained.returncode == 0, trained.stderr
     srcc = {}
     for precision in ("bf16", "fp32"):
         process = run_program(
-            sys.executable, ROOT / "train_resnet_improved.py", "--evaluate", "checkpoints/resnet_improved_ms_att_best.pth",
-            "--evaluate_set", "all", "--precision", precision, "--device", "cpu", "--output_dir", precision, cwd=tmp_path,
-        )  # fmt: skip
+            sys.executable,
+            ROOT / "train_resnet_improved.py",
+            "--evaluate",
+            "checkpoints/resnet_improved_ms_att_best.pth",
+            "--evaluate_set",
+            "all",
+            "--precision",
+            precision,
+            "--device",
+            "cpu",
+            "--output_dir",
+            precision,
+            cwd=tmp_path,
+        )
         assert process.returncode == 0, process.stderr
         assert f", {precision}, torch" in process.stdout
         srcc[precision] = json.loads((tmp_path / precision / "evaluation_koniq-10k_all.json").read_text())["srcc"]

@@ -59,7 +59,7 @@ ENDS = {
     "standard input": "import sys; print(repr(sys.stdin.read()))",
     "other letters": "import sys; print('測試 ☃'); print('☃', file=sys.stderr)",
     "a closed pipe": "import os; os.close(1); print('nowhere')",
-}  # fmt: skip
+}
 
 
 def start(kind: str, *command, cwd: Path, session: bool = False, **environment):
@@ -67,7 +67,9 @@ def start(kind: str, *command, cwd: Path, session: bool = False, **environment):
     command = [sys.executable, *map(str, command)]
     if kind == "real":
         return start_program(*command, cwd=cwd, real=True, session=session, **environment)
-    return command_server.start(command, cwd=cwd, env={**os.environ, **INSTEAD_OF_RESNET50, **environment}, start_new_session=session)
+    return command_server.start(
+        command, cwd=cwd, env={**os.environ, **INSTEAD_OF_RESNET50, **environment}, start_new_session=session
+    )
 
 
 def outcome(kind: str, *command, cwd: Path, session: bool = False, **environment) -> tuple[int, str, str]:
@@ -88,15 +90,22 @@ def test_the_usual_command_is_served_and_an_unusual_one_is_not(tmp_path):
     assert command_server.can_serve(usual, environment)
     assert command_server.can_serve(usual, environment | inject("pass"))
     for command, more in (
-        (usual, {"LC_ALL": "C"}), (usual, {"OMP_NUM_THREADS": "7"}), (usual, {"PYTHONPATH": str(tmp_path)}),
-        ([sys.executable, "-X", "dev", *usual[1:]], {}), ([sys.executable, "-c", "pass"], {}), (["bash", *usual[1:]], {}),
-        ([sys.executable], {}), ([sys.executable, str(ROOT / "data_loader.py")], {}),
-    ):  # fmt: skip
+        (usual, {"LC_ALL": "C"}),
+        (usual, {"OMP_NUM_THREADS": "7"}),
+        (usual, {"PYTHONPATH": str(tmp_path)}),
+        ([sys.executable, "-X", "dev", *usual[1:]], {}),
+        ([sys.executable, "-c", "pass"], {}),
+        (["bash", *usual[1:]], {}),
+        ([sys.executable], {}),
+        ([sys.executable, str(ROOT / "data_loader.py")], {}),
+    ):
         assert not command_server.can_serve(command, environment | more), (command, more)
 
 
 @pytest.mark.parametrize("session", [False, True])
-@pytest.mark.parametrize("injected", [{}, inject("import sys; print('injected', sys.argv, sys.path, __name__)")], ids=["", "injected"])
+@pytest.mark.parametrize(
+    "injected", [{}, inject("import sys; print('injected', sys.argv, sys.path, __name__)")], ids=["", "injected"]
+)
 def test_both_find_the_same_at_their_start(tmp_path, session, injected):
     script = write_script(tmp_path, SHOW)
     command = (script, "--flag", "ünï code", "")
@@ -112,7 +121,9 @@ def test_both_end_alike(tmp_path, end):
 
 
 def test_random_numbers_differ_from_command_to_command(tmp_path):
-    script = write_script(tmp_path, "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1).item())")
+    script = write_script(
+        tmp_path, "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1).item())"
+    )
     one, other = (outcome("served", script, cwd=tmp_path)[1].split() for _ in range(2))
     assert len({*one, *other}) == 6
 
@@ -160,17 +171,35 @@ def test_both_fail_alike(finished_run, tiny_data, tmp_path):
         ends = []
         for kind in INTERPRETERS:
             cwd = copy_run(finished_run, tmp_path / kind / str(number), epochs=1)
-            command = (ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--data_path", tiny_data, *FLAGS, "--resume", *flags)
+            command = (
+                ROOT / "train_resnet_improved.py",
+                *TINY_FLAGS,
+                "--data_path",
+                tiny_data,
+                *FLAGS,
+                "--resume",
+                *flags,
+            )
             status, output, errors = outcome(kind, *command, cwd=cwd, session=True, **code)
             ends.append((status, untimed(output), errors))
         assert ends[0] == ends[1]
         assert ends[0][0] == (1, 1, 128 + signal.SIGTERM)[number], ends[0]
 
 
-def test_the_interpreter_of_shell_commands_passes_on_what_it_is_told_and_what_comes_of_it(tiny_data, tmp_path, forking_python):
+def test_the_interpreter_of_shell_commands_passes_on_what_it_is_told_and_what_comes_of_it(
+    tiny_data, tmp_path, forking_python
+):
     """Output, errors, a status, a signal to it and one that ends the program; what needs no server has none."""
     assert run_program(forking_python, "-c", "print(1)", cwd=tmp_path).stdout == "1\n"
-    command = (forking_python, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--data_path", tiny_data, "--output_dir", "run")
+    command = (
+        forking_python,
+        ROOT / "train_resnet_improved.py",
+        *TINY_FLAGS,
+        "--data_path",
+        tiny_data,
+        "--output_dir",
+        "run",
+    )
     process = run_program(*command, "--weights", "none.pth", cwd=tmp_path)
     assert_one_line_error(process, "--weights none.pth")
     assert process.returncode == 1

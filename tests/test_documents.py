@@ -146,7 +146,9 @@ def test_everything_beside_the_tests_is_in_their_table_and_every_test_in_that_of
     beside = {path.name for path in (ROOT / "tests").iterdir()} - {"README.md", "__pycache__"}
     assert {name for name in beside if name not in read("tests/README.md")} == set()
     tests = {path.parent if path.parent.name != "tests" else path for path in (ROOT / "tests").rglob("test_*.py")}
-    assert {str(path.relative_to(ROOT)) for path in tests if str(path.relative_to(ROOT)) not in read("CONTRIBUTING.md")} == set()
+    assert {
+        str(path.relative_to(ROOT)) for path in tests if str(path.relative_to(ROOT)) not in read("CONTRIBUTING.md")
+    } == set()
 
 
 def test_the_citation_has_what_the_format_requires():

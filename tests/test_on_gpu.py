@@ -26,13 +26,17 @@ def on_gpu(*arguments, cwd):
 
 def test_both_files_tell_what_was_done_and_what_was_not(tiny_data, tmp_path):
     """By the shell command: a part that runs, parts that need a GPU."""
-    process = on_gpu(tiny_data, "--parts", "steps,profile,benchmark-eager-32-preloaded", "--output", "out", cwd=tmp_path)
+    process = on_gpu(
+        tiny_data, "--parts", "steps,profile,benchmark-eager-32-preloaded", "--output", "out", cwd=tmp_path
+    )
     assert process.returncode == 0 and process.stderr == "", process.stderr
     results, text = json.loads((tmp_path / "out/on_gpu.json").read_text()), (tmp_path / "out/on_gpu.txt").read_text()
     assert text.strip() == process.stdout.strip()
     assert [(part["name"], part["status"]) for part in results["parts"]] == [
-        ("steps", "not done"), ("profile", "passed"), ("benchmark-eager-32-preloaded", "not done"),
-    ]  # fmt: skip
+        ("steps", "not done"),
+        ("profile", "passed"),
+        ("benchmark-eager-32-preloaded", "not done"),
+    ]
     assert text.count("not done: needs CUDA") == 2 and "passed: 1 (profile)" in text and "failed: 0" in text
     facts = results["parts"][1]["facts"]
     assert {kernel["name"] for kernel in facts["kernels"]["batch norm"]} >= {"aten::native_batch_norm_backward"}
@@ -64,7 +68,9 @@ def part(work, *, needs_cuda=False, seconds=60.0):
 
 
 def sleeping(context, end_time):
-    return processes.run([sys.executable, "-c", "import time; time.sleep(60)"], end_time - time.monotonic(), context.scratch)
+    return processes.run(
+        [sys.executable, "-c", "import time; time.sleep(60)"], end_time - time.monotonic(), context.scratch
+    )
 
 
 @pytest.fixture
@@ -91,7 +97,9 @@ def test_a_part_without_time_or_device_is_not_begun(context):
 
 def test_a_command_that_fails_is_told_by_its_last_line(context):
     def work(context, end_time):
-        return processes.run([sys.executable, "-c", "import sys; sys.exit('first\\nCUDA error: no luck')"], 60, context.scratch)
+        return processes.run(
+            [sys.executable, "-c", "import sys; sys.exit('first\\nCUDA error: no luck')"], 60, context.scratch
+        )
 
     done = drive.do(part(work), context, True, 100.0)
     assert done["status"] == "failed" and done["why"].endswith("status 1: CUDA error: no luck")
@@ -128,16 +136,22 @@ def test_time_that_several_kernels_share_is_busy_once():
 
 def test_kernels_are_told_by_the_operator_that_launched_them():
     def event(name, *kernels):
-        return SimpleNamespace(name=name, kernels=[SimpleNamespace(name=kernel, duration=time) for kernel, time in kernels])
+        return SimpleNamespace(
+            name=name, kernels=[SimpleNamespace(name=kernel, duration=time) for kernel, time in kernels]
+        )
 
-    events = [event("aten::cudnn_batch_norm", ("bn_fw_tr_1C11", 400)), event("aten::mm", ("gemm", 1)),
-              event("aten::cudnn_convolution", ("sm90_xmma", 200), ("nchwToNhwc", 600)),
-              event("aten::cudnn_convolution", ("sm90_xmma", 800))]  # fmt: skip
+    events = [
+        event("aten::cudnn_batch_norm", ("bn_fw_tr_1C11", 400)),
+        event("aten::mm", ("gemm", 1)),
+        event("aten::cudnn_convolution", ("sm90_xmma", 200), ("nchwToNhwc", 600)),
+        event("aten::cudnn_convolution", ("sm90_xmma", 800)),
+    ]
     kinds = kernels_by_kind(events, steps=2)
     assert kinds["batch norm"] == [{"name": "bn_fw_tr_1C11", "ms": 0.2, "calls": 0.5}]
     assert [(kernel["name"], kernel["ms"], kernel["calls"]) for kernel in kinds["convolution"]] == [
-        ("sm90_xmma", 0.5, 1.0), ("nchwToNhwc", 0.3, 0.5),
-    ]  # fmt: skip
+        ("sm90_xmma", 0.5, 1.0),
+        ("nchwToNhwc", 0.3, 0.5),
+    ]
 
 
 def test_labels_of_the_host_and_its_own_work_do_not_make_the_gpu_busy():

@@ -70,7 +70,16 @@ def test_resume_skips_the_finished_resumes_the_interrupted_and_trains_the_rest(a
     (logs / interrupted / "result.json").unlink()
     shutil.rmtree(logs / missing)
     (logs / "report.md").unlink()
-    command = ["bash", "-c", 'set -o pipefail; "$@" | head -n 1', "bash", "bash", RUNNER, "--resume", logs.relative_to(cwd)]
+    command = [
+        "bash",
+        "-c",
+        'set -o pipefail; "$@" | head -n 1',
+        "bash",
+        "bash",
+        RUNNER,
+        "--resume",
+        logs.relative_to(cwd),
+    ]
     process = run_program(*command, cwd=cwd, PYTHON=forking_python)
     assert process.returncode == 0 and process.stdout == f"{finished} is finished\n", process.stdout + process.stderr
     assert (logs / finished / "result.json").stat().st_mtime_ns == time_before
@@ -97,7 +106,9 @@ def test_a_failing_variant_stops_the_runner_with_its_status_and_names_the_log(tm
 def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, number, status):
     command = ["bash", RUNNER, "--data_path", tiny_data, *TINY_FLAGS, "--epochs", "1000"]
     environment = {**os.environ, "PYTHON": sys.executable}
-    runner = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    runner = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         for line in runner.stdout:
             if "Summary" in line:
@@ -128,8 +139,10 @@ def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, 
         (["--model", "hyperiqa"], ["--model", "--with_published"]),
         (["--demo", "--recipe", "published"], ["--recipe=published", "--with_published"]),
         (["--demo", "--recipe", "beste"], ["--recipe=beste", "best", "published"]),
-        (["--demo", "--with_published", "--recipe", "published", "--lr_schedule", "constant"],
-         ["published_hyperiqa: --lr_schedule constant", "schedule of its own"]),
+        (
+            ["--demo", "--with_published", "--recipe", "published", "--lr_schedule", "constant"],
+            ["published_hyperiqa: --lr_schedule constant", "schedule of its own"],
+        ),
         (["--demo", "--with_published", "--dropout_rate", "0.1"], ["--dropout_rate", "--with_published"]),
     ],
 )
@@ -146,13 +159,23 @@ def test_a_mistake_is_said_in_two_lines_at_most_before_anything_starts(tmp_path,
     [
         (["--patch_size", "48"], {"BACKBONES": "resnet50 swin_b"}, ["swin1_baseline: --patch_size 48", "choose 64"]),
         (["--patch_size", "48", "--with_published"], {}, ["published_hyperiqa: --patch_size 48", "choose 64"]),
-        (["--drop_path_rate", "0.2"], {"BACKBONES": "swin_b resnet50"}, ["exp1_baseline: --drop_path_rate", "leave it out"]),
-        (["--with_published", "--recipe", "published"], {"NPROC": "3"}, ["exp1_baseline: --batch_size 32", "a multiple of 3"]),
+        (
+            ["--drop_path_rate", "0.2"],
+            {"BACKBONES": "swin_b resnet50"},
+            ["exp1_baseline: --drop_path_rate", "leave it out"],
+        ),
+        (
+            ["--with_published", "--recipe", "published"],
+            {"NPROC": "3"},
+            ["exp1_baseline: --batch_size 32", "a multiple of 3"],
+        ),
         (["--with_published", "--weights", "none", "--lr", "fast"], {}, ["exp1_baseline: argument --lr", "'fast'"]),
         ([], {"SEEDS": "42 x"}, ["exp1_baseline: argument --seed", "'x'"]),
     ],
 )
-def test_the_flags_of_every_row_are_checked_before_the_first_one_is_trained(tmp_path, recorder, flags, environment, words):
+def test_the_flags_of_every_row_are_checked_before_the_first_one_is_trained(
+    tmp_path, recorder, flags, environment, words
+):
     process = run_program("bash", RUNNER, "--data_path", "data", *flags, cwd=tmp_path, PYTHON=recorder, **environment)
     assert process.returncode == 2 and process.stdout == ""
     assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1
@@ -176,7 +199,9 @@ def test_an_old_python_is_an_error(tmp_path):
 def test_help_says_how_to_call_it_and_starts_nothing(tmp_path):
     (tmp_path / "koniq-10k").mkdir()
     process = run_ablation("--help", cwd=tmp_path)
-    assert process.returncode == 0 and process.stderr == "" and [path.name for path in tmp_path.iterdir()] == ["koniq-10k"]
+    assert (
+        process.returncode == 0 and process.stderr == "" and [path.name for path in tmp_path.iterdir()] == ["koniq-10k"]
+    )
     assert "bash run_resnet_ablation.sh --demo" in process.stdout and "pipefail" not in process.stdout
 
 
@@ -216,7 +241,18 @@ def test_the_published_models_come_after_the_variants_of_each_backbone_and_again
 
 def test_the_best_recipe_is_that_of_every_row_but_those_that_have_their_own(tmp_path, recorder):
     for flags, of_published in (((), "best"), (("--recipe", "published"), "published")):
-        runner = ("bash", RUNNER, "--data_path", "data", "--recipe", "best", "--with_published", *flags, "--loss", "plcc")
+        runner = (
+            "bash",
+            RUNNER,
+            "--data_path",
+            "data",
+            "--recipe",
+            "best",
+            "--with_published",
+            *flags,
+            "--loss",
+            "plcc",
+        )
         process = run_program(*runner, cwd=tmp_path, PYTHON=recorder)
         assert process.returncode == 0, process.stderr
         first = (tmp_path / "commands").read_text()
@@ -237,7 +273,9 @@ def test_every_seed_trains_every_variant_under_its_own_name(tmp_path, recorder, 
     process = run_program("bash", RUNNER, "--data_path", "data", cwd=tmp_path, PYTHON=recorder, SEEDS=seeds)
     assert process.returncode == 0, process.stderr
     commands = [line.split() for line in (tmp_path / "commands").read_text().splitlines()]
-    expected = [(seed, variant, suffix) for seed, suffix in zip(seeds.split(), suffixes, strict=True) for variant in VARIANTS]
+    expected = [
+        (seed, variant, suffix) for seed, suffix in zip(seeds.split(), suffixes, strict=True) for variant in VARIANTS
+    ]
     assert len(commands) == len(expected)
     for command, (seed, variant, suffix) in zip(commands, expected, strict=True):
         last = {flag: value for flag, value in zip(command, command[1:] + [""], strict=True) if flag.startswith("--")}

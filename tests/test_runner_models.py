@@ -12,8 +12,16 @@ smaller.swin_b()
 if "hyperiqa" in sys.orig_argv:
     smaller.resnet50()
 """
-ROWS = ("exp1_baseline", "exp2_multiscale", "exp3_multiscale_attention", "swin1_baseline", "swin2_multiscale",
-        "swin3_multiscale_attention", "published_hyperiqa", "published_smart_iqa")  # fmt: skip
+ROWS = (
+    "exp1_baseline",
+    "exp2_multiscale",
+    "exp3_multiscale_attention",
+    "swin1_baseline",
+    "swin2_multiscale",
+    "swin3_multiscale_attention",
+    "published_hyperiqa",
+    "published_smart_iqa",
+)
 
 
 def test_every_row_is_trained_by_one_command(tiny_data, tmp_path, forking_python):

@@ -19,14 +19,17 @@ CASES = {
     "lines without a buffer": ("say('x'); say('y')", 0, {"PYTHONUNBUFFERED": "1"}),
     "a line before a worker starts": (
         "say('x'); worker = multiprocessing.get_context('fork').Process(target=int); worker.start(); worker.join(); "
-        "sys.exit(worker.exitcode)", 0, {}),
+        "sys.exit(worker.exitcode)",
+        0,
+        {},
+    ),
     "what others print, left to the end": ("print('x')", 0, {}),
     "what others print, more than a buffer": ("say('x'); print('y' * 100_000); print('z')", 0, {}),
     "an error": ("report('x'); sys.exit(2)", 2, {}),
     "a warning": ("warnings.warn('x'); sys.exit(3)", 3, {}),
     "an exception": ("say('x'); 1 / 0", 1, {}),
     "one of several processes": ("print('x'); leave(4)", 4, SEVERAL),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -34,7 +37,9 @@ def test_where_nobody_reads_the_status_is_that_of_the_work(name):
     code, status, more = CASES[name]
     reader, writer = os.pipe()
     os.close(reader)
-    process = subprocess.run([sys.executable, "-c", IMPORTS + code], cwd=ROOT, env={**os.environ, **more}, stdout=writer, stderr=writer)
+    process = subprocess.run(
+        [sys.executable, "-c", IMPORTS + code], cwd=ROOT, env={**os.environ, **more}, stdout=writer, stderr=writer
+    )
     os.close(writer)
     assert process.returncode == status
 

@@ -22,9 +22,15 @@ from iqa.training.recipe import LOSSES  # noqa: E402
 def train(name: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Flatten(),
         nn.Linear(8 * 4 * 4, 1),
-    )  # fmt: skip
+    )
     images, mos = torch.randn(3, 8, 3, 8, 8), torch.rand(3, 8)  # three steps of eight patches
     mine = slice(process_number(), None, process_count())
     trained = distribute(network, torch.device("cpu"))

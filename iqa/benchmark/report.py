@@ -77,13 +77,17 @@ def projection(report: dict) -> dict:
 
 def print_report(report: dict) -> None:
     facts, cache = report["machine"], report["cache"]
-    print(f"{facts['device']} ({facts['processor']}), {facts['precision']}, patch {facts['patch_size']}, "
-          f"torch {facts['torch']}, torchvision {facts['torchvision']}, Python {facts['python']}\n")  # fmt: skip
+    print(
+        f"{facts['device']} ({facts['processor']}), {facts['precision']}, patch {facts['patch_size']}, "
+        f"torch {facts['torch']}, torchvision {facts['torchvision']}, Python {facts['python']}\n"
+    )
     print("| patches/s | training | evaluation |\n|---|---|---|")
     for name in ROWS:
         print(f"| {name} | " + " | ".join(cell(report[kind][name], DIGITS.get(name, 1)) for kind in KINDS) + " |")
-    print(f"\nMean ± standard deviation of {len(report['training']['FULL']['trials'])} trials; batches of "
-          f"{report['training']['batch_size']} and {report['evaluation']['batch_size']} patches.")  # fmt: skip
+    print(
+        f"\nMean ± standard deviation of {len(report['training']['FULL']['trials'])} trials; batches of "
+        f"{report['training']['batch_size']} and {report['evaluation']['batch_size']} patches."
+    )
     for kind in KINDS:
         print(limit_line(kind, report[kind], facts["matrix_product"]))
     print(f"Cache build: {cache['images_per_second']:.0f} images/s ({cache['per_core']:.0f} per core)")
@@ -97,6 +101,8 @@ def cell(rate: dict, digits: int) -> str:
 
 def limit_line(kind: str, numbers: dict, product: dict) -> str:
     rates = numbers["achieved_tera_flop_per_second"]
-    return (f"Of {rates['LIMIT']:.3f} TFLOP/s of the largest matrix product ({product['side']}x{product['side']}, "
-            f"{product['dtype']}) {kind} does {rates['FULL']:.3f}: {numbers['FULL / LIMIT']['mean']:.1%}, "
-            f"at {numbers['flop_per_patch'] / 1e9:.2f} GFLOP a patch")  # fmt: skip
+    return (
+        f"Of {rates['LIMIT']:.3f} TFLOP/s of the largest matrix product ({product['side']}x{product['side']}, "
+        f"{product['dtype']}) {kind} does {rates['FULL']:.3f}: {numbers['FULL / LIMIT']['mean']:.1%}, "
+        f"at {numbers['flop_per_patch'] / 1e9:.2f} GFLOP a patch"
+    )

@@ -86,7 +86,9 @@ def measure(work: Work, product: MatrixProduct, *, trials: int, seconds: float) 
         "warm_up_seconds": round(warm_up, 2),
         "flop_per_patch": work.flop,
         **{name: spread([row[name] for row in rows]) for name in RATES},
-        **{f"{a} / {b}": spread([row[a] / row[b] for row in rows]) for a, b in (ratio.split(" / ") for ratio in RATIOS)},
+        **{
+            f"{a} / {b}": spread([row[a] / row[b] for row in rows]) for a, b in (ratio.split(" / ") for ratio in RATIOS)
+        },
     }
 
 

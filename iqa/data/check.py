@@ -11,14 +11,16 @@ from iqa.data.flags import add_dataset_flags, dataset_mistake
 from iqa.data.labels import QualityData
 
 DISTANCE = 2  # of the 64 bits of a hash; in BIQ2021 the matches by chance, about 5 of 159, double with each further bit
-DESCRIPTION = ("Check a data folder and print its split, before hours of training. No image is opened, but with --near_copies "
-               "every one.")
+DESCRIPTION = (
+    "Check a data folder and print its split, before hours of training. No image is opened, but with --near_copies "
+    "every one."
+)
 WITHOUT = {  # a set that has no images
     "training": "0 training images: a run cannot train on this folder; a checkpoint can score it (--evaluate)",
     "validation": "0 validation images: a run chooses its epoch on test, so that its Selected Test is the peak over "
-                  "the epochs, which is optimistic",
+    "the epochs, which is optimistic",
     "test": "0 test images: a run cannot be tested on this folder",
-}  # fmt: skip
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,8 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         check_writable("--near_copies", options.near_copies)
-        data = load_dataset(options.dataset, options.folder, mos_range=options.mos_range,
-                            split_seed=options.split_seed, split_file=options.split_file)  # fmt: skip
+        data = load_dataset(
+            options.dataset,
+            options.folder,
+            mos_range=options.mos_range,
+            split_seed=options.split_seed,
+            split_file=options.split_file,
+        )
         for line in describe(options.dataset, data):
             say(line)
         if options.near_copies:
@@ -47,15 +54,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = OneLineParser(prog="data_loader.py", description=DESCRIPTION, formatter_class=HelpWithDefaults,
-                           allow_abbrev=False)  # fmt: skip
+    parser = OneLineParser(
+        prog="data_loader.py", description=DESCRIPTION, formatter_class=HelpWithDefaults, allow_abbrev=False
+    )
     parser.add_argument("folder", nargs="?", default="./koniq-10k", metavar="DIR", help="labels and images")
     add_dataset_flags(parser)
-    parser.add_argument("--near_copies", type=Path, metavar="FILE",
-                        help="write there which test images have a near copy to train or validate on, for report_ablation.py "
-                             "--without FILE; a minute or two for 12,000 images")
-    parser.add_argument("--hash_distance", type=number(int, 0, 32), default=DISTANCE, metavar="BITS",
-                        help="of the 64 of two difference hashes may differ in a near copy")
+    parser.add_argument(
+        "--near_copies",
+        type=Path,
+        metavar="FILE",
+        help="write there which test images have a near copy to train or validate on, for report_ablation.py "
+        "--without FILE; a minute or two for 12,000 images",
+    )
+    parser.add_argument(
+        "--hash_distance",
+        type=number(int, 0, 32),
+        default=DISTANCE,
+        metavar="BITS",
+        help="of the 64 of two difference hashes may differ in a near copy",
+    )
     options = parser.parse_args(arguments)
     given = given_flags(parser, arguments, options)
     mistake = dataset_mistake(options, given)

@@ -32,9 +32,13 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     red, green, blue = images.split(1, 1)
     value, chroma = images.amax(1, keepdim=True), images.amax(1, keepdim=True) - images.amin(1, keepdim=True)
     safe = chroma.clamp_min(1e-8)
-    sixths = torch.where(
-        value == red, (green - blue) / safe,
-        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-    ) + 6 * turns  # fmt: skip
+    sixths = (
+        torch.where(
+            value == red,
+            (green - blue) / safe,
+            torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+        )
+        + 6 * turns
+    )
     phase = torch.cat([(n + sixths) % 6 for n in (5, 3, 1)], 1)  # [B, 3, P, P]
     return value - chroma * torch.minimum(phase, 4 - phase).clamp(0, 1)

@@ -80,8 +80,10 @@ def choose_workers(asked: int, device: str, batch_bytes: int) -> int:
     room = next(n for n in range(wanted, -1, -1) if n == 0 or (AHEAD * n + 1) * batch_bytes <= free)
     if room < wanted:
         needed = (AHEAD * wanted + 1) * batch_bytes
-        problem = (f"{wanted} processes that cut patches need {needed / 1e6:,.1f} MB in {SHARED_MEMORY}, which has "
-                   f"{free / 1e6:,.1f} MB free")  # fmt: skip
+        problem = (
+            f"{wanted} processes that cut patches need {needed / 1e6:,.1f} MB in {SHARED_MEMORY}, which has "
+            f"{free / 1e6:,.1f} MB free"
+        )
         if asked >= 0:
             raise ValueError(f"--num_workers {asked}: {problem}; use {room}, or enlarge it")
         say(f"Warning: {problem}; {room or 'none'} will do it. Enlarge it for more speed")

@@ -30,58 +30,114 @@ class Dataset(NamedTuple):
     draws_validation: bool = False  # from the training set of its own split, which has no validation set
     any_case: bool = False  # names and files differ in capitals
     advice: str = ""  # where a label file comes from that is not in the release
-    groups: str | None = None  # a regular expression; its bracket or match in a name is the kind of image, for the report
+    groups: str | None = (
+        None  # a regular expression; its bracket or match in a name is the kind of image, for the report
+    )
 
 
 DATASETS = {
     "koniq-10k": Dataset(
-        koniq.read_koniq, (), koniq.IMAGE_LAYOUTS, None, koniq.MOS_RANGE, koniq.OFFICIAL_SIZES,
+        koniq.read_koniq,
+        (),
+        koniq.IMAGE_LAYOUTS,
+        None,
+        koniq.MOS_RANGE,
+        koniq.OFFICIAL_SIZES,
         own_split="KonIQ-10k's own",
     ),
     "csv": Dataset(
-        authentic.read_csv, ("labels.csv",), ((".",), ("images",)), "images and MOS of a labels.csv",
+        authentic.read_csv,
+        ("labels.csv",),
+        ((".",), ("images",)),
+        "images and MOS of a labels.csv",
         own_split="that of labels.csv",
     ),
     "livec": Dataset(
-        authentic.read_livec, authentic.LIVEC_FILES, (("Images",),), "LIVE In the Wild Image Quality Challenge",
-        (0, 100), (1162,),
+        authentic.read_livec,
+        authentic.LIVEC_FILES,
+        (("Images",),),
+        "LIVE In the Wild Image Quality Challenge",
+        (0, 100),
+        (1162,),
     ),
     "biq2021": Dataset(
-        authentic.read_biq2021, tuple(authentic.BIQ2021_FILES.values()), (("Images",),), "BIQ2021, 12,000 photographs",
-        (0, 1), (9000, 1000, 2000), own_split="BIQ2021's own", draws_validation=True, any_case=True,
+        authentic.read_biq2021,
+        tuple(authentic.BIQ2021_FILES.values()),
+        (("Images",),),
+        "BIQ2021, 12,000 photographs",
+        (0, 1),
+        (9000, 1000, 2000),
+        own_split="BIQ2021's own",
+        draws_validation=True,
+        any_case=True,
         groups=r"^ss\d\d",  # three sources of photographs
     ),
     "bid": Dataset(
-        authentic.read_bid, (authentic.BID_CSV,), (("ImageDatabase",), (".",)), "BID, blurred photographs",
-        (0, 5), (586,), any_case=True, advice="it is DatabaseGrades.xlsx, saved as csv by a spreadsheet program",
+        authentic.read_bid,
+        (authentic.BID_CSV,),
+        (("ImageDatabase",), (".",)),
+        "BID, blurred photographs",
+        (0, 5),
+        (586,),
+        any_case=True,
+        advice="it is DatabaseGrades.xlsx, saved as csv by a spreadsheet program",
     ),
     "spaq": Dataset(
-        authentic.read_spaq, (authentic.SPAQ_CSV,), (("TestImage",),), "SPAQ, photographs by smartphones",
-        (0, 100), (11125,), advice="it is the .xlsx of the same name, saved as csv by a spreadsheet program",
+        authentic.read_spaq,
+        (authentic.SPAQ_CSV,),
+        (("TestImage",),),
+        "SPAQ, photographs by smartphones",
+        (0, 100),
+        (11125,),
+        advice="it is the .xlsx of the same name, saved as csv by a spreadsheet program",
     ),
     "agiqa3k": Dataset(
-        authentic.read_agiqa3k, ("data.csv",), (("AGIQA-3K",), ("images",), (".",)), "AGIQA-3K, generated images",
-        (0, 5), (2982,),
+        authentic.read_agiqa3k,
+        ("data.csv",),
+        (("AGIQA-3K",), ("images",), (".",)),
+        "AGIQA-3K, generated images",
+        (0, 5),
+        (2982,),
     ),
     "kadid10k": Dataset(
-        synthetic.read_kadid10k, ("dmos.csv",), (("images",),), "KADID-10k, synthetic distortions of 81 photographs",
-        (1, 5), (10125,),
+        synthetic.read_kadid10k,
+        ("dmos.csv",),
+        (("images",),),
+        "KADID-10k, synthetic distortions of 81 photographs",
+        (1, 5),
+        (10125,),
     ),
     "tid2013": Dataset(
-        synthetic.read_tid2013, ("mos_with_names.txt",), (("distorted_images",),),
-        "TID2013, synthetic distortions of 25 images", (0, 9), (3000,), any_case=True,
+        synthetic.read_tid2013,
+        ("mos_with_names.txt",),
+        (("distorted_images",),),
+        "TID2013, synthetic distortions of 25 images",
+        (0, 9),
+        (3000,),
+        any_case=True,
     ),
     "live": Dataset(
-        synthetic.read_live, synthetic.LIVE_FILES, ((".",),), "LIVE, synthetic distortions of 29 photographs",
-        (0, 100), (779,), scale="100 - DMOS, so that higher is better", groups=r"^(\w+)/",  # distortions
+        synthetic.read_live,
+        synthetic.LIVE_FILES,
+        ((".",),),
+        "LIVE, synthetic distortions of 29 photographs",
+        (0, 100),
+        (779,),
+        scale="100 - DMOS, so that higher is better",
+        groups=r"^(\w+)/",  # distortions
     ),
     "csiq": Dataset(
-        synthetic.read_csiq, ("csiq_label.txt",),
+        synthetic.read_csiq,
+        ("csiq_label.txt",),
         (("dst_imgs_all",), ("dst_imgs",), tuple(f"dst_imgs/{folder}" for folder in synthetic.CSIQ_FOLDERS)),
-        "CSIQ, synthetic distortions of 30 photographs", (0, 1), (866,), scale="1 - DMOS, so that higher is better",
-        advice="it lies in HyperIQA's repository, github.com/SSL92/hyperIQA", groups=r"\.(\w+)\.\d\.",  # distortions
+        "CSIQ, synthetic distortions of 30 photographs",
+        (0, 1),
+        (866,),
+        scale="1 - DMOS, so that higher is better",
+        advice="it lies in HyperIQA's repository, github.com/SSL92/hyperIQA",
+        groups=r"\.(\w+)\.\d\.",  # distortions
     ),
-}  # fmt: skip
+}
 
 
 def load_dataset(
@@ -115,10 +171,17 @@ def load_dataset(
     warnings = [*warn_of_size(labels, dataset, custom=bool(split_file)), *warn_of_unused(labels, split)]
     labels = [label for label in labels if label.set]
     data = quality_data(
-        root, labels, locate_images(root, labels, dataset.image_layouts, dataset.any_case), mos_range=mos_range,
-        split=split, drawn=drawn, note=read_note(root) or dataset.title, groups=dataset.groups, warnings=warnings,
+        root,
+        labels,
+        locate_images(root, labels, dataset.image_layouts, dataset.any_case),
+        mos_range=mos_range,
+        split=split,
+        drawn=drawn,
+        note=read_note(root) or dataset.title,
+        groups=dataset.groups,
+        warnings=warnings,
         facts=[f"MOS: {mos_range[0]:g} to {mos_range[1]:g}, {origin}", f"Split: {split}"],
-    )  # fmt: skip
+    )
     if len(dataset.sizes) == len(SETS) and not split_file:
         require_sets(data)
     return data

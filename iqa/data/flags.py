@@ -11,14 +11,26 @@ STANDARD = "koniq-10k"  # the data set of the experiment, whose split is no choi
 
 def add_dataset_flags(parser: argparse._ActionsContainer) -> None:
     """--dataset, --mos_range, --split_seed and --split_file, to a parser or a group of one."""
-    parser.add_argument("--dataset", choices=tuple(DATASETS), default=STANDARD,
-                        help="layout of the data folder; csv: any folder with a labels.csv of image,mos[,split]")
-    parser.add_argument("--mos_range", nargs=2, type=number(float, -math.inf), metavar=("LOW", "HIGH"),
-                        help="of the MOS scale of --dataset csv; default: the lowest and highest of its file")
-    parser.add_argument("--split_seed", type=number(int, 0), default=0,
-                        help="of the split that is drawn where the data have none; --seed does not change it")
-    parser.add_argument("--split_file", metavar="CSV",
-                        help="image,split columns, such as the split.csv of a run")  # fmt: skip
+    parser.add_argument(
+        "--dataset",
+        choices=tuple(DATASETS),
+        default=STANDARD,
+        help="layout of the data folder; csv: any folder with a labels.csv of image,mos[,split]",
+    )
+    parser.add_argument(
+        "--mos_range",
+        nargs=2,
+        type=number(float, -math.inf),
+        metavar=("LOW", "HIGH"),
+        help="of the MOS scale of --dataset csv; default: the lowest and highest of its file",
+    )
+    parser.add_argument(
+        "--split_seed",
+        type=number(int, 0),
+        default=0,
+        help="of the split that is drawn where the data have none; --seed does not change it",
+    )
+    parser.add_argument("--split_file", metavar="CSV", help="image,split columns, such as the split.csv of a run")
 
 
 def dataset_mistake(options: argparse.Namespace, given: set[str]) -> str | None:

@@ -138,7 +138,9 @@ class ImageCache:
                 now = time.monotonic()
                 if i == len(missing) or (bar.disable and now - shown > LOG_EVERY):
                     shown, rate = now, i / (now - start)
-                    self.log(f"Cache: {i}/{len(missing)} images, {rate:.0f} images/s, {(len(missing) - i) / rate:.0f} s left")
+                    self.log(
+                        f"Cache: {i}/{len(missing)} images, {rate:.0f} images/s, {(len(missing) - i) / rate:.0f} s left"
+                    )
 
 
 def decode_in_order(missing: list, resize: str) -> Iterator[tuple]:

@@ -22,7 +22,10 @@ from iqa.data.labels import QualityData, require_sets
 
 ROWS, COLUMNS = 8, 8  # bits of a hash
 BITS = ROWS * COLUMNS
-DRAFT = (8 * COLUMNS, 8 * ROWS)  # width and height in pixels at least, to which libjpeg scales by 2, 4 or 8 as it decodes
+DRAFT = (
+    8 * COLUMNS,
+    8 * ROWS,
+)  # width and height in pixels at least, to which libjpeg scales by 2, 4 or 8 as it decodes
 _CHUNK = 256  # test images at a time: 256 x 10,000 distances in float32 are 10 MB
 
 
@@ -53,24 +56,34 @@ def find_near_copies(data: QualityData, distance: int) -> NearCopies:
     """
     require_sets(data)
     test = data.sets["test"]
-    others = [(name, path, set_name) for set_name in ("training", "validation") for name, path in
-              zip(data.sets[set_name].names, data.sets[set_name].paths, strict=True)]  # fmt: skip
+    others = [
+        (name, path, set_name)
+        for set_name in ("training", "validation")
+        for name, path in zip(data.sets[set_name].names, data.sets[set_name].paths, strict=True)
+    ]
     small = small_greys([*test.paths, *(path for _, path, _ in others)])
     own, theirs = small[: len(test)], hashes(small[len(test) :])
     nearest, distances = nearest_of(hashes(own), theirs)
     _, mirrored = nearest_of(hashes(own[:, :, ::-1]), theirs)
     found = [
         NearCopy(name, others[place][0], others[place][2], int(bits))
-        for name, place, bits in zip(test.names, nearest, distances, strict=True) if bits <= distance
-    ]  # fmt: skip
+        for name, place, bits in zip(test.names, nearest, distances, strict=True)
+        if bits <= distance
+    ]
     return NearCopies(found, int(np.count_nonzero(mirrored <= distance)), len(test))
 
 
 def small_greys(paths: Sequence[Path]) -> np.ndarray:
     """[N, 8, 9] uint8: each image in grey, upright, 9x8 pixels; a progress bar on a terminal."""
     greys = np.empty((len(paths), ROWS, COLUMNS + 1), np.uint8)
-    bar = tqdm(map_ahead(small_grey, paths), desc="Hashing", unit="image", total=len(paths), leave=False,
-               disable=not sys.stderr.isatty())  # fmt: skip
+    bar = tqdm(
+        map_ahead(small_grey, paths),
+        desc="Hashing",
+        unit="image",
+        total=len(paths),
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )
     for place, grey in enumerate(bar):
         greys[place] = grey
     return greys
@@ -111,5 +124,7 @@ def as_lines(found: list[NearCopy]) -> str:
 def describe_near_copies(copies: NearCopies, distance: int, path: Path) -> str:
     """What the command says of them."""
     mirrored = f"{copies.by_chance:,} {'is' if copies.by_chance == 1 else 'are'} when mirrored"
-    return (f"Near copies: {len(copies.found):,} of {copies.test_images:,} test images are within {distance} of {BITS} bits of a "
-            f"training or validation image ({mirrored}, so about as many may be alike by chance); wrote {path}")
+    return (
+        f"Near copies: {len(copies.found):,} of {copies.test_images:,} test images are within {distance} of {BITS} bits of a "
+        f"training or validation image ({mirrored}, so about as many may be alike by chance); wrote {path}"
+    )

@@ -60,8 +60,10 @@ def read_live(root: Path) -> Iterator[Label]:
     references = texts_of(read_mat(references_file), references_file, "refnames_all")
     names = [f"{folder}/img{i + 1}.bmp" for folder, count in LIVE_FOLDERS.items() for i in range(count)]
     for file, key, values in (
-        (dmos_file, "dmos_new", dmos), (dmos_file, "orgs", undistorted), (references_file, "refnames_all", references)
-    ):  # fmt: skip
+        (dmos_file, "dmos_new", dmos),
+        (dmos_file, "orgs", undistorted),
+        (references_file, "refnames_all", references),
+    ):
         if len(values) != len(names):
             raise ValueError(f"{file}: {key} has {len(values)} entries; the five folders have {len(names)} images")
     undistorted = undistorted.astype(bool)

@@ -73,10 +73,20 @@ def of_torchvision(entry) -> tuple[str, Callable[[], dict]]:
 
 BACKBONES = {
     "resnet50": Backbone("ResNet50", build_resnet50, (256, 512, 1024, 2048), resnet50_on_imagenet, "exp"),
-    "swin_b": Backbone("Swin-B", build_swin_b, (128, 256, 512, 1024), swin_b_on_imagenet, "swin", "swin_b_",
-                       patch_multiple=32, drop_path_rate=SWIN_DROP_PATH),
-    "resnet18": Backbone("ResNet18", build_resnet18, (64, 128, 256, 512), resnet18_on_imagenet, "resnet18_", "resnet18_"),
-}  # fmt: skip
+    "swin_b": Backbone(
+        "Swin-B",
+        build_swin_b,
+        (128, 256, 512, 1024),
+        swin_b_on_imagenet,
+        "swin",
+        "swin_b_",
+        patch_multiple=32,
+        drop_path_rate=SWIN_DROP_PATH,
+    ),
+    "resnet18": Backbone(
+        "ResNet18", build_resnet18, (64, 128, 256, 512), resnet18_on_imagenet, "resnet18_", "resnet18_"
+    ),
+}
 
 
 def patch_size_problem(title: str, multiple: int, patch_size: int) -> str | None:

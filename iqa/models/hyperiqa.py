@@ -83,7 +83,9 @@ class HyperNetwork(nn.Module):
         """The entries of the state dict with which the scores are intercept + slope * what they are: of the last layer."""
         last = len(TARGET_WIDTHS) - 1
         makers = {name: self.get_submodule(name) for name in (f"fc{last}w_fc", f"fc{last}b_fc")}
-        entries = {f"{name}.{key}": slope * x for name, maker in makers.items() for key, x in maker.state_dict().items()}
+        entries = {
+            f"{name}.{key}": slope * x for name, maker in makers.items() for key, x in maker.state_dict().items()
+        }
         entries[f"fc{last}b_fc.bias"] += intercept
         return entries
 

@@ -68,16 +68,42 @@ def build_smart_iqa(backbone, **fusion: bool):
 
 PUBLISHED = {
     "hyperiqa": Published(
-        "HyperIQA", Variant("published_hyperiqa", "hyperiqa", "resnet50", False, False), 27_375_369, build_hyperiqa,
-        Recipe("Adam", in_steps, head_lr_ratio=10.0, lr=2e-5, weight_decay=5e-4, batch_size=96, epochs=16, train_patch_num=25,
-               test_patch_num=25, max_grad_norm=0.0),
+        "HyperIQA",
+        Variant("published_hyperiqa", "hyperiqa", "resnet50", False, False),
+        27_375_369,
+        build_hyperiqa,
+        Recipe(
+            "Adam",
+            in_steps,
+            head_lr_ratio=10.0,
+            lr=2e-5,
+            weight_decay=5e-4,
+            batch_size=96,
+            epochs=16,
+            train_patch_num=25,
+            test_patch_num=25,
+            max_grad_norm=0.0,
+        ),
     ),
     "smart_iqa": Published(
-        "SMART-IQA", Variant("published_smart_iqa", "smart_iqa", "swin_b", True, True), 89_111_941, build_smart_iqa,
-        Recipe("AdamW", on_a_cosine, head_lr_ratio=10.0, lr=5e-7, weight_decay=2e-4, batch_size=32, epochs=10, train_patch_num=20,
-               test_patch_num=20, max_grad_norm=1.0),
+        "SMART-IQA",
+        Variant("published_smart_iqa", "smart_iqa", "swin_b", True, True),
+        89_111_941,
+        build_smart_iqa,
+        Recipe(
+            "AdamW",
+            on_a_cosine,
+            head_lr_ratio=10.0,
+            lr=5e-7,
+            weight_decay=2e-4,
+            batch_size=32,
+            epochs=10,
+            train_patch_num=20,
+            test_patch_num=20,
+            max_grad_norm=1.0,
+        ),
     ),
-}  # fmt: skip
+}
 
 OWN = "ablation"  # --model and --recipe of this program's own three variants
 MODELS = (OWN, *PUBLISHED)
@@ -138,9 +164,14 @@ def scoring_flags(model) -> dict[str, Any]:
     """The flags under which published weights score, as config.json of a run has them."""
     name, fusion = model.variant.tag, model.variant[-2:]
     return {
-        "model": name, "backbone": model.variant.backbone, "use_multiscale": fusion[0], "use_attention": fusion[1],
-        "patch_size": 224, "test_patch_num": PUBLISHED[name].recipe.test_patch_num, "resize": "squeeze",
-    }  # fmt: skip
+        "model": name,
+        "backbone": model.variant.backbone,
+        "use_multiscale": fusion[0],
+        "use_attention": fusion[1],
+        "patch_size": 224,
+        "test_patch_num": PUBLISHED[name].recipe.test_patch_num,
+        "resize": "squeeze",
+    }
 
 
 def plain_state(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,7 +214,9 @@ def fill(model, state: Mapping[str, Any], title: str) -> None:
     model.load_state_dict(dict(state), strict=False)
 
 
-if __name__ == "__main__":  # for the runner: a line for each published model, its log name and its flags, given ones too
+if (
+    __name__ == "__main__"
+):  # for the runner: a line for each published model, its log name and its flags, given ones too
     import sys
 
     for name, row in PUBLISHED.items():

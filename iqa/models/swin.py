@@ -29,9 +29,13 @@ class SwinB(nn.Module):
     def __init__(self, *, drop_path_rate: float):
         super().__init__()
         network = SwinTransformer(
-            patch_size=[4, 4], embed_dim=128, depths=list(DEPTHS), num_heads=[4, 8, 16, 32], window_size=[7, 7],
+            patch_size=[4, 4],
+            embed_dim=128,
+            depths=list(DEPTHS),
+            num_heads=[4, 8, 16, 32],
+            window_size=[7, 7],
             stochastic_depth_prob=drop_path_rate,
-        )  # fmt: skip
+        )
         (proj, to_last, norm), *stages = network.features
         self.patch_embed = nn.Sequential(OrderedDict(proj=proj, to_last=to_last, norm=norm))  # -> [B, H/4, W/4, 128]
         for number in range(len(DEPTHS)):

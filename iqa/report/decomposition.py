@@ -36,10 +36,12 @@ class Contrast(NamedTuple):
 CONTRASTS = {
     "backbone_baseline": Contrast("Backbone, between the baselines", ((1, True, BASELINE), (-1, False, BASELINE))),
     "backbone_full": Contrast("Backbone, between the full variants", ((1, True, FULL), (-1, False, FULL))),
-    "interaction": Contrast("Interaction: method × backbone", (
-        (1, True, FULL), (-1, True, BASELINE), (-1, False, FULL), (1, False, BASELINE))),
+    "interaction": Contrast(
+        "Interaction: method × backbone",
+        ((1, True, FULL), (-1, True, BASELINE), (-1, False, FULL), (1, False, BASELINE)),
+    ),
     "total": Contrast("Total: both ideas and the backbone", ((1, True, FULL), (-1, False, BASELINE))),
-}  # fmt: skip
+}
 
 
 def decompose(families: list[Family], by_variant: dict[str, list[Run]], bootstrap, sick: set[str]) -> list[dict]:
@@ -50,14 +52,24 @@ def decompose(families: list[Family], by_variant: dict[str, list[Run]], bootstra
         sick: the folders of the runs that are not sound.
     """
     reference, *others = families
-    return [{
-        "reference": reference.backbone, "other": other.backbone,
-        "contrasts": {
-            name: contrast_numbers([
-                (sign, by_variant[(other if of_other else reference).rows[ending]]) for sign, of_other, ending in contrast.terms
-            ], bootstrap, sick) for name, contrast in CONTRASTS.items()
-        },
-    } for other in others]
+    return [
+        {
+            "reference": reference.backbone,
+            "other": other.backbone,
+            "contrasts": {
+                name: contrast_numbers(
+                    [
+                        (sign, by_variant[(other if of_other else reference).rows[ending]])
+                        for sign, of_other, ending in contrast.terms
+                    ],
+                    bootstrap,
+                    sick,
+                )
+                for name, contrast in CONTRASTS.items()
+            },
+        }
+        for other in others
+    ]
 
 
 def contrast_numbers(terms: list[tuple[int, list[Run]]], bootstrap, sick: set[str]) -> dict | None:
@@ -70,21 +82,34 @@ def contrast_numbers(terms: list[tuple[int, list[Run]]], bootstrap, sick: set[st
         return None
     signs = np.array([sign for sign, _ in terms])
     matched = matched_by_seed([runs for _, runs in terms])  # for each seed the runs of all terms
-    per_seed = [{"seeds": [run.seed for run in runs],
-                 **{metric: float(signs @ [getattr(metrics, metric)(run.scores, run.mos) for run in runs])
-                    for metric in METRICS}} for runs in matched]
-    draws = {metric: sum(sign * bootstrap.of(metric, [runs[place] for runs in matched])
-                         for place, sign in enumerate(signs)) for metric in METRICS}
-    intervals = {metric: asdict(metrics.crossed_interval([seed[metric] for seed in per_seed], draws[metric]))
-                 for metric in METRICS}
+    per_seed = [
+        {
+            "seeds": [run.seed for run in runs],
+            **{
+                metric: float(signs @ [getattr(metrics, metric)(run.scores, run.mos) for run in runs])
+                for metric in METRICS
+            },
+        }
+        for runs in matched
+    ]
+    draws = {
+        metric: sum(sign * bootstrap.of(metric, [runs[place] for runs in matched]) for place, sign in enumerate(signs))
+        for metric in METRICS
+    }
+    intervals = {
+        metric: asdict(metrics.crossed_interval([seed[metric] for seed in per_seed], draws[metric]))
+        for metric in METRICS
+    }
     if len(matched) > 1:
-        intervals["srcc"]["plain_crossed"] = dict(zip(("low", "high"), metrics.plain_crossed_percentiles(draws["srcc"]), strict=True))
+        intervals["srcc"]["plain_crossed"] = dict(
+            zip(("low", "high"), metrics.plain_crossed_percentiles(draws["srcc"]), strict=True)
+        )
     return {
         **intervals,
         "sick": sorted({run.name for runs in matched for run in runs if run.name in sick}),
         "identical": not any(np.any(np.nan_to_num(draws[metric])) for metric in METRICS),
         "per_seed": per_seed,
-    }  # fmt: skip
+    }
 
 
 def matched_by_seed(variants: list[list[Run]]) -> list[tuple[Run, ...]]:

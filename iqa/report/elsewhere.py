@@ -15,9 +15,16 @@ from iqa.report.runs import Run
 
 
 def elsewhere_numbers(
-    evaluations: list[Evaluation], left_out: list[str], runs: list[Run], grid: Grid, sick: set[str],
-    *, allow_mismatch: bool, draws: int, seed: int,
-) -> dict | None:  # fmt: skip
+    evaluations: list[Evaluation],
+    left_out: list[str],
+    runs: list[Run],
+    grid: Grid,
+    sick: set[str],
+    *,
+    allow_mismatch: bool,
+    draws: int,
+    seed: int,
+) -> dict | None:
     """A part for each data set; None where there is neither an evaluation nor one that was left out.
 
     Args:
@@ -32,8 +39,10 @@ def elsewhere_numbers(
     columns = by_data_set(evaluations)
     found = [text for column in columns.values() for text in mismatches_of(column)]
     if found and not allow_mismatch:
-        raise ValueError(f"{columns_folder(evaluations)}: the evaluations of a data set differ in more than their run, so they are "
-                         f"not compared. {'. '.join(found)}. Evaluate alike, or pass --allow_mismatch")
+        raise ValueError(
+            f"{columns_folder(evaluations)}: the evaluations of a data set differ in more than their run, so they are "
+            f"not compared. {'. '.join(found)}. Evaluate alike, or pass --allow_mismatch"
+        )
     parts = [column_numbers(of, column, runs, grid, sick, draws, seed) for of, column in columns.items()]
     correct_together(parts)
     return {"parts": parts, "left_out": left_out, "mismatches": found}
@@ -52,14 +61,18 @@ def column_numbers(
     common.sort(key=lambda run: order[run.folder])
     facts = column[0].facts
     why = without_numbers(common)
-    part = {"name": name, "test_images": len(common[0].names), "error": why} if why else \
-        part_numbers(name, common, grid, sick, Bootstrap(common, draws, seed))
+    part = (
+        {"name": name, "test_images": len(common[0].names), "error": why}
+        if why
+        else part_numbers(name, common, grid, sick, Bootstrap(common, draws, seed))
+    )
     evaluated = {run.folder for run in common}
     return {
         **part,
         "seeds": sorted({run.seed for run in common}),
         "seen": seen(facts),
-        "crops": facts["crops"], "precision": facts["precision"],
+        "crops": facts["crops"],
+        "precision": facts["precision"],
         "files": [str(evaluation.predictions) for evaluation in column],
         "without": [run.name for run in runs if run.folder not in evaluated],
     }

@@ -58,8 +58,10 @@ def read_evaluations(log_folder: Path, named: Iterable[Path], runs: list[Run]) -
     for evaluation in evaluations:
         other = known.setdefault((evaluation.run.folder, *evaluation.of), evaluation)
         if other is not evaluation:
-            raise ValueError(f"{other.predictions} and {evaluation.predictions}: both are of {evaluation.run.name} on "
-                             f"{' '.join(evaluation.of)}; move one of them elsewhere")
+            raise ValueError(
+                f"{other.predictions} and {evaluation.predictions}: both are of {evaluation.run.name} on "
+                f"{' '.join(evaluation.of)}; move one of them elsewhere"
+            )
     return evaluations, left_out
 
 
@@ -75,14 +77,19 @@ def _read_evaluation(path: Path, runs: list[Run]) -> tuple[Evaluation | None, st
     absent = [key for key in KEYS if key not in facts]
     if absent:
         raise ValueError(f"{path}: no key {absent[0]!r}; {AGAIN}")
-    if not all(isinstance(part, dict) for part in (facts["split"], facts["trained_on"], facts["trained_on"].get("split"))):
+    if not all(
+        isinstance(part, dict) for part in (facts["split"], facts["trained_on"], facts["trained_on"].get("split"))
+    ):
         raise ValueError(f"{path}: 'split' or 'trained_on' is not as train_resnet_improved.py writes it; {AGAIN}")
     run = next((run for run in runs if facts["run_id"] and run.config.get("run_id") == facts["run_id"]), None)
     if run is None:
         return None, f"{path}: of {facts['checkpoint']}, a checkpoint of no run in this report"
     chosen = run.result["selected_epoch"]
     if facts["epoch"] != chosen:
-        return None, f"{path}: of epoch {facts['epoch']} of {run.name}, whose chosen epoch is {chosen}: evaluate its _best.pth"
+        return (
+            None,
+            f"{path}: of epoch {facts['epoch']} of {run.name}, whose chosen epoch is {chosen}: evaluate its _best.pth",
+        )
     predictions = path.with_name(path.name.replace("evaluation_", "predictions_", 1)).with_suffix(".csv")
     names, mos, scores, attention = read_predictions(predictions, AGAIN)
     return Evaluation(facts, predictions, replace(run, names=names, mos=mos, scores=scores, attention=attention)), None
@@ -120,8 +127,10 @@ def on_common_images(evaluations: list[Evaluation]) -> list[Run]:
     runs = [on_images(x.run, [place for place, name in enumerate(x.run.names) if name in common]) for x in evaluations]
     for evaluation, run in zip(evaluations, runs, strict=True):
         if not np.allclose(run.mos, runs[0].mos, rtol=0, atol=1e-6):
-            raise ValueError(f"{evaluation.predictions}: its MOS are not those of {evaluations[0].predictions} for the same "
-                             "images; evaluate with one label file")
+            raise ValueError(
+                f"{evaluation.predictions}: its MOS are not those of {evaluations[0].predictions} for the same "
+                "images; evaluate with one label file"
+            )
     return runs
 
 
@@ -130,9 +139,13 @@ def seen(facts: dict) -> str | None:
     trained = facts["trained_on"]
     same_split = facts["split"].get("sha256") == trained["split"].get("sha256")
     if same_split:
-        return {"test": "the test images of this report itself", "val": "the images that the epochs were chosen on"}.get(
-            facts["set"], "the models were trained on some of these images")
+        return {
+            "test": "the test images of this report itself",
+            "val": "the images that the epochs were chosen on",
+        }.get(facts["set"], "the models were trained on some of these images")
     if facts["dataset"] == trained.get("dataset"):
-        return ("the models were trained on this data set with other labels or another split, and may have been trained on some "
-                "of these images")
+        return (
+            "the models were trained on this data set with other labels or another split, and may have been trained on some "
+            "of these images"
+        )
     return None

@@ -20,17 +20,30 @@ from iqa.report.runs import STAGES, Run  # noqa: E402
 # file name -> (function, caption)
 Figures = dict[str, tuple[Callable[[list[Run], dict], Figure | None], str]]
 
-WIDTH = 8.5 / 2.54   # inches
+WIDTH = 8.5 / 2.54  # inches
 STYLE = {
-    "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 6.5, "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5, "lines.linewidth": 1.1, "lines.markersize": 3.5, "axes.linewidth": 0.6,
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-    "figure.constrained_layout.use": True, "savefig.dpi": 300, "pdf.fonttype": 42,
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "legend.fontsize": 6.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,
 }
 
 # Okabe & Ito (2008), Color universal design: (colour, marker, line style)
 VARIANT_LOOK = dict(zip(ENDINGS, [("#0072B2", "o", "-"), ("#E69F00", "s", "--"), ("#009E73", "^", "-.")], strict=True))
-COMPARISON_LOOK = dict(zip(COMPARISONS, [VARIANT_LOOK[MULTISCALE], ("#CC79A7", "D", ":"), VARIANT_LOOK[FULL]], strict=True))
+COMPARISON_LOOK = dict(
+    zip(COMPARISONS, [VARIANT_LOOK[MULTISCALE], ("#CC79A7", "D", ":"), VARIANT_LOOK[FULL]], strict=True)
+)
 STAGE_LOOK = [("#56B4E9", "o", "-"), ("#E69F00", "s", "--"), ("#CC79A7", "^", "-."), ("#000000", "D", ":")]
 
 
@@ -121,8 +134,14 @@ def scatter(panel: plt.Axes, runs: list[Run], look: tuple[str, str, str], ends: 
 
 def delta_srcc(runs: list[Run], numbers: dict) -> Figure | None:
     """The differences in SRCC with their 95% intervals; the differences of single seeds as small ticks."""
-    return intervals([(COMPARISONS[name][2], found, COMPARISON_LOOK[name])
-                      for name, found in numbers["comparisons"].items() if found], WIDTH)
+    return intervals(
+        [
+            (COMPARISONS[name][2], found, COMPARISON_LOOK[name])
+            for name, found in numbers["comparisons"].items()
+            if found
+        ],
+        WIDTH,
+    )
 
 
 def intervals(found: list[tuple[str, dict, tuple[str, str, str]]], width: float) -> Figure | None:
@@ -159,8 +178,9 @@ def attention_lines(panel: plt.Axes, groups: dict) -> None:
     for number, (stage, (colour, marker, line)) in enumerate(zip(STAGES, STAGE_LOOK, strict=True), start=1):
         panel.plot(groups["mos"], groups[stage], line, color=colour, marker=marker, label=f"Stage {number}")
     panel.axhline(0.25, color="grey", linewidth=0.6, zorder=0)
-    panel.annotate("uniform", (groups["mos"][-1], 0.25), (0, 1.5), textcoords="offset points", ha="right", color="grey",
-                   fontsize=6)
+    panel.annotate(
+        "uniform", (groups["mos"][-1], 0.25), (0, 1.5), textcoords="offset points", ha="right", color="grey", fontsize=6
+    )
     panel.set(xlabel="Mean MOS of the decile", ylabel="Mean attention", ylim=(0, None))
 
 

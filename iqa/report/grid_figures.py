@@ -31,11 +31,17 @@ Shown = list[tuple[str, list[Run], tuple[str, str, str]]]  # label, runs and loo
 def panels_of(runs: list[Run], numbers: dict) -> list[tuple[str, Shown]]:
     """A title for each backbone and its variants; a last panel for the published models where one was run."""
     panels = [
-        (view["family"]["title"], [(short_name(ending), found, VARIANT_LOOK[ending]) for ending, found in by_variant(runs, view)])
+        (
+            view["family"]["title"],
+            [(short_name(ending), found, VARIANT_LOOK[ending]) for ending, found in by_variant(runs, view)],
+        )
         for view in views(numbers)
     ]
-    published = [(numbers["rows"][row]["title"], found, look) for row, look in PUBLISHED_LOOK.items()
-                 if (found := [run for run in runs if run.variant == row])]
+    published = [
+        (numbers["rows"][row]["title"], found, look)
+        for row, look in PUBLISHED_LOOK.items()
+        if (found := [run for run in runs if run.variant == row])
+    ]
     return [panel for panel in [*panels, ("Published models", published)] if panel[1]]
 
 
@@ -45,7 +51,9 @@ def training_curves(runs: list[Run], numbers: dict) -> Figure | None:
         return None
     split = "val" if any(line.get("val_srcc") is not None for run in runs for line in run.epochs) else "test"
     shown = panels_of(runs, numbers)
-    figure, panels = plt.subplots(2, len(shown), figsize=(WIDTH, WIDTH * 0.5), sharex="col", sharey="row", squeeze=False)
+    figure, panels = plt.subplots(
+        2, len(shown), figsize=(WIDTH, WIDTH * 0.5), sharex="col", sharey="row", squeeze=False
+    )
     labels = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss"}
     for line, (key, label) in zip(panels, labels.items(), strict=True):
         line[0].set_ylabel(label)
@@ -62,7 +70,9 @@ def training_curves(runs: list[Run], numbers: dict) -> Figure | None:
 
 def _legend(figure: Figure, panels) -> None:
     """One for all panels: each label once."""
-    found = {label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    found = {
+        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=len(found), columnspacing=1.0)
 
 
@@ -71,10 +81,12 @@ def predicted_against_true(runs: list[Run], numbers: dict) -> Figure:
     shown = panels_of(runs, numbers)
     ends = ends_of([found[0] for _, variants in shown for _, found, _ in variants], numbers)
     side = WIDTH / 3.2
-    figure, panels = plt.subplots(len(shown), len(ENDINGS), figsize=(WIDTH * 0.75, side * 0.75 * len(shown)), squeeze=False)
+    figure, panels = plt.subplots(
+        len(shown), len(ENDINGS), figsize=(WIDTH * 0.75, side * 0.75 * len(shown)), squeeze=False
+    )
     for line, (title, variants) in zip(panels, shown, strict=True):
         line[0].set_ylabel("Predicted score")
-        for panel in line[len(variants):]:
+        for panel in line[len(variants) :]:
             panel.set_visible(False)
         for panel, (name, found, look) in zip(line, variants, strict=False):
             panel.set_title(name if title == "Published models" else f"{title}:\n{name[:1].lower()}{name[1:]}")

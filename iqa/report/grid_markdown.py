@@ -10,13 +10,38 @@ from iqa.report.tables import MISSING, NONE, table
 
 def page(numbers: dict) -> str:
     """The whole of report.md."""
-    sections = (health_sections.signs, markdown.verdict, results, published, decomposition, contributions, part_sections.sections,
-                markdown.outcomes, conclusion, markdown.resolution, markdown.seeds, health_sections.figures, disagreements, attention, markdown.complexity,
-                markdown.figures, markdown.set_up, markdown.method, method)
+    sections = (
+        health_sections.signs,
+        markdown.verdict,
+        results,
+        published,
+        decomposition,
+        contributions,
+        part_sections.sections,
+        markdown.outcomes,
+        conclusion,
+        markdown.resolution,
+        markdown.seeds,
+        health_sections.figures,
+        disagreements,
+        attention,
+        markdown.complexity,
+        markdown.figures,
+        markdown.set_up,
+        markdown.method,
+        method,
+    )
     banner = [f"> **{words.not_koniq(numbers)}**"] if numbers["dataset_note"] else []
-    return "\n\n".join([f"# Backbones and method: {grid_words.heading(numbers)}", *banner, *filter(
-        None, (section(numbers) for section in sections)
-    )]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                f"# Backbones and method: {grid_words.heading(numbers)}",
+                *banner,
+                *filter(None, (section(numbers) for section in sections)),
+            ]
+        )
+        + "\n"
+    )
 
 
 # ---- the tables of results -----------------------------------------------------------------------------------
@@ -30,21 +55,35 @@ def short_table(numbers: dict) -> str:
 def results(numbers: dict) -> str:
     """Measured and published rows by kind of backbone, and the mapped figures."""
     chosen = "validation" if numbers["selected_on"] == ["val"] else " and ".join(numbers["selected_on"])
-    header = ["Configuration", "Backbone", "SRCC [95%]", "PLCC [95%]", "KRCC", "RMSE", "Δ SRCC [95%]", "Parameters",
-              "Time", "Peak SRCC on test (optimistic)", "Peak PLCC on test (optimistic)"]
+    header = [
+        "Configuration",
+        "Backbone",
+        "SRCC [95%]",
+        "PLCC [95%]",
+        "KRCC",
+        "RMSE",
+        "Δ SRCC [95%]",
+        "Parameters",
+        "Time",
+        "Peak SRCC on test (optimistic)",
+        "Peak PLCC on test (optimistic)",
+    ]
     low, high = numbers["mos_range"]
-    return "\n\n".join([
-        "## Results",
-        f"{numbers['test_images']:,} test images; the epoch was chosen on {chosen}. RMSE in points of MOS "
-        f"({low:g}–{high:g}); time per run; Δ is against the baseline on the same backbone, for SMART-IQA against HyperIQA, "
-        "paired by image. The peak is the best epoch on the test images themselves, as published tables often quote it. Rows "
-        "in italics are published figures of other protocols, all others were measured here.",
-        _in_blocks(numbers, header, markdown.result_cells, [2, 3, 6]),
-        "After the four-parameter logistic mapping, fitted on the test images:",
-        table(["Configuration", "Backbone", "PLCC (mapped)", "RMSE (mapped)"], [
-            [*_names(numbers, row), *markdown.mapped_cells(found)] for row, found in numbers["variants"].items()
-        ]),
-    ])
+    return "\n\n".join(
+        [
+            "## Results",
+            f"{numbers['test_images']:,} test images; the epoch was chosen on {chosen}. RMSE in points of MOS "
+            f"({low:g}–{high:g}); time per run; Δ is against the baseline on the same backbone, for SMART-IQA against HyperIQA, "
+            "paired by image. The peak is the best epoch on the test images themselves, as published tables often quote it. Rows "
+            "in italics are published figures of other protocols, all others were measured here.",
+            _in_blocks(numbers, header, markdown.result_cells, [2, 3, 6]),
+            "After the four-parameter logistic mapping, fitted on the test images:",
+            table(
+                ["Configuration", "Backbone", "PLCC (mapped)", "RMSE (mapped)"],
+                [[*_names(numbers, row), *markdown.mapped_cells(found)] for row, found in numbers["variants"].items()],
+            ),
+        ]
+    )
 
 
 def _in_blocks(numbers: dict, header: list[str], cells, places: list[int]) -> str:
@@ -56,7 +95,9 @@ def _in_blocks(numbers: dict, header: list[str], cells, places: list[int]) -> st
         for place, key in zip(places, ("srcc", "plcc", "delta"), strict=True):
             if figure[key] is not None:
                 lines[-1][place] = f"*{words.signed(figure[key]) if key == 'delta' else format(figure[key], '.4f')}*"
-        lines += [[*_names(numbers, row), *cells(numbers["variants"][row], grid_words.delta(numbers, row))] for row in rows]
+        lines += [
+            [*_names(numbers, row), *cells(numbers["variants"][row], grid_words.delta(numbers, row))] for row in rows
+        ]
     return table(header, lines)
 
 
@@ -70,15 +111,26 @@ def published(numbers: dict) -> str:
         [figure["label"], f"{figure['srcc']:.4f}", f"{figure['plcc']:.4f}", *_measured(numbers, f"published_{name}")]
         for name, figure in words.PUBLISHED.items()
     ]
-    header = ["Model", "SRCC, published", "PLCC, published", "SRCC, measured here [95%]", "PLCC, measured here [95%]", "Recipe here"]
-    return "\n\n".join([
-        "## Published figures and measured ones",
-        "A published figure is quoted and a measured one is from the runs in this folder; the two were made under different "
-        "protocols, and neither stands in for the other.",
-        table(header, rows),
-        "\n".join(f"* {figure['label']}: {figure['protocol'].replace('not run here', 'quoted, not measured')}."
-                  for figure in words.PUBLISHED.values()),
-    ])
+    header = [
+        "Model",
+        "SRCC, published",
+        "PLCC, published",
+        "SRCC, measured here [95%]",
+        "PLCC, measured here [95%]",
+        "Recipe here",
+    ]
+    return "\n\n".join(
+        [
+            "## Published figures and measured ones",
+            "A published figure is quoted and a measured one is from the runs in this folder; the two were made under different "
+            "protocols, and neither stands in for the other.",
+            table(header, rows),
+            "\n".join(
+                f"* {figure['label']}: {figure['protocol'].replace('not run here', 'quoted, not measured')}."
+                for figure in words.PUBLISHED.values()
+            ),
+        ]
+    )
 
 
 def _measured(numbers: dict, row: str) -> list[str]:
@@ -88,8 +140,11 @@ def _measured(numbers: dict, row: str) -> list[str]:
     if not found:
         return [MISSING] * 3
     flags = next(run["flags"] for run in numbers["setup"] if run["variant"] == row)
-    return [words.level(found["srcc"]), words.level(found["plcc"]),
-            "its own, as published" if flags.get("recipe") == "published" else "that of the other rows"]
+    return [
+        words.level(found["srcc"]),
+        words.level(found["plcc"]),
+        "its own, as published" if flags.get("recipe") == "published" else "that of the other rows",
+    ]
 
 
 # ---- the sections of the comparisons -------------------------------------------------------------------------
@@ -98,22 +153,32 @@ def _measured(numbers: dict, row: str) -> list[str]:
 def decomposition(numbers: dict) -> str:
     """What the backbone adds, what the method adds on each, and their interaction."""
     header = ["Part", "Δ SRCC [95%]", "p (Holm)", "Δ PLCC [95%]", "p (Holm)", "Reading"]
-    methods = [(f"Method on {view['family']['title']} (both ideas)", view["comparisons"]["both"]) for view in views(numbers)]
+    methods = [
+        (f"Method on {view['family']['title']} (both ideas)", view["comparisons"]["both"]) for view in views(numbers)
+    ]
     heading = "## Gain of the backbone, gain of the method"
     rows = [[label, *_contrast_cells(found)] for label, found in methods + grid_words.contrasts(numbers)]
-    return "\n\n".join([
-        heading,
-        "Total = backbone (between the baselines) + method on the first backbone + interaction. The interaction is the gain of "
-        "the method on the other backbone less that on the first: above 0, the method does more for the other.",
-        table(header, rows), *_listed(numbers["published"]["sentences"]),
-    ])
+    return "\n\n".join(
+        [
+            heading,
+            "Total = backbone (between the baselines) + method on the first backbone + interaction. The interaction is the gain of "
+            "the method on the other backbone less that on the first: above 0, the method does more for the other.",
+            table(header, rows),
+            *_listed(numbers["published"]["sentences"]),
+        ]
+    )
 
 
 def _contrast_cells(found: dict | None) -> list[str]:
     if not found:
         return [MISSING] * 5
-    return [words.with_interval(found["srcc"]), words.p_words(found["srcc"]["p_holm"]),
-            words.with_interval(found["plcc"]), words.p_words(found["plcc"]["p_holm"]), words.reading(found)]
+    return [
+        words.with_interval(found["srcc"]),
+        words.p_words(found["srcc"]["p_holm"]),
+        words.with_interval(found["plcc"]),
+        words.p_words(found["plcc"]["p_holm"]),
+        words.reading(found),
+    ]
 
 
 def contributions(numbers: dict) -> str:
@@ -140,8 +205,9 @@ def of_each(section, numbers: dict) -> str:
 def conclusion(numbers: dict) -> str:
     """Which of the older note's three conclusions the decomposition supports."""
     found = numbers["conclusion"]
-    return "## Conclusion\n\n" + (found["sentence"] if found else
-                                   "None is drawn: that takes a CNN and a Transformer set against each other.")
+    return "## Conclusion\n\n" + (
+        found["sentence"] if found else "None is drawn: that takes a CNN and a Transformer set against each other."
+    )
 
 
 def disagreements(numbers: dict) -> str:
@@ -154,16 +220,30 @@ def attention(numbers: dict) -> str:
     if not found:
         return "## Attention over the scales\n\nMissing, with its variants."
     digits, mos = words.mos_digits(numbers), found[0]["attention_by_mos"]["mos"]
-    header = ["Tenth by MOS (mean)", *(f"{view['family']['title']}, stage {stage}" for view in found for stage in (1, 2, 3, 4))]
-    rows = [[f"{place + 1} ({value:.{digits}f})", *(f"{view['attention_by_mos'][stage][place]:.3f}" for view in found for stage in STAGES)]
-            for place, value in enumerate(mos)]
-    return "\n\n".join([
-        "## Attention over the scales", "Mean weights of the test images in tenths of rising MOS; uniform would be 0.25 each.",
-        table(header, rows), "\n".join(f"* {view['attention_sentence']}" for view in found),
-    ])
+    header = [
+        "Tenth by MOS (mean)",
+        *(f"{view['family']['title']}, stage {stage}" for view in found for stage in (1, 2, 3, 4)),
+    ]
+    rows = [
+        [
+            f"{place + 1} ({value:.{digits}f})",
+            *(f"{view['attention_by_mos'][stage][place]:.3f}" for view in found for stage in STAGES),
+        ]
+        for place, value in enumerate(mos)
+    ]
+    return "\n\n".join(
+        [
+            "## Attention over the scales",
+            "Mean weights of the test images in tenths of rising MOS; uniform would be 0.25 each.",
+            table(header, rows),
+            "\n".join(f"* {view['attention_sentence']}" for view in found),
+        ]
+    )
 
 
 def method(numbers: dict) -> str:
-    return ("Holm's correction is over every comparison of the grid: those of each backbone, the contrasts between backbones, "
-            "and that of the two published models where both were run. A contrast is computed for every seed and in every "
-            "draw of the images, the same for all runs, and its interval is made as that of any difference.")
+    return (
+        "Holm's correction is over every comparison of the grid: those of each backbone, the contrasts between backbones, "
+        "and that of the two published models where both were run. A contrast is computed for every seed and in every "
+        "draw of the images, the same for all runs, and its interval is made as that of any difference."
+    )

@@ -11,7 +11,8 @@ from iqa.report.rows import BASELINE, CNN, FULL, SMART_IQA, TRANSFORMER
 
 # What the measured numbers of Swin-B over ResNet50 are set beside: contrast -> (gain, what it is, where it is from)
 PUBLISHED_CONTRASTS = {
-    "total": words.PUBLISHED_GAINS["total"][:2] + ("the difference of two published figures under different protocols",),
+    "total": words.PUBLISHED_GAINS["total"][:2]
+    + ("the difference of two published figures under different protocols",),
     "backbone_baseline": (
         0.9338 - 0.8998,
         "the published gain of the Swin-Base backbone without the two ideas",
@@ -20,8 +21,10 @@ PUBLISHED_CONTRASTS = {
 }
 
 NOUNS = {
-    "backbone_baseline": "the gain of the backbone", "backbone_full": "the gain of the backbone under both ideas",
-    "interaction": "the interaction of method and backbone", "total": "the total gain",
+    "backbone_baseline": "the gain of the backbone",
+    "backbone_full": "the gain of the backbone under both ideas",
+    "interaction": "the interaction of method and backbone",
+    "total": "the total gain",
 }
 
 
@@ -39,8 +42,11 @@ def labelled(numbers: dict) -> list[tuple[str, dict | None]]:
     """Every comparison within a backbone, with its name in tables, which says the backbone where there are several."""
     if "backbones" not in numbers:
         return [(COMPARISONS[name][2], found) for name, found in numbers["comparisons"].items()]
-    return [(f"{view['family']['title']}: {COMPARISONS[name][2][:1].lower()}{COMPARISONS[name][2][1:]}", found)
-            for view in views(numbers) for name, found in view["comparisons"].items()]
+    return [
+        (f"{view['family']['title']}: {COMPARISONS[name][2][:1].lower()}{COMPARISONS[name][2][1:]}", found)
+        for view in views(numbers)
+        for name, found in view["comparisons"].items()
+    ]
 
 
 def contrasts(numbers: dict) -> list[tuple[str, dict | None]]:
@@ -48,7 +54,8 @@ def contrasts(numbers: dict) -> list[tuple[str, dict | None]]:
     several = len(numbers["decomposition"]) > 1
     found = [
         (CONTRASTS[name].title + (f" ({title(numbers, pair['other'])})" if several else ""), contrast)
-        for pair in numbers["decomposition"] for name, contrast in pair["contrasts"].items()
+        for pair in numbers["decomposition"]
+        for name, contrast in pair["contrasts"].items()
     ]
     if any(row.startswith("published_") for row in numbers["variants"]):
         found.append(("SMART-IQA over HyperIQA (both run here)", numbers["published_models"]))
@@ -63,8 +70,11 @@ def verdict(numbers: dict) -> list[str]:
     sentences = []
     for view in views(numbers):
         both = view["comparisons"]["both"]
-        sentences.append(words.comparison_sentence("both", both, view) if both else
-                         f"on {view['family']['title']}, {words.missing_sentence(view)}")
+        sentences.append(
+            words.comparison_sentence("both", both, view)
+            if both
+            else f"on {view['family']['title']}, {words.missing_sentence(view)}"
+        )
     for pair in numbers["decomposition"]:
         sentences += [contrast_sentence(name, pair, numbers) for name in ("backbone_baseline", "interaction", "total")]
     if numbers["published_models"]:
@@ -81,15 +91,19 @@ def contrast_sentence(name: str, pair: dict, numbers: dict) -> str:
     if name == "interaction":
         return interaction_sentence(contrast, title(numbers, pair["reference"]), title(numbers, pair["other"]))
     (_, _, after), (_, _, before) = CONTRASTS[name].terms
-    rows = (numbers["backbones"][pair[place]]["family"]["rows"][ending]
-            for place, ending in (("reference", before), ("other", after)))
+    rows = (
+        numbers["backbones"][pair[place]]["family"]["rows"][ending]
+        for place, ending in (("reference", before), ("other", after))
+    )
     return words.difference_sentence(*(numbers["rows"][row]["sentence"] for row in rows), contrast, numbers)
 
 
 def absent(name: str, pair: dict, numbers: dict) -> list[str]:
     """The log names of the rows without which a contrast cannot be made."""
-    rows = [numbers["backbones"][pair["other" if of_other else "reference"]]["family"]["rows"][ending]
-            for _, of_other, ending in CONTRASTS[name].terms]
+    rows = [
+        numbers["backbones"][pair["other" if of_other else "reference"]]["family"]["rows"][ending]
+        for _, of_other, ending in CONTRASTS[name].terms
+    ]
     return [row for row in numbers["variants"] if row in rows and not numbers["variants"][row]]
 
 
@@ -102,10 +116,15 @@ def interaction_sentence(contrast: dict, reference: str, other: str) -> str:
         return f"{between}no difference between the gains of {gains}: they are the same in every draw"
     p_value = f"p {words.p_words(interval['p_holm'], '= ')} after Holm's correction"
     if found == "undecided":
-        ruled_out = (f"; a difference larger than {words.reach(interval):.4f} is ruled out at 95%"
-                     if interval["low"] < interval["high"] else "")
-        return (f"{between}it is undecided whether the gains of {gains} differ: the difference of the two is "
-                f"{words.with_interval(interval)}{words.correction(interval)}{ruled_out}")
+        ruled_out = (
+            f"; a difference larger than {words.reach(interval):.4f} is ruled out at 95%"
+            if interval["low"] < interval["high"]
+            else ""
+        )
+        return (
+            f"{between}it is undecided whether the gains of {gains} differ: the difference of the two is "
+            f"{words.with_interval(interval)}{words.correction(interval)}{ruled_out}"
+        )
     more = "more" if found == "higher" else "less"
     size = f"by {words.unsigned_interval(interval)} in SRCC (95% interval over images{' and seeds' * (interval['seeds'] > 1)}; {p_value})"
     if of_ideas:
@@ -121,10 +140,15 @@ def published(numbers: dict) -> dict:
     pairs = [pair for pair in numbers["decomposition"] if (pair["reference"], pair["other"]) == ("resnet50", "swin_b")]
     if numbers["dataset_note"] or not pairs:
         return {"sentences": []}
-    return {"sentences": [
-        labelled_sentence(NOUNS[name], f"{words.against_published(pairs[0]['contrasts'][name], gain, what)}: {source}.")
-        for name, (gain, what, source) in PUBLISHED_CONTRASTS.items() if pairs[0]["contrasts"][name]
-    ]}
+    return {
+        "sentences": [
+            labelled_sentence(
+                NOUNS[name], f"{words.against_published(pairs[0]['contrasts'][name], gain, what)}: {source}."
+            )
+            for name, (gain, what, source) in PUBLISHED_CONTRASTS.items()
+            if pairs[0]["contrasts"][name]
+        ]
+    }
 
 
 def published_of(view: dict) -> dict:
@@ -153,7 +177,10 @@ def delta(numbers: dict, row: str) -> dict | None:
 def blocks(numbers: dict) -> list[tuple[str, dict, list[str]]]:
     """Each block of a table: its name, the published figure of its kind, and the log names of its rows."""
     return [
-        (f"{kind}-based", words.PUBLISHED[figure],
-         [row for row in numbers["variants"] if numbers["rows"][row]["kind"] == kind])
+        (
+            f"{kind}-based",
+            words.PUBLISHED[figure],
+            [row for row in numbers["variants"] if numbers["rows"][row]["kind"] == kind],
+        )
         for kind, figure in ((CNN, "hyperiqa"), (TRANSFORMER, "smart_iqa"))
     ]

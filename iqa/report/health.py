@@ -17,26 +17,26 @@ from numpy.typing import ArrayLike
 from iqa.report.metrics import correlate
 
 PERCENTILES = (1, 5, 50, 95, 99)
-NEAR_AN_END = 0.01       # of the MOS scale: scores so close to the lowest or the highest are counted
+NEAR_AN_END = 0.01  # of the MOS scale: scores so close to the lowest or the highest are counted
 
 # ---- limits, each with its reason; their rates of false alarm are in docs/report.md --------------------------
 
-FEWEST_IMAGES = 20       # below it a 5th percentile is a single image: the scores are not judged
+FEWEST_IMAGES = 20  # below it a 5th percentile is a single image: the scores are not judged
 # A good regression shrinks towards the mean: at correlation r its scores spread over about r times the MOS. Half of
 # that leaves room for skewed MOS, few images and averaging over patches; a side that is cut off reaches 0 to 0.3.
-LEAST_REACH = 0.5        # of what shrinkage explains, from the mean of the MOS to their 5th or 95th percentile
-REACH_NOISE = 1.0        # ... less this / sqrt(N): about one standard error of that share on N images
-LEAST_SHRINKAGE = 0.5    # taken for the SRCC where it is lower: else scores that do not vary would be expected not to
-MOST_SPREAD = 2.0        # times the spread (5th to 95th percentile) of the MOS; no shrinkage widens
-MOST_BIAS = 0.2          # of the spread of the MOS: 10 points on KonIQ-10k; a loss of L1 removes a bias first of all
-MOST_PILED = 0.1         # share of scores near an end, beyond that of the MOS: a tenth of the images cannot be told apart
-PILE_NOISE = 0.6         # ... and this / sqrt(N) more: two standard errors of a share of a tenth
-DEAD_DEVIATION = 0.001   # of a unit's activation over images, in (0, 1): it moves no score by a hundredth of the scale
+LEAST_REACH = 0.5  # of what shrinkage explains, from the mean of the MOS to their 5th or 95th percentile
+REACH_NOISE = 1.0  # ... less this / sqrt(N): about one standard error of that share on N images
+LEAST_SHRINKAGE = 0.5  # taken for the SRCC where it is lower: else scores that do not vary would be expected not to
+MOST_SPREAD = 2.0  # times the spread (5th to 95th percentile) of the MOS; no shrinkage widens
+MOST_BIAS = 0.2  # of the spread of the MOS: 10 points on KonIQ-10k; a loss of L1 removes a bias first of all
+MOST_PILED = 0.1  # share of scores near an end, beyond that of the MOS: a tenth of the images cannot be told apart
+PILE_NOISE = 0.6  # ... and this / sqrt(N) more: two standard errors of a share of a tenth
+DEAD_DEVIATION = 0.001  # of a unit's activation over images, in (0, 1): it moves no score by a hundredth of the scale
 SATURATED = (0.02, 0.98)  # outside, a sigmoid's slope is below 8% of its greatest
-ALWAYS = 0.99            # share of images for which a saturated unit is so
-MOST_LOST_UNITS = 0.5    # of a layer, dead or saturated
-MOST_LOSS = 0.9          # of that of the constant: an L1 of 0.9 is what a correlation of about 0.44 leaves
-LEAST_RISE = 0.002       # in SRCC: below the 0.003 that the report calls small
+ALWAYS = 0.99  # share of images for which a saturated unit is so
+MOST_LOST_UNITS = 0.5  # of a layer, dead or saturated
+MOST_LOSS = 0.9  # of that of the constant: an L1 of 0.9 is what a correlation of about 0.44 leaves
+LEAST_RISE = 0.002  # in SRCC: below the 0.003 that the report calls small
 
 TRAININGS = "a comparison with it is one of trainings, not of ideas"
 
@@ -59,10 +59,14 @@ def score_health(scores: ArrayLike, mos: ArrayLike, mos_range: Sequence[float]) 
     near = NEAR_AN_END * (mos_range[1] - mos_range[0])
     found = {"scores": _places(scores), "mos": _places(mos)}
     return {
-        "images": len(mos), "mos_range": [float(end) for end in mos_range], "srcc": correlate(scores, mos)[0], **found,
+        "images": len(mos),
+        "mos_range": [float(end) for end in mos_range],
+        "srcc": correlate(scores, mos)[0],
+        **found,
         "near_lowest": {"scores": _share(scores <= scores.min() + near), "mos": _share(mos <= mos.min() + near)},
         "near_highest": {"scores": _share(scores >= scores.max() - near), "mos": _share(mos >= mos.max() - near)},
-        "reach_low": _reach(found, "p5"), "reach_high": _reach(found, "p95"),
+        "reach_low": _reach(found, "p5"),
+        "reach_high": _reach(found, "p95"),
         "bias": found["scores"]["mean"] - found["mos"]["mean"],
     }
 
@@ -70,8 +74,10 @@ def score_health(scores: ArrayLike, mos: ArrayLike, mos_range: Sequence[float]) 
 def _places(values: np.ndarray) -> dict[str, float]:
     percentiles = np.percentile(values, PERCENTILES).tolist()
     return {
-        "lowest": float(values.min()), **{f"p{p}": value for p, value in zip(PERCENTILES, percentiles, strict=True)},
-        "highest": float(values.max()), "mean": float(values.mean()),
+        "lowest": float(values.min()),
+        **{f"p{p}": value for p, value in zip(PERCENTILES, percentiles, strict=True)},
+        "highest": float(values.max()),
+        "mean": float(values.mean()),
     }
 
 
@@ -122,8 +128,12 @@ def epoch_health(selected_epoch: int, history: Sequence[dict], select_on: str, e
     last = selected_epoch == epochs > 1
     position = "only" if epochs == 1 else "last" if last else "first" if selected_epoch == 1 else "between"
     return {
-        "chosen": selected_epoch, "trained": epochs, "position": position, "selected_on": select_on,
-        "rise": rise, "mean_fall": fall if curve else None,
+        "chosen": selected_epoch,
+        "trained": epochs,
+        "position": position,
+        "selected_on": select_on,
+        "rise": rise,
+        "mean_fall": fall if curve else None,
         "still_improving": last and (rise is None or rise > max(LEAST_RISE, fall)),
     }
 
@@ -139,17 +149,26 @@ def loss_health(train_loss: float | None, constant_loss: float | None, mos: Arra
     constant = float(constant_loss) if known else float(np.mean(np.abs(mos - np.median(mos))))
     usable = isinstance(train_loss, Real) and math.isfinite(train_loss)
     return {
-        "training": float(train_loss) if usable else None, "constant": constant,
+        "training": float(train_loss) if usable else None,
+        "constant": constant,
         "constant_from": "training MOS" if known else "test MOS",
         "share": float(train_loss) / constant if usable and constant > 0 else None,
     }
 
 
 def run_health(
-    *, scores: ArrayLike, mos: ArrayLike, mos_range: Sequence[float], target_layers: list[dict | None] | None = None,
-    selected_epoch: int, history: Sequence[dict], select_on: str, train_loss: float | None = None,
-    constant_loss: float | None = None, epochs: int | None = None,
-) -> dict:  # fmt: skip
+    *,
+    scores: ArrayLike,
+    mos: ArrayLike,
+    mos_range: Sequence[float],
+    target_layers: list[dict | None] | None = None,
+    selected_epoch: int,
+    history: Sequence[dict],
+    select_on: str,
+    train_loss: float | None = None,
+    constant_loss: float | None = None,
+    epochs: int | None = None,
+) -> dict:
     """What result.json holds under "health".
 
     Args:
@@ -181,8 +200,10 @@ def findings(health: dict) -> list[dict[str, str]]:
     """The sick signs and notes of a run: {"id", "severity": "sick" or "note", "sentence"}, the sick ones first."""
     decimals = mos_decimals(health["scores"]["mos_range"])
     found = [
-        *_of_scores(health["scores"], decimals), *_of_layers(health["target_layers"] or []),
-        *_of_loss(health["loss"], health["scores"]["images"], decimals), *_of_epochs(health["epochs"]),
+        *_of_scores(health["scores"], decimals),
+        *_of_layers(health["target_layers"] or []),
+        *_of_loss(health["loss"], health["scores"]["images"], decimals),
+        *_of_epochs(health["epochs"]),
     ]
     return sorted(found, key=lambda finding: finding["severity"] == "note")
 
@@ -208,28 +229,53 @@ def _note(name: str, sentence: str) -> dict[str, str]:
 def _of_scores(health: dict, decimals: int) -> list[dict]:
     if health["images"] < FEWEST_IMAGES:
         return [_note("few_images", f"{health['images']} test images are too few to judge the range of the scores")]
-    scores, mos = ({name: f"{value:.{decimals}f}" for name, value in health[kind].items()} for kind in ("scores", "mos"))
+    scores, mos = (
+        {name: f"{value:.{decimals}f}" for name, value in health[kind].items()} for kind in ("scores", "mos")
+    )
     least = least_reach(health)
     short = {side for side in ("low", "high") if (reach := health[f"reach_{side}"]) is not None and reach < least}
     found = []
     if short == {"low", "high"}:
-        found.append(_sick("narrow", f"nine in ten scores lie between {scores['p5']} and {scores['p95']}, and nine in ten "
-                           f"MOS between {mos['p5']} and {mos['p95']}", "the scores hardly tell images apart"))
+        found.append(
+            _sick(
+                "narrow",
+                f"nine in ten scores lie between {scores['p5']} and {scores['p95']}, and nine in ten "
+                f"MOS between {mos['p5']} and {mos['p95']}",
+                "the scores hardly tell images apart",
+            )
+        )
     else:
         found += [_short_side(side, health, scores, mos, least) for side in sorted(short)]
     spreads = [health[kind]["p95"] - health[kind]["p5"] for kind in ("scores", "mos")]
     if spreads[0] > MOST_SPREAD * spreads[1]:
-        found.append(_sick("wide", f"nine in ten scores lie between {scores['p5']} and {scores['p95']}, and nine in ten "
-                           f"MOS between {mos['p5']} and {mos['p95']}", "the scores are not on the scale of the MOS"))
+        found.append(
+            _sick(
+                "wide",
+                f"nine in ten scores lie between {scores['p5']} and {scores['p95']}, and nine in ten "
+                f"MOS between {mos['p5']} and {mos['p95']}",
+                "the scores are not on the scale of the MOS",
+            )
+        )
     if abs(health["bias"]) > MOST_BIAS * spreads[1]:
-        found.append(_sick("bias", f"scores are {abs(health['bias']):.{decimals}f} too {_high_or_low(health['bias'])} on "
-                           f"average, {scores['mean']} where MOS are {mos['mean']}", "training did not come to its level"))
+        found.append(
+            _sick(
+                "bias",
+                f"scores are {abs(health['bias']):.{decimals}f} too {_high_or_low(health['bias'])} on "
+                f"average, {scores['mean']} where MOS are {mos['mean']}",
+                "training did not come to its level",
+            )
+        )
     for side, end in (("low", "lowest"), ("high", "highest")):
         piled = health[f"near_{end}"]
         if not short and piled["scores"] - piled["mos"] > MOST_PILED + PILE_NOISE / math.sqrt(health["images"]):
-            found.append(_sick(f"pile_{side}", f"{piled['scores']:.0%} of the scores lie within 1% of the scale of the {end}, "
-                               f"{scores[end]}, and {piled['mos']:.0%} of the MOS so of theirs",
-                               "it cannot tell these images apart"))
+            found.append(
+                _sick(
+                    f"pile_{side}",
+                    f"{piled['scores']:.0%} of the scores lie within 1% of the scale of the {end}, "
+                    f"{scores[end]}, and {piled['mos']:.0%} of the MOS so of theirs",
+                    "it cannot tell these images apart",
+                )
+            )
     return found
 
 
@@ -244,8 +290,11 @@ def _short_side(side: str, health: dict, scores: dict, mos: dict, least: float) 
     middle = health["mos"]["mean"]
     needed = middle + least * (health["mos"][percentile] - middle)
     none = health["scores"][end] >= needed if side == "low" else health["scores"][end] <= needed
-    sign = (f"no score is {beyond} {scores[end]} where MOS reach {mos[end]}" if none else
-            f"5% of the scores are {beyond} {scores[percentile]} where 5% of the MOS are {beyond} {mos[percentile]}")
+    sign = (
+        f"no score is {beyond} {scores[end]} where MOS reach {mos[end]}"
+        if none
+        else f"5% of the scores are {beyond} {scores[percentile]} where 5% of the MOS are {beyond} {mos[percentile]}"
+    )
     return _sick(f"{side}_end", sign, f"it cannot rate the {side} end of the range")
 
 
@@ -258,9 +307,20 @@ def _of_layers(layers: list[dict | None]) -> list[dict]:
     for number, layer in enumerate(layers, start=1):
         shares = {kind: (layer or {}).get(kind) or 0.0 for kind in ("dead", "saturated", "either")}
         if max(shares.values()) > MOST_LOST_UNITS:
-            parts.append(f"in layer {number} {shares['dead']:.0%} of the units are dead and {shares['saturated']:.0%} saturated")
-    return [_sick("layers", f"of the target network, {'; '.join(parts)}",
-                  "what such a layer does not pass on, no score can depend on")] if parts else []
+            parts.append(
+                f"in layer {number} {shares['dead']:.0%} of the units are dead and {shares['saturated']:.0%} saturated"
+            )
+    return (
+        [
+            _sick(
+                "layers",
+                f"of the target network, {'; '.join(parts)}",
+                "what such a layer does not pass on, no score can depend on",
+            )
+        ]
+        if parts
+        else []
+    )
 
 
 def _of_loss(health: dict, images: int, decimals: int) -> list[dict]:
@@ -268,8 +328,14 @@ def _of_loss(health: dict, images: int, decimals: int) -> list[dict]:
     if health["share"] is None or health["share"] <= MOST_LOSS or not judged:
         return []
     source = "" if health["constant_from"] == "training MOS" else ", by the test MOS"
-    return [_sick("loss", f"the training loss ended at {health['training']:.{decimals}f}, {health['share']:.0%} of that of one "
-                  f"score for all images ({health['constant']:.{decimals}f}{source})", "it has learned next to nothing")]
+    return [
+        _sick(
+            "loss",
+            f"the training loss ended at {health['training']:.{decimals}f}, {health['share']:.0%} of that of one "
+            f"score for all images ({health['constant']:.{decimals}f}{source})",
+            "it has learned next to nothing",
+        )
+    ]
 
 
 def _of_epochs(health: dict) -> list[dict]:
@@ -279,11 +345,21 @@ def _of_epochs(health: dict) -> list[dict]:
         return [_sick("one_epoch", "one epoch was trained", "nothing shows that training had come to its end")]
     if health["still_improving"]:
         rise = "" if health["rise"] is None else f", with {selected_on} SRCC {health['rise']:.4f} above the best before"
-        return [_sick("still_improving", f"it was still improving in its last epoch, {chosen}, which was chosen{rise}",
-                      "more epochs may change which model is ahead")]
+        return [
+            _sick(
+                "still_improving",
+                f"it was still improving in its last epoch, {chosen}, which was chosen{rise}",
+                "more epochs may change which model is ahead",
+            )
+        ]
     if health["position"] == "first":
-        return [_note("first_epoch", f"the chosen epoch is the first of {trained}: none after it made {selected_on} SRCC "
-                      "higher, so look at the rate and at the training loss")]
+        return [
+            _note(
+                "first_epoch",
+                f"the chosen epoch is the first of {trained}: none after it made {selected_on} SRCC "
+                "higher, so look at the rate and at the training loss",
+            )
+        ]
     return []
 
 
@@ -304,7 +380,10 @@ def health_lines(health: dict) -> list[str]:
         f"Health: dead / saturated units of the target network, layer by layer: {layers}",
         f"Health: training loss {training} at the end, that of one score for all images {loss['constant']:.{decimals}f}; "
         f"epoch {health['epochs']['chosen']} of {health['epochs']['trained']} was chosen",
-        *(f"{'Sick' if finding['severity'] == 'sick' else 'Note'}: {finding['sentence']}" for finding in findings(health)),
+        *(
+            f"{'Sick' if finding['severity'] == 'sick' else 'Note'}: {finding['sentence']}"
+            for finding in findings(health)
+        ),
     ]
 
 

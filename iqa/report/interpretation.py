@@ -11,13 +11,18 @@ def interpret(numbers: dict) -> None:
     part_words.readings(numbers)
     if "backbones" not in numbers:
         numbers |= {
-            "verdict": words.verdict(numbers), "verdict_is_about": _about(numbers["comparisons"]),
-            "published": words.published(numbers), **outcome_words.readings(numbers),
+            "verdict": words.verdict(numbers),
+            "verdict_is_about": _about(numbers["comparisons"]),
+            "published": words.published(numbers),
+            **outcome_words.readings(numbers),
         }
         return
     for backbone, view in zip(numbers["backbones"].values(), grid_words.views(numbers), strict=True):
-        backbone |= {"verdict_is_about": _about(view["comparisons"]), "published": grid_words.published_of(view),
-                     **outcome_words.readings(view)}
+        backbone |= {
+            "verdict_is_about": _about(view["comparisons"]),
+            "published": grid_words.published_of(view),
+            **outcome_words.readings(view),
+        }
     numbers["published_attention"]["attention_sentence"] = outcome_words.attention_sentence(smart_iqa_view(numbers))
     numbers |= {
         "verdict": grid_words.verdict(numbers),

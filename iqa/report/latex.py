@@ -7,11 +7,29 @@ from iqa.report.markdown import complexity_cells
 from iqa.report.numbers import views
 from iqa.report.rows import FULL, MULTISCALE
 
-ESCAPES = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "Δ": r"$\Delta$", "±": r"$\pm$",
-    "–": "--", "—": "---", "×": r"$\times$", "’": "'", "…": "...",
-})
+ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"$<$",
+        ">": r"$>$",
+        "Δ": r"$\Delta$",
+        "±": r"$\pm$",
+        "–": "--",
+        "—": "---",
+        "×": r"$\times$",
+        "’": "'",
+        "…": "...",
+    }
+)
 
 PAGE = r"""%% Written by report_ablation.py from finished runs; needs \usepackage{graphicx}.
 \subsection{Generalization to CNN Backbones}
@@ -78,16 +96,18 @@ def page(numbers: dict) -> str:
         "elsewhere": part_sections.latex(numbers, escaped),
         "warning": rf"\textbf{{{escaped(f'Not results on KonIQ-10k: {note}.')}}} " if note else "",
         "question": "To see whether multi-scale fusion and channel attention help a plain CNN as well, we train three "
-                    f"variants of a HyperIQA-style model on {title} with the same settings (Table~"
-                    r"\ref{tab:cnn-backbones}).",
+        f"variants of a HyperIQA-style model on {title} with the same settings (Table~"
+        r"\ref{tab:cnn-backbones}).",
         "health": escaped(health(numbers)),
         "verdict": escaped(" ".join(numbers["verdict"])),
         "published": escaped(" ".join([*numbers["published"]["sentences"], numbers["outcome_sentence"]])),
         "limits": escaped(limits(numbers)),
         "caption": escaped(_caption(numbers)),
         "rows": "\n".join(rows(numbers)),
-        "figure": escaped(f"Differences in SRCC with 95% intervals, {words.sample_words(numbers, words.seeds_compared(numbers))}."
-                          + (f" Not results on KonIQ-10k: {note}." if note else "")),
+        "figure": escaped(
+            f"Differences in SRCC with 95% intervals, {words.sample_words(numbers, words.seeds_compared(numbers))}."
+            + (f" Not results on KonIQ-10k: {note}." if note else "")
+        ),
     }
 
 
@@ -95,15 +115,26 @@ def complexity_table(numbers: dict) -> str:
     """The second table: what each row costs, on the device that it was trained on."""
     timed = any(found and found["patches_per_second"] is not None for found in numbers["variants"].values())
     devices = {str(run["device"]) for run in numbers["setup"] if run["device"]} if timed else set()
-    rows = [" & ".join([escaped(numbers["rows"][row]["title"]), escaped(numbers["rows"][row]["backbone"]),
-                        *complexity_cells(found)]) + r" \\" for row, found in numbers["variants"].items()]
+    rows = [
+        " & ".join(
+            [
+                escaped(numbers["rows"][row]["title"]),
+                escaped(numbers["rows"][row]["backbone"]),
+                *complexity_cells(found),
+            ]
+        )
+        + r" \\"
+        for row, found in numbers["variants"].items()
+    ]
     where = f"; patches per second were measured on {', '.join(sorted(devices))}" if devices else ""
     return COMPLEXITY % {"caption": escaped(where), "rows": "\n".join(rows)}
 
 
 def health(numbers: dict) -> str:
     """The signs of runs that are not sound, each in a sentence, and a blank line; nothing where there are none."""
-    sentences = [f"{words.capitalised(words.run_words(run, numbers))}: {sentence}" for run, sentence in words.sick_runs(numbers)]
+    sentences = [
+        f"{words.capitalised(words.run_words(run, numbers))}: {sentence}" for run, sentence in words.sick_runs(numbers)
+    ]
     return f"Not every training is sound. {' '.join(sentences)}\n\n" if sentences else ""
 
 
@@ -128,12 +159,16 @@ def limits(numbers: dict) -> str:
 
 def _caption(numbers: dict) -> str:
     note = numbers["dataset_note"]
-    return " ".join([
-        f"Not results on KonIQ-10k: {note}." if note else "Multi-scale fusion and channel attention on "
-        f"{words.with_article(numbers['family']['title'])}, KonIQ-10k.",
-        f"{words.capitalised(words.sample_words(numbers, words.seeds_compared(numbers)))}; differences to the baseline are paired by image. The "
-        "published rows were measured under other protocols.",
-    ])
+    return " ".join(
+        [
+            f"Not results on KonIQ-10k: {note}."
+            if note
+            else "Multi-scale fusion and channel attention on "
+            f"{words.with_article(numbers['family']['title'])}, KonIQ-10k.",
+            f"{words.capitalised(words.sample_words(numbers, words.seeds_compared(numbers)))}; differences to the baseline are paired by image. The "
+            "published rows were measured under other protocols.",
+        ]
+    )
 
 
 def rows(numbers: dict) -> list[str]:
@@ -141,10 +176,14 @@ def rows(numbers: dict) -> list[str]:
     first, last = (_published_row(row) for row in words.PUBLISHED.values())
     log_names = numbers["family"]["rows"]
     deltas = {log_names[MULTISCALE]: "multiscale", log_names[FULL]: "both"}
-    return [first, *(
-        _row(escaped(numbers["rows"][variant]["title"]), found, numbers["comparisons"].get(deltas.get(variant, "")))
-        for variant, found in numbers["variants"].items()
-    ), last]
+    return [
+        first,
+        *(
+            _row(escaped(numbers["rows"][variant]["title"]), found, numbers["comparisons"].get(deltas.get(variant, "")))
+            for variant, found in numbers["variants"].items()
+        ),
+        last,
+    ]
 
 
 def _published_row(row: dict) -> str:
@@ -156,9 +195,18 @@ def _row(label: str, found: dict | None, delta: dict | None) -> str:
     if not found:
         return " & ".join([label, *["missing"] * 4]) + r" \\"
     change = maths(words.with_interval(delta["srcc"])) if delta else "--"
-    return " & ".join([
-        label, level(found["srcc"]), level(found["plcc"]), change, words.duration(found["seconds"]),
-    ]) + r" \\"
+    return (
+        " & ".join(
+            [
+                label,
+                level(found["srcc"]),
+                level(found["plcc"]),
+                change,
+                words.duration(found["seconds"]),
+            ]
+        )
+        + r" \\"
+    )
 
 
 def level(interval: dict) -> str:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-DRAWS = 10_000    # of a bootstrap
-LEVEL = 0.95      # of an interval
-DEGREES = 0.5     # share of the freedom that Satterthwaite gives: by simulation, see crossed_interval
-POWER = 0.80      # chance to show a difference that is there
+DRAWS = 10_000  # of a bootstrap
+LEVEL = 0.95  # of an interval
+DEGREES = 0.5  # share of the freedom that Satterthwaite gives: by simulation, see crossed_interval
+POWER = 0.80  # chance to show a difference that is there
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
-_CHUNK = 32       # draws at a time: 32 x 2,015 float64 stay in a processor's cache
+_CHUNK = 32  # draws at a time: 32 x 2,015 float64 stay in a processor's cache
 
 
 # ---- agreement ---------------------------------------------------------------------------------------------
@@ -128,8 +128,10 @@ def bootstrap_correlations(
     values = [(row - row.mean()) / row.std() for row in (mos, *scores)]
     bounds = [_tie_bounds(row) for row in (mos, *scores)]
     chunks = [
-        (_weighted_correlations(counts, [_centred_ranks(counts, *b) for b in bounds]),
-         _weighted_correlations(counts, [v[:, None] - v @ counts / len(mos) for v in values]))
+        (
+            _weighted_correlations(counts, [_centred_ranks(counts, *b) for b in bounds]),
+            _weighted_correlations(counts, [v[:, None] - v @ counts / len(mos) for v in values]),
+        )
         for counts in _image_counts(len(mos), draws, np.random.default_rng(seed))
     ]
     ranked, raw = (np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True))
@@ -168,11 +170,12 @@ def _weighted_correlations(counts: np.ndarray, centred: Sequence[np.ndarray]) ->
     weighted_mos = counts * mos
     mos_power = np.einsum("nb,nb->b", weighted_mos, mos)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.stack([
-            np.einsum("nb,nb->b", weighted_mos, x)
-            / np.sqrt(mos_power * np.einsum("nb,nb,nb->b", counts, x, x))
-            for x in scores
-        ])
+        return np.stack(
+            [
+                np.einsum("nb,nb->b", weighted_mos, x) / np.sqrt(mos_power * np.einsum("nb,nb,nb->b", counts, x, x))
+                for x in scores
+            ]
+        )
 
 
 # ---- intervals ---------------------------------------------------------------------------------------------
@@ -189,8 +192,8 @@ class Interval:
     p_value: float
     seeds: int
     seed_deviation: float | None  # sample standard deviation over seeds; None for one seed
-    undefined_draws: int          # left out: all images drawn had one score
-    critical: float = Z           # standard errors from the estimate to an end: of the normal, or of Student's t
+    undefined_draws: int  # left out: all images drawn had one score
+    critical: float = Z  # standard errors from the estimate to an end: of the normal, or of Student's t
 
 
 def image_interval(estimate: float, draws: np.ndarray) -> Interval:
@@ -204,8 +207,14 @@ def image_interval(estimate: float, draws: np.ndarray) -> Interval:
     rarer_side = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
     p_value = min(1.0, 2 * (rarer_side + 1) / (len(defined) + 1))
     return Interval(
-        estimate, float(low), float(high), float(defined.std(ddof=1)), p_value,
-        seeds=1, seed_deviation=None, undefined_draws=len(draws) - len(defined),
+        estimate,
+        float(low),
+        float(high),
+        float(defined.std(ddof=1)),
+        p_value,
+        seeds=1,
+        seed_deviation=None,
+        undefined_draws=len(draws) - len(defined),
     )
 
 
@@ -238,8 +247,15 @@ def crossed_interval(estimates: ArrayLike, draws: np.ndarray) -> Interval:
     p_value = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error > 0 else float(mean == 0)
     undefined = int(np.isnan(draws).any(axis=0).sum())
     return Interval(
-        mean, mean - critical * error, mean + critical * error, error, p_value,
-        seeds=seeds, seed_deviation=math.sqrt(between), undefined_draws=undefined, critical=critical,
+        mean,
+        mean - critical * error,
+        mean + critical * error,
+        error,
+        p_value,
+        seeds=seeds,
+        seed_deviation=math.sqrt(between),
+        undefined_draws=undefined,
+        critical=critical,
     )
 
 

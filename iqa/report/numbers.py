@@ -16,10 +16,10 @@ from iqa.report.outcomes import attention_numbers, outcome_numbers
 from iqa.report.rows import BASELINE, FULL, MULTISCALE, RUN_HERE, SMART_IQA, Family, Grid, described_rows
 from iqa.report.runs import STAGES, Run, notes
 
-SMALL_DIFFERENCE = 0.003   # the difference for which the report says how many images or seeds would show it
-DISAGREEMENTS = 10         # images to name per comparison
+SMALL_DIFFERENCE = 0.003  # the difference for which the report says how many images or seeds would show it
+DISAGREEMENTS = 10  # images to name per comparison
 DECILES = 10
-KONIQ = "koniq-10k"        # what --dataset calls the data of the published figures
+KONIQ = "koniq-10k"  # what --dataset calls the data of the published figures
 
 # name -> (from, to, name in tables); the variants by the endings of their log names
 COMPARISONS = {
@@ -42,9 +42,7 @@ class Bootstrap:
         return self.draws[metric][[self.rows[run.folder] for run in runs]]
 
 
-def analyse(
-    runs: list[Run], grid: Grid, unfinished: list[str], mismatches: list[str], draws: int, seed: int
-) -> dict:
+def analyse(runs: list[Run], grid: Grid, unfinished: list[str], mismatches: list[str], draws: int, seed: int) -> dict:
     """Every number of the report. The runs are of these rows and share their test images."""
     bootstrap = Bootstrap(runs, draws, seed)
     by_variant = {variant: [run for run in runs if run.variant == variant] for variant in grid.variants}
@@ -107,7 +105,9 @@ def outcome(pairs: list[tuple[Run, Run]], bootstrap: Bootstrap) -> dict | None:
     return outcome_numbers(*levels, tuple(bootstrap.of("srcc", runs) for runs in sides))
 
 
-def compare_published(grid: Grid, by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]) -> dict | None:
+def compare_published(
+    grid: Grid, by_variant: dict[str, list[Run]], bootstrap: Bootstrap, sick: set[str]
+) -> dict | None:
     """SMART-IQA less HyperIQA, both trained here: the published total gain under one protocol."""
     rows = {name: by_variant[log_name] for log_name, name in grid.published.items()}
     if not rows:
@@ -133,11 +133,18 @@ def views(numbers: dict) -> list[dict]:
     """The numbers of each backbone as those of a report on it alone, but for what is corrected over the whole grid."""
     if "comparisons" in numbers:
         return [numbers]
-    return [{**numbers, **backbone, **{
-        "variants": {row: numbers["variants"][row] for row in backbone["family"]["rows"].values()},
-        "missing": [row for row in backbone["family"]["rows"].values() if row in numbers["missing"]],
-        "health": [run for run in numbers["health"] if run["variant"] in backbone["family"]["rows"].values()],
-    }} for backbone in numbers["backbones"].values()]
+    return [
+        {
+            **numbers,
+            **backbone,
+            **{
+                "variants": {row: numbers["variants"][row] for row in backbone["family"]["rows"].values()},
+                "missing": [row for row in backbone["family"]["rows"].values() if row in numbers["missing"]],
+                "health": [run for run in numbers["health"] if run["variant"] in backbone["family"]["rows"].values()],
+            },
+        }
+        for backbone in numbers["backbones"].values()
+    ]
 
 
 def attention_views(numbers: dict) -> list[dict]:
@@ -149,7 +156,12 @@ def smart_iqa_view(numbers: dict) -> dict:
     """The published model as though it were the one variant of a backbone, for its attention alone."""
     title = f"SMART-IQA ({RUN_HERE})"
     health = [run for run in numbers["health"] if run["variant"] == SMART_IQA]
-    return {**numbers, **numbers["published_attention"], "family": {"title": title, "rows": {FULL: SMART_IQA}}, "health": health}
+    return {
+        **numbers,
+        **numbers["published_attention"],
+        "family": {"title": title, "rows": {FULL: SMART_IQA}},
+        "health": health,
+    }
 
 
 def correct(comparisons: list[dict]) -> None:
@@ -177,12 +189,24 @@ def health_of(run: Run) -> dict:
     stored = run.result.get("health", {})
     loss = stored.get("loss") or {}
     health = run_health(
-        scores=run.scores, mos=run.mos, mos_range=run.config.get("mos_range", [0, 100]),
-        target_layers=stored.get("target_layers"), selected_epoch=run.result["selected_epoch"], history=run.epochs,
-        select_on=run.result.get("select_on") or "val", train_loss=loss.get("training"), epochs=run.result.get("epochs"),
+        scores=run.scores,
+        mos=run.mos,
+        mos_range=run.config.get("mos_range", [0, 100]),
+        target_layers=stored.get("target_layers"),
+        selected_epoch=run.result["selected_epoch"],
+        history=run.epochs,
+        select_on=run.result.get("select_on") or "val",
+        train_loss=loss.get("training"),
+        epochs=run.result.get("epochs"),
         constant_loss=loss.get("constant") if loss.get("constant_from") == "training MOS" else None,
     )
-    return {"folder": run.name, "variant": run.variant, "seed": run.seed, "health": health, "findings": findings(health)}
+    return {
+        "folder": run.name,
+        "variant": run.variant,
+        "seed": run.seed,
+        "health": health,
+        "findings": findings(health),
+    }
 
 
 # ---- one variant ---------------------------------------------------------------------------------------------
@@ -217,7 +241,8 @@ def mapped_numbers(run: Run) -> dict:
     try:
         mapped = metrics.logistic_map(run.scores, run.mos)
         return {
-            "plcc_mapped": metrics.plcc(mapped, run.mos), "rmse_mapped": metrics.rmse(mapped, run.mos),
+            "plcc_mapped": metrics.plcc(mapped, run.mos),
+            "rmse_mapped": metrics.rmse(mapped, run.mos),
             "mapping_error": None,
         }
     except ValueError as error:
@@ -246,7 +271,8 @@ def compare(
     runs = {ending: by_variant[variant] for ending, variant in family.rows.items()}
     found = {
         name: comparison_numbers(paired(runs[first], runs[second]), bootstrap, sick)
-        for name, (first, second, _) in COMPARISONS.items() if runs[first] and runs[second]
+        for name, (first, second, _) in COMPARISONS.items()
+        if runs[first] and runs[second]
     }
     return {name: found.get(name) for name in COMPARISONS}
 
@@ -286,8 +312,12 @@ def pair_numbers(first: Run, second: Run) -> dict:
     srccs = [metrics.srcc(run.scores, run.mos) for run in (second, first)]
     z, p_value = metrics.steiger(*plccs, agreement, len(first.names))
     return {
-        "seeds": [first.seed, second.seed], "srcc": srccs[0] - srccs[1], "plcc": plccs[0] - plccs[1],
-        "steiger_z": z, "steiger_p": p_value, "prediction_plcc": agreement,
+        "seeds": [first.seed, second.seed],
+        "srcc": srccs[0] - srccs[1],
+        "plcc": plccs[0] - plccs[1],
+        "steiger_z": z,
+        "steiger_p": p_value,
+        "prediction_plcc": agreement,
         "prediction_srcc": metrics.srcc(first.scores, second.scores),
     }
 
@@ -295,10 +325,17 @@ def pair_numbers(first: Run, second: Run) -> dict:
 def power(pairs: list[tuple[Run, Run]], estimates: list[float], draws: np.ndarray) -> dict:
     """What one run of each variant resolves on this test set, by the correlation of the predictions."""
     images = len(pairs[0][0].names)
-    correlations = np.mean([
-        [metrics.srcc(first.scores, first.mos), metrics.srcc(second.scores, second.mos),
-         metrics.srcc(first.scores, second.scores)] for first, second in pairs
-    ], axis=0).tolist()
+    correlations = np.mean(
+        [
+            [
+                metrics.srcc(first.scores, first.mos),
+                metrics.srcc(second.scores, second.mos),
+                metrics.srcc(first.scores, second.scores),
+            ]
+            for first, second in pairs
+        ],
+        axis=0,
+    ).tolist()
     error = metrics.difference_standard_error(*correlations, images)
     runs = metrics.crossed_interval(estimates, draws)
     return {
@@ -320,9 +357,15 @@ def disagreements(pairs: list[tuple[Run, Run]]) -> list[dict]:
     change = np.abs(second - mos) - np.abs(first - mos)
     worst = np.argsort(-np.abs(change), kind="stable")[:DISAGREEMENTS]
     return [
-        {"image_name": names[i], "mos": float(mos[i]), "score_from": float(first[i]), "score_to": float(second[i]),
-         "error_change": float(change[i])}
-        for i in worst if change[i] != 0
+        {
+            "image_name": names[i],
+            "mos": float(mos[i]),
+            "score_from": float(first[i]),
+            "score_to": float(second[i]),
+            "error_change": float(change[i]),
+        }
+        for i in worst
+        if change[i] != 0
     ]
 
 

@@ -54,14 +54,17 @@ def outcome_sentence(view: dict) -> str:
     outcome, both, title = view["outcome"], view["comparisons"]["both"], view["family"]["title"]
     if not outcome or not both:
         return f"There is no outcome on {title}: " + (
-            "the baseline's SRCC is not above 0." if both else "the full variant or the baseline is missing.")
+            "the baseline's SRCC is not above 0." if both else "the full variant or the baseline is missing."
+        )
     if words.basis(both) == "sick":
         return f"The outcome on {title} is not read, since a run that it rests on is not sound."
     shares = words.listed(f"{share:.1%} in {name}" for name, share in outcome["shares"].items())
     estimate = f"{outcome['relative_gain']:+.2%} of the baseline's SRCC is in {outcome['outcome']}, {OUTCOMES[outcome['outcome']][1]}"
     found = f"outcome {outcome['outcome']}" if outcome_is_shown(outcome, both) else "the outcome is undecided"
     between = "between the trained models, " if words.basis(both) == "models" else ""
-    return words.capitalised(f"{between}{found} on {title}: the gain of both ideas, {estimate}; of the bootstrap {shares}.")
+    return words.capitalised(
+        f"{between}{found} on {title}: the gain of both ideas, {estimate}; of the bootstrap {shares}."
+    )
 
 
 # ---- the three conclusions -----------------------------------------------------------------------------------
@@ -79,14 +82,22 @@ def choose(backbone: str, on_cnn: str, on_transformer: str, interaction: str, c_
 def choice(numbers: dict) -> dict | None:
     """Which conclusion holds, and in what words; None where no CNN and no Transformer were set against each other."""
     kinds = {name: found["family"]["kind"] for name, found in numbers["backbones"].items()}
-    pair = next((pair for pair in numbers["decomposition"]
-                 if (kinds[pair["reference"]], kinds[pair["other"]]) == (CNN, TRANSFORMER)), None)
+    pair = next(
+        (
+            pair
+            for pair in numbers["decomposition"]
+            if (kinds[pair["reference"]], kinds[pair["other"]]) == (CNN, TRANSFORMER)
+        ),
+        None,
+    )
     if not pair:
         return None
     cnn, transformer = (numbers["backbones"][pair[place]] for place in ("reference", "other"))
     parts = {
-        "backbone": pair["contrasts"]["backbone_baseline"], "on_cnn": cnn["comparisons"]["both"],
-        "on_transformer": transformer["comparisons"]["both"], "interaction": pair["contrasts"]["interaction"],
+        "backbone": pair["contrasts"]["backbone_baseline"],
+        "on_cnn": cnn["comparisons"]["both"],
+        "on_transformer": transformer["comparisons"]["both"],
+        "interaction": pair["contrasts"]["interaction"],
     }
     which = "Which holds of " + ", ".join(f"'{text}'" for text in CHOICES.values())
     if not all(parts.values()):
@@ -94,17 +105,27 @@ def choice(numbers: dict) -> dict | None:
     bases = {words.basis(part) for part in parts.values()}
     about = next(basis for basis in ("sick", "models", "ideas") if basis in bases)
     if about == "sick":
-        return {"choice": None, "about": about, "sentence": f"{which} is not read, since a run that it rests on is not sound."}
+        return {
+            "choice": None,
+            "about": about,
+            "sentence": f"{which} is not read, since a run that it rests on is not sound.",
+        }
     decisions = {name: words.decision(part) for name, part in parts.items()}
-    c_is_shown = bool(cnn["outcome"]) and cnn["outcome"]["outcome"] == "C" and outcome_is_shown(cnn["outcome"], parts["on_cnn"])
+    c_is_shown = (
+        bool(cnn["outcome"]) and cnn["outcome"]["outcome"] == "C" and outcome_is_shown(cnn["outcome"], parts["on_cnn"])
+    )
     found = choose(**decisions, c_is_shown=c_is_shown)
-    told = (f"gain of the backbone {decisions['backbone']}; of the method on {cnn['family']['title']} {decisions['on_cnn']} and on "
-            f"{transformer['family']['title']} {decisions['on_transformer']}; interaction {decisions['interaction']}")
+    told = (
+        f"gain of the backbone {decisions['backbone']}; of the method on {cnn['family']['title']} {decisions['on_cnn']} and on "
+        f"{transformer['family']['title']} {decisions['on_transformer']}; interaction {decisions['interaction']}"
+    )
     if not found:
         sentence = f"{which} is undecided ({told})."
     elif about == "models":
-        sentence = (f"Between the trained models the pattern is that of '{CHOICES[found]}' ({told}), which so few seeds cannot "
-                    "make a finding.")
+        sentence = (
+            f"Between the trained models the pattern is that of '{CHOICES[found]}' ({told}), which so few seeds cannot "
+            "make a finding."
+        )
     else:
         sentence = f"{words.capitalised(CHOICES[found])} ({told})."
     return {"choice": found, "about": about, "sentence": sentence}
@@ -113,8 +134,10 @@ def choice(numbers: dict) -> dict | None:
 # ---- attention -----------------------------------------------------------------------------------------------
 
 ATTENTION_WORDS = {
-    "seen": "the published pattern is seen", "in part": "the published shift towards the deep stages is seen, its size or the balance is not",
-    "reverse": "the reverse of the published shift is seen", "not seen": "the published pattern is not seen",
+    "seen": "the published pattern is seen",
+    "in part": "the published shift towards the deep stages is seen, its size or the balance is not",
+    "reverse": "the reverse of the published shift is seen",
+    "not seen": "the published pattern is not seen",
     "differs": "whether the published pattern is seen differs between the seeds",
 }
 
@@ -129,7 +152,13 @@ def attention_sentence(view: dict) -> str | None:
     full = view["family"]["rows"][FULL]
     if any(run["variant"] == full for run, _ in words.sick_runs(view)):
         return f"Not compared with the published attention on {title}, since a run is not sound."
-    where = f"on {title}" if found["seeds"] >= words.SEEDS_FOR_IDEAS else f"in the trained model{'s' * (found['seeds'] > 1)} on {title}"
-    return (f"{words.capitalised(where)}, {ATTENTION_WORDS[found['reading']]}: stages 3 and 4 have {found['deep_in_best']:.1%} of the "
-            f"weight in the best tenth and {found['deep_in_worst']:.1%} in the worst. SMART-IQA's paper reports "
-            f"{PUBLISHED_DEEP:.2%} on the deep stages for good images, and a balance for bad ones.")
+    where = (
+        f"on {title}"
+        if found["seeds"] >= words.SEEDS_FOR_IDEAS
+        else f"in the trained model{'s' * (found['seeds'] > 1)} on {title}"
+    )
+    return (
+        f"{words.capitalised(where)}, {ATTENTION_WORDS[found['reading']]}: stages 3 and 4 have {found['deep_in_best']:.1%} of the "
+        f"weight in the best tenth and {found['deep_in_worst']:.1%} in the worst. SMART-IQA's paper reports "
+        f"{PUBLISHED_DEEP:.2%} on the deep stages for good images, and a balance for bad ones."
+    )

@@ -21,8 +21,8 @@ import numpy as np
 from iqa.report.runs import STAGES
 
 OUTCOMES = {"A": (0.01, "at least 1%"), "B": (0.003, "0.3% to 1%"), "C": (-np.inf, "below 0.3%")}  # from where on
-SHOWN = 0.95            # share of the bootstrap
-DEEP = 2                # stages, of the four, counted from the last
+SHOWN = 0.95  # share of the bootstrap
+DEEP = 2  # stages, of the four, counted from the last
 MOSTLY_DEEP = 0.95
 BALANCED = (0.15, 0.35)
 SHIFT = 0.05
@@ -36,7 +36,9 @@ def outcome_of(relative: float) -> str:
     return next(name for name, (start, _) in OUTCOMES.items() if round(relative, 12) >= start)
 
 
-def outcome_numbers(baseline: np.ndarray, full: np.ndarray, draws: tuple[np.ndarray, np.ndarray], seed: int = 0) -> dict | None:
+def outcome_numbers(
+    baseline: np.ndarray, full: np.ndarray, draws: tuple[np.ndarray, np.ndarray], seed: int = 0
+) -> dict | None:
     """The relative gain, its outcome, and the share of the bootstrap in each; None where the baseline's SRCC is not above 0.
 
     Args:
@@ -53,10 +55,14 @@ def outcome_numbers(baseline: np.ndarray, full: np.ndarray, draws: tuple[np.ndar
     relative = relative[~np.isnan(relative)]
     estimate = float(np.mean(full) / np.mean(baseline) - 1)
     starts = [start for start, _ in OUTCOMES.values()]
-    shares = [float(np.mean((relative >= start) & (relative < end))) if len(relative) else 0.0
-              for start, end in zip(starts, [np.inf, *starts], strict=False)]
+    shares = [
+        float(np.mean((relative >= start) & (relative < end))) if len(relative) else 0.0
+        for start, end in zip(starts, [np.inf, *starts], strict=False)
+    ]
     return {
-        "baseline_srcc": float(np.mean(baseline)), "relative_gain": estimate, "outcome": outcome_of(estimate),
+        "baseline_srcc": float(np.mean(baseline)),
+        "relative_gain": estimate,
+        "outcome": outcome_of(estimate),
         "shares": dict(zip(OUTCOMES, shares, strict=True)),
     }
 
@@ -83,6 +89,9 @@ def attention_numbers(by_decile: list[dict]) -> dict | None:
     readings = [attention_reading(*pair) for pair in ends]
     best, worst = np.mean(ends, axis=0)
     return {
-        "deep_in_best": float(best[-DEEP:].sum()), "deep_in_worst": float(worst[-DEEP:].sum()), "seeds": len(readings),
-        "per_seed": readings, "reading": readings[0] if len(set(readings)) == 1 else "differs",
+        "deep_in_best": float(best[-DEEP:].sum()),
+        "deep_in_worst": float(worst[-DEEP:].sum()),
+        "seeds": len(readings),
+        "per_seed": readings,
+        "reading": readings[0] if len(set(readings)) == 1 else "differs",
     }

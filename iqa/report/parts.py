@@ -27,7 +27,7 @@ from iqa.report.numbers import (
 from iqa.report.rows import Grid
 from iqa.report.runs import Run, on_images
 
-FEWEST = 20       # images of a part that has numbers
+FEWEST = 20  # images of a part that has numbers
 MOST_GROUPS = 30  # more are hardly kinds of images; a pattern that tells every image from every other makes thousands
 UNMATCHED = "no match"
 LEFT_OUT = ("power", "disagreements")  # of a comparison: what a report says of its whole test set alone
@@ -50,8 +50,10 @@ def part_numbers(
         family.backbone: {"family": family.described(), "comparisons": compare(family, by_variant, bootstrap, sick)}
         for family in grid.families
     }
-    apart = {"decomposition": decompose(grid.families, by_variant, bootstrap, sick) if contrasts else [],
-             "published_models": compare_published(grid, by_variant, bootstrap, sick) if contrasts else None}
+    apart = {
+        "decomposition": decompose(grid.families, by_variant, bootstrap, sick) if contrasts else [],
+        "published_models": compare_published(grid, by_variant, bootstrap, sick) if contrasts else None,
+    }
     for comparison in comparisons_of(backbones.values(), apart):
         for key in LEFT_OUT:
             comparison.pop(key, None)
@@ -67,8 +69,14 @@ def part_numbers(
 
 def levels(runs: list[Run], bootstrap: Bootstrap) -> dict:
     """SRCC and PLCC of one variant, over its seeds."""
-    return {metric: asdict(metrics.level_interval([getattr(metrics, metric)(run.scores, run.mos) for run in runs],
-                                                  bootstrap.of(metric, runs))) for metric in METRICS}
+    return {
+        metric: asdict(
+            metrics.level_interval(
+                [getattr(metrics, metric)(run.scores, run.mos) for run in runs], bootstrap.of(metric, runs)
+            )
+        )
+        for metric in METRICS
+    }
 
 
 def inside(numbers: dict, part: dict) -> dict:
@@ -118,10 +126,14 @@ def group_names(pattern: re.Pattern, names: list[str]) -> list[str]:
     count = len(set(groups))
     if count < 2:
         what = "matches no image name" if groups[0] == UNMATCHED else f"puts all images into one group, {groups[0]!r}"
-        raise ValueError(f"--groups {pattern.pattern!r}: {what}, such as {names[0]!r}; give what tells the groups apart")
+        raise ValueError(
+            f"--groups {pattern.pattern!r}: {what}, such as {names[0]!r}; give what tells the groups apart"
+        )
     if count > MOST_GROUPS:
-        raise ValueError(f"--groups {pattern.pattern!r}: makes {count:,} groups, over {MOST_GROUPS}, such as {groups[0]!r} of "
-                         f"{names[0]!r}; give what the names of a group share")
+        raise ValueError(
+            f"--groups {pattern.pattern!r}: makes {count:,} groups, over {MOST_GROUPS}, such as {groups[0]!r} of "
+            f"{names[0]!r}; give what the names of a group share"
+        )
     return groups
 
 
@@ -146,8 +158,13 @@ def group_numbers(runs: list[Run], grid: Grid, pattern: str, sick: set[str], dra
     correct_together([*parts, within] if within else parts)
     mos, of_group = runs[0].mos, {group: float(runs[0].mos[places].mean()) for group, places in members.items()}
     between = np.array([of_group[name] for name in names])
-    return {"pattern": pattern, "parts": parts, "within": within, "mean_mos": of_group,
-            "between": {metric: getattr(metrics, metric)(between, mos) for metric in METRICS}}
+    return {
+        "pattern": pattern,
+        "parts": parts,
+        "within": within,
+        "mean_mos": of_group,
+        "between": {metric: getattr(metrics, metric)(between, mos) for metric in METRICS},
+    }
 
 
 def without_numbers(runs: list[Run]) -> str | None:
@@ -172,15 +189,18 @@ class WithinGroups:
 
     def of(self, metric: str, runs: list[Run]) -> np.ndarray:
         """The draws (seeds, B) of some runs."""
-        return sum(weight * bootstrap.of(metric, runs)
-                   for weight, (_, bootstrap) in zip(self.weights, self.known, strict=True))
+        return sum(
+            weight * bootstrap.of(metric, runs) for weight, (_, bootstrap) in zip(self.weights, self.known, strict=True)
+        )
 
     def estimates(self, metric: str, runs: list[Run]) -> np.ndarray:
         """(seeds,)"""
         wanted, found = [run.folder for run in runs], []
         for members, _ in self.known:
             by_folder = {run.folder: run for run in members}
-            found.append([getattr(metrics, metric)(by_folder[folder].scores, by_folder[folder].mos) for folder in wanted])
+            found.append(
+                [getattr(metrics, metric)(by_folder[folder].scores, by_folder[folder].mos) for folder in wanted]
+            )
         return self.weights @ np.array(found)
 
 
@@ -191,29 +211,49 @@ def within_groups(known: list[tuple[list[Run], Bootstrap]], grid: Grid, sick: se
 
     def interval(metric: str, second: list[Run], first: list[Run] | None = None) -> dict:
         sides = [(1, second)] + ([(-1, first)] if first else [])
-        return asdict(metrics.crossed_interval(sum(sign * pooled.estimates(metric, side) for sign, side in sides),
-                                               sum(sign * pooled.of(metric, side) for sign, side in sides)))
+        return asdict(
+            metrics.crossed_interval(
+                sum(sign * pooled.estimates(metric, side) for sign, side in sides),
+                sum(sign * pooled.of(metric, side) for sign, side in sides),
+            )
+        )
 
     def comparison(first: list[Run], second: list[Run]) -> dict | None:
         if not (first and second):
             return None
         firsts, seconds = (list(side) for side in zip(*paired(first, second), strict=True))
         found = {metric: interval(metric, seconds, firsts) for metric in METRICS}
-        return {**found, "sick": [run.name for run in firsts + seconds if run.name in sick],
-                "identical": all(np.array_equal(a.scores, b.scores) for a, b in zip(firsts, seconds, strict=True))}
+        return {
+            **found,
+            "sick": [run.name for run in firsts + seconds if run.name in sick],
+            "identical": all(np.array_equal(a.scores, b.scores) for a, b in zip(firsts, seconds, strict=True)),
+        }
 
-    backbones = {family.backbone: {"family": family.described(), "comparisons": {
-        name: comparison(by_variant[family.rows[before]], by_variant[family.rows[after]])
-        for name, (before, after, _) in COMPARISONS.items()
-    }} for family in grid.families}
+    backbones = {
+        family.backbone: {
+            "family": family.described(),
+            "comparisons": {
+                name: comparison(by_variant[family.rows[before]], by_variant[family.rows[after]])
+                for name, (before, after, _) in COMPARISONS.items()
+            },
+        }
+        for family in grid.families
+    }
     return {
-        "name": "within groups", "test_images": sum(len(members[0].names) for members, _ in known), "error": None,
-        "variants": {variant: {metric: interval(metric, found) for metric in METRICS} if found else None
-                     for variant, found in by_variant.items()},
+        "name": "within groups",
+        "test_images": sum(len(members[0].names) for members, _ in known),
+        "error": None,
+        "variants": {
+            variant: {metric: interval(metric, found) for metric in METRICS} if found else None
+            for variant, found in by_variant.items()
+        },
         "missing": [variant for variant, found in by_variant.items() if not found],
-        **(backbones[grid.families[0].backbone] if grid.is_one_family else
-           {"backbones": backbones, "decomposition": [], "published_models": None}),
-    }  # fmt: skip
+        **(
+            backbones[grid.families[0].backbone]
+            if grid.is_one_family
+            else {"backbones": backbones, "decomposition": [], "published_models": None}
+        ),
+    }
 
 
 # ---- without some of the test images -------------------------------------------------------------------------
@@ -248,12 +288,22 @@ def without_images(
     left_out = len(runs[0].names) - len(places)
     if not left_out:
         first = f", such as {names[0]!r}" if names else ""
-        raise ValueError(f"--without {path}: none of its {len(names):,} names{first} is one of the {len(places):,} test images, such "
-                         f"as {runs[0].names[0]!r}; give one name a line")
+        raise ValueError(
+            f"--without {path}: none of its {len(names):,} names{first} is one of the {len(places):,} test images, such "
+            f"as {runs[0].names[0]!r}; give one name a line"
+        )
     chosen = [on_images(run, places) for run in runs]
     why = without_numbers(chosen)
     if why:
-        raise ValueError(f"--without {path}: {len(places):,} of {len(runs[0].names):,} test images remain; {why}; leave out fewer")
+        raise ValueError(
+            f"--without {path}: {len(places):,} of {len(runs[0].names):,} test images remain; {why}; leave out fewer"
+        )
     part = part_numbers(f"without {path.name}", chosen, grid, sick, Bootstrap(chosen, draws, seed))
     correct_together([part])
-    return {"file": str(path), "left_out": left_out, "of": len(runs[0].names), "unknown": len(unwanted) - left_out, "part": part}
+    return {
+        "file": str(path),
+        "left_out": left_out,
+        "of": len(runs[0].names),
+        "unknown": len(unwanted) - left_out,
+        "part": part,
+    }

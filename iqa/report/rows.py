@@ -33,9 +33,9 @@ class Family(NamedTuple):
     """One backbone's three variants."""
 
     backbone: str  # value of --backbone
-    title: str     # in tables and sentences
-    prefix: str    # of its log names
-    kind: str      # CNN or TRANSFORMER
+    title: str  # in tables and sentences
+    prefix: str  # of its log names
+    kind: str  # CNN or TRANSFORMER
 
     @property
     def rows(self) -> dict[str, str]:
@@ -98,8 +98,10 @@ def find_families(log_folder: Path) -> list[Family]:
     found.sort(key=lambda family: family.kind != CNN)  # the reference of a grid is a CNN where there is one
     for first, second in zip(found, found[1:], strict=False):
         if first.backbone == second.backbone:
-            raise ValueError(f"{log_folder}: runs named {first.prefix}* and {second.prefix}* are both of "
-                             f"{first.backbone}; move one of them elsewhere")
+            raise ValueError(
+                f"{log_folder}: runs named {first.prefix}* and {second.prefix}* are both of "
+                f"{first.backbone}; move one of them elsewhere"
+            )
     return found or [_family(BACKBONES["resnet50"].log_name, "resnet50", [])]
 
 
@@ -148,23 +150,32 @@ def _config(folder: Path) -> dict:
 RUN_HERE = "run here"  # of a published model
 SMART_IQA = PUBLISHED["smart_iqa"].variant.log_name
 IN_TABLES = {BASELINE: "{} baseline", MULTISCALE: "+ Multi-scale", FULL: "+ Multi-scale + attention"}
-IN_SENTENCES = {BASELINE: "the {} baseline", MULTISCALE: "multi-scale fusion", FULL: "multi-scale fusion with attention"}
+IN_SENTENCES = {
+    BASELINE: "the {} baseline",
+    MULTISCALE: "multi-scale fusion",
+    FULL: "multi-scale fusion with attention",
+}
 
 
 def described_rows(grid: Grid) -> dict[str, dict[str, str]]:
     """log name -> its name in tables and in sentences, its backbone's title and kind."""
     rows = {
         log_name: {
-            "title": IN_TABLES[ending].format(family.title), "sentence": _in_sentences(ending, family, grid),
-            "backbone": family.title, "kind": family.kind,
+            "title": IN_TABLES[ending].format(family.title),
+            "sentence": _in_sentences(ending, family, grid),
+            "backbone": family.title,
+            "kind": family.kind,
         }
-        for family in grid.families for ending, log_name in family.rows.items()
+        for family in grid.families
+        for ending, log_name in family.rows.items()
     }
     for log_name, name in grid.published.items():
         row = PUBLISHED[name]
         rows[log_name] = {
-            "title": f"{row.title} ({RUN_HERE})", "sentence": f"{row.title} as it was published, trained here",
-            "backbone": BACKBONES[row.variant.backbone].title, "kind": kind_of(row.variant.backbone),
+            "title": f"{row.title} ({RUN_HERE})",
+            "sentence": f"{row.title} as it was published, trained here",
+            "backbone": BACKBONES[row.variant.backbone].title,
+            "kind": kind_of(row.variant.backbone),
         }
     return rows
 

@@ -17,20 +17,50 @@ STAGES = [f"attention_stage{stage}" for stage in (1, 2, 3, 4)]
 # Flags in which runs may differ: they make the variant, name the seed, say where files lie or how fast to go, or
 # are compared by what they came to (precision and select_on have the value "auto").
 FREE_FLAGS = {
-    "use_multiscale", "use_attention", "seed",
-    "data_path", "output_dir", "checkpoint_dir", "checkpoint_suffix", "cache_dir", "save_model", "resume",
-    "overwrite", "traceback", "tensorboard",
-    "device", "num_workers", "preload_images", "no_cache", "compile", "deterministic",
-    "precision", "select_on",
-    "backbone", "model",
+    "use_multiscale",
+    "use_attention",
+    "seed",
+    "data_path",
+    "output_dir",
+    "checkpoint_dir",
+    "checkpoint_suffix",
+    "cache_dir",
+    "save_model",
+    "resume",
+    "overwrite",
+    "traceback",
+    "tensorboard",
+    "device",
+    "num_workers",
+    "preload_images",
+    "no_cache",
+    "compile",
+    "deterministic",
+    "precision",
+    "select_on",
+    "backbone",
+    "model",
 }
 # What belongs to a backbone is compared among the runs of one, what belongs to this program's own model among those of it; a
 # published model's own recipe with no other.
 BACKBONE_FLAGS = {"drop_path_rate", "weights"}
 MODEL_FLAGS = {"dropout_rate"}
 RECIPE_FLAGS = {
-    "recipe", "optimizer", "lr", "weight_decay", "batch_size", "epochs", "train_patch_num", "test_patch_num",
-    "max_grad_norm", "warmup_steps", "loss", "head_lr_ratio", "lr_schedule", "ema", "freeze_batch_norm",
+    "recipe",
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "batch_size",
+    "epochs",
+    "train_patch_num",
+    "test_patch_num",
+    "max_grad_norm",
+    "warmup_steps",
+    "loss",
+    "head_lr_ratio",
+    "lr_schedule",
+    "ema",
+    "freeze_batch_norm",
 }
 
 
@@ -43,11 +73,11 @@ class Run:
     seed: int
     config: dict
     result: dict
-    epochs: list[dict]             # the lines of metrics.jsonl
+    epochs: list[dict]  # the lines of metrics.jsonl
     names: list[str]
-    mos: np.ndarray                # (n,)
-    scores: np.ndarray             # (n,)
-    attention: np.ndarray | None   # (n, 4), rows sum to 1
+    mos: np.ndarray  # (n,)
+    scores: np.ndarray  # (n,)
+    attention: np.ndarray | None  # (n, 4), rows sum to 1
 
     @property
     def name(self) -> str:
@@ -67,8 +97,10 @@ def read_runs(log_folder: Path, variants: Iterable[str]) -> tuple[list[Run], lis
     runs = sorted((_read_run(*pair) for pair in finished), key=lambda run: (order.index(run.variant), run.seed))
     for first, second in zip(runs, runs[1:], strict=False):
         if (first.variant, first.seed) == (second.variant, second.seed):
-            raise ValueError(f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; "
-                             "move one of them elsewhere")
+            raise ValueError(
+                f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; "
+                "move one of them elsewhere"
+            )
     return runs, [folder.name for variant, folder in folders if (variant, folder) not in finished]
 
 
@@ -87,10 +119,17 @@ def _read_run(variant: str, folder: Path) -> Run:
         if not isinstance(result[key], int):
             raise ValueError(f"{folder / 'result.json'}: {key} is {result[key]!r}, not a whole number; repeat the run")
     if not _is_health(result.get("health", {})):
-        raise ValueError(f"{folder / 'result.json'}: 'health' is not as train_resnet_improved.py writes it; repeat the run")
+        raise ValueError(
+            f"{folder / 'result.json'}: 'health' is not as train_resnet_improved.py writes it; repeat the run"
+        )
     return Run(
-        folder, variant, result["seed"], config, result,
-        _read_epochs(folder / "metrics.jsonl"), *read_predictions(folder / "predictions_test.csv"),
+        folder,
+        variant,
+        result["seed"],
+        config,
+        result,
+        _read_epochs(folder / "metrics.jsonl"),
+        *read_predictions(folder / "predictions_test.csv"),
     )
 
 
@@ -99,8 +138,11 @@ def _is_health(health: object) -> bool:
     layers, loss = (health.get(key) for key in ("target_layers", "loss")) if isinstance(health, dict) else (0, 0)
     if not (isinstance(layers, list | None) and isinstance(loss, dict | None)):
         return False
-    shares = [layer.get(key) if isinstance(layer, dict) else layer
-              for layer in layers or [] for key in ("dead", "saturated", "either")]
+    shares = [
+        layer.get(key) if isinstance(layer, dict) else layer
+        for layer in layers or []
+        for key in ("dead", "saturated", "either")
+    ]
     losses = [(loss or {}).get(key) for key in ("training", "constant")]
     return all(isinstance(value, int | float | None) for value in shares + losses)
 
@@ -224,7 +266,10 @@ def _split(run: Run) -> str:
 
 
 def _seed_mismatches(runs: list[Run]) -> list[str]:
-    seeds = {variant: [run.seed for run in runs if run.variant == variant] for variant in dict.fromkeys(run.variant for run in runs)}
+    seeds = {
+        variant: [run.seed for run in runs if run.variant == variant]
+        for variant in dict.fromkeys(run.variant for run in runs)
+    }
     if _all_same(list(seeds.values())):
         return []
     return ["seeds: " + "; ".join(f"{', '.join(map(str, s))} for {variant}" for variant, s in seeds.items())]
@@ -241,8 +286,10 @@ def _result_mismatches(runs: list[Run]) -> list[str]:
     return [
         f"{run.name}: result.json says {key} {run.result[key]:.6f}, predictions_test.csv gives {value:.6f}"
         for run in runs
-        for key, value in (("selected_test_srcc", srcc(run.scores, run.mos)),
-                           ("selected_test_plcc", plcc(run.scores, run.mos)))
+        for key, value in (
+            ("selected_test_srcc", srcc(run.scores, run.mos)),
+            ("selected_test_plcc", plcc(run.scores, run.mos)),
+        )
         if run.result.get(key) is not None and abs(run.result[key] - value) > 1e-5
     ]
 
@@ -272,13 +319,17 @@ def on_common_images(runs: list[Run]) -> list[Run]:
     """The runs, cut down to the test images that all of them scored, which must have one MOS each."""
     common = set.intersection(*(set(run.names) for run in runs))
     if len(common) < 2:
-        raise ValueError(f"{runs[0].folder.parent}: the runs have {len(common)} test images in common, and 2 is the "
-                         "least that can be compared; repeat them with one split")
+        raise ValueError(
+            f"{runs[0].folder.parent}: the runs have {len(common)} test images in common, and 2 is the "
+            "least that can be compared; repeat them with one split"
+        )
     runs = [run if len(common) == len(run.names) else _cut(run, common) for run in runs]
     for run in runs:
         if not np.allclose(run.mos, runs[0].mos, rtol=0, atol=1e-6):
-            raise ValueError(f"{run.folder / 'predictions_test.csv'}: its MOS are not those of {runs[0].name} for the "
-                             "same images; repeat the runs with one label file")
+            raise ValueError(
+                f"{run.folder / 'predictions_test.csv'}: its MOS are not those of {runs[0].name} for the "
+                "same images; repeat the runs with one label file"
+            )
     return runs
 
 
@@ -289,6 +340,9 @@ def _cut(run: Run, common: set[str]) -> Run:
 def on_images(run: Run, places: list[int]) -> Run:
     """The run, cut down to the test images at some places."""
     return replace(
-        run, names=[run.names[place] for place in places], mos=run.mos[places], scores=run.scores[places],
+        run,
+        names=[run.names[place] for place in places],
+        mos=run.mos[places],
+        scores=run.scores[places],
         attention=None if run.attention is None else run.attention[places],
     )

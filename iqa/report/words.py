@@ -27,13 +27,21 @@ SEEDS_FOR_IDEAS = 3  # with as many the interval covers in 94% or more, whether 
 
 PUBLISHED = {
     "hyperiqa": {
-        "label": "ResNet50 (HyperIQA, published)", "backbone": "ResNet50", "srcc": 0.8998, "plcc": 0.9098, "delta": None,
+        "label": "ResNet50 (HyperIQA, published)",
+        "backbone": "ResNet50",
+        "srcc": 0.8998,
+        "plcc": 0.9098,
+        "delta": None,
         "protocol": "its own split, crops and schedule; not run here",
     },
     "smart_iqa": {
-        "label": "SMART-IQA (Swin-Base, published)", "backbone": "Swin-B", "srcc": 0.9378, "plcc": 0.9485, "delta": 0.0380,
+        "label": "SMART-IQA (Swin-Base, published)",
+        "backbone": "Swin-B",
+        "srcc": 0.9378,
+        "plcc": 0.9485,
+        "delta": 0.0380,
         "protocol": "7,046 training and 2,010 test images, no validation set named, 20 patches per test image; "
-                    "not run here",
+        "not run here",
     },
 }
 
@@ -113,23 +121,34 @@ def _beside_published(comparison: dict, gain: float, named: str) -> str:
         return f"There is a loss where {named} is a gain"
     if words in ("much smaller than", "smaller than"):
         return f"No gain is shown, and any gain is {words} {named}"
-    return f"It is undecided: the interval holds no gain at all and one as large as {named}" \
-        if interval["low"] <= 0 and interval["high"] >= gain else f"It is undecided how any gain compares with {named}"
+    return (
+        f"It is undecided: the interval holds no gain at all and one as large as {named}"
+        if interval["low"] <= 0 and interval["high"] >= gain
+        else f"It is undecided how any gain compares with {named}"
+    )
 
 
 def published(numbers: dict) -> dict:
     """The published rows, and how the measured numbers stand to them; nothing of the kind for a demo's or a sick run's."""
-    full, both, comparable = numbers["family"]["rows"][FULL], numbers["comparisons"]["both"], not numbers["dataset_note"]
+    full, both, comparable = (
+        numbers["family"]["rows"][FULL],
+        numbers["comparisons"]["both"],
+        not numbers["dataset_note"],
+    )
     whole = numbers["variants"][full] if full not in {run["variant"] for run, _ in sick_runs(numbers)} else None
     return {
         "rows": PUBLISHED,
-        "distance_to_swin_base":
-            PUBLISHED["smart_iqa"]["srcc"] - whole["srcc"]["estimate"] if whole and comparable else None,
+        "distance_to_swin_base": PUBLISHED["smart_iqa"]["srcc"] - whole["srcc"]["estimate"]
+        if whole and comparable
+        else None,
         "sentences": [
             f"{against_published(both, gain, what)}: {source}."
             for name, (gain, what, source) in PUBLISHED_GAINS.items()
-            if name != "total" or numbers["family"]["kind"] == CNN  # a Transformer's own backbone is no part of its gain
-        ] if both and comparable else [],
+            if name != "total"
+            or numbers["family"]["kind"] == CNN  # a Transformer's own backbone is no part of its gain
+        ]
+        if both and comparable
+        else [],
     }
 
 
@@ -150,7 +169,9 @@ def taken_apart(numbers: dict) -> str:
 
 
 def comparison_sentence(name: str, comparison: dict, numbers: dict) -> str:
-    return difference_sentence(*(sentence_name(numbers, ending) for ending in COMPARISONS[name][:2]), comparison, numbers)
+    return difference_sentence(
+        *(sentence_name(numbers, ending) for ending in COMPARISONS[name][:2]), comparison, numbers
+    )
 
 
 def difference_sentence(before: str, after: str, comparison: dict, numbers: dict) -> str:
@@ -163,17 +184,25 @@ def difference_sentence(before: str, after: str, comparison: dict, numbers: dict
         return f"no difference: {after} and {before} give every image the same score ({sample})"
     found = decision(comparison)
     if found == "undecided":
-        between, pair = ("", f"{after} and {before}") if of_ideas else ("between them ", f"the {models}, {after} and {before},")
+        between, pair = (
+            ("", f"{after} and {before}") if of_ideas else ("between them ", f"the {models}, {after} and {before},")
+        )
         ruled_out = f"{between}one larger than {reach(interval):.4f} is ruled out at 95%"
-        return (f"no difference in SRCC can be shown between {pair} with {sample} "
-                f"({with_interval(interval)}{correction(interval)}); "
-                + (ruled_out if interval["low"] < interval["high"] else "the images are too few for an interval"))
+        return (
+            f"no difference in SRCC can be shown between {pair} with {sample} "
+            f"({with_interval(interval)}{correction(interval)}); "
+            + (ruled_out if interval["low"] < interval["high"] else "the images are too few for an interval")
+        )
     if not of_ideas:
-        return (f"the {models} differ: {after} is {unsigned_interval(interval)} {found} in SRCC than {before}, "
-                f"with {sample} (95% interval over images{' and seeds' * (interval['seeds'] > 1)}; {p_value})")
+        return (
+            f"the {models} differ: {after} is {unsigned_interval(interval)} {found} in SRCC than {before}, "
+            f"with {sample} (95% interval over images{' and seeds' * (interval['seeds'] > 1)}; {p_value})"
+        )
     verb, against = ("improves", "over") if found == "higher" else ("lowers", "against")
-    return (f"{after} {verb} SRCC by {unsigned_interval(interval)} {against} {before}, with {sample} "
-            f"(95% interval over images and seeds; {p_value})")
+    return (
+        f"{after} {verb} SRCC by {unsigned_interval(interval)} {against} {before}, with {sample} "
+        f"(95% interval over images and seeds; {p_value})"
+    )
 
 
 def _clause(name: str, comparison: dict) -> str:
@@ -197,11 +226,16 @@ def not_of_ideas(numbers: dict) -> list[str]:
     if sick:
         *others, last = (f"of {run_words(run, numbers)}" for run in sick)
         names = f"{', '.join(others)} and {last}" if others else last
-        sentences.append(f"the training{'s' * (len(sick) > 1)} {names} {'is' if len(sick) == 1 else 'are'} not sound: what rests on "
-                         f"{'it' if len(sick) == 1 else 'them'} is a comparison of trainings, not of ideas")
+        sentences.append(
+            f"the training{'s' * (len(sick) > 1)} {names} {'is' if len(sick) == 1 else 'are'} not sound: what rests on "
+            f"{'it' if len(sick) == 1 else 'them'} is a comparison of trainings, not of ideas"
+        )
     if comparisons and seeds_compared(numbers) < SEEDS_FOR_IDEAS:
-        sentences.append("one seed cannot tell the idea from the training" if seeds_compared(numbers) == 1 else
-                         "two seeds are too few to tell the ideas from the trainings")
+        sentences.append(
+            "one seed cannot tell the idea from the training"
+            if seeds_compared(numbers) == 1
+            else "two seeds are too few to tell the ideas from the trainings"
+        )
     return sentences
 
 
@@ -218,14 +252,22 @@ def run_words(run: dict, numbers: dict) -> str:
 
 def sick_runs(numbers: dict) -> list[tuple[dict, str]]:
     """Every run that is not sound, with a sentence for each sign of it."""
-    return [(run, finding["sentence"]) for run in numbers["health"] for finding in run["findings"]
-            if finding["severity"] == "sick"]
+    return [
+        (run, finding["sentence"])
+        for run in numbers["health"]
+        for finding in run["findings"]
+        if finding["severity"] == "sick"
+    ]
 
 
 def health_notes(numbers: dict) -> list[str]:
     """What a reader may weigh in the health of the runs, and what is not known of it."""
-    found = [f"{run['folder']}: {finding['sentence']}" for run in numbers["health"] for finding in run["findings"]
-             if finding["severity"] == "note"]
+    found = [
+        f"{run['folder']}: {finding['sentence']}"
+        for run in numbers["health"]
+        for finding in run["findings"]
+        if finding["severity"] == "note"
+    ]
     unknown = [run["folder"] for run in numbers["health"] if not run["health"]["target_layers"]]
     return found + ([f"the layers of the target network were not measured in {listed(unknown)}."] if unknown else [])
 
@@ -263,21 +305,29 @@ def warnings(numbers: dict) -> list[str]:
     found += [f"{folder} is unfinished: it has no result.json." for folder in numbers["unfinished"]]
     if seeds_compared(numbers) == 1:
         which = f" ({numbers['seeds'][0]})" if len(numbers["seeds"]) == 1 else " in a comparison"
-        found.append(f"One seed{which}: the intervals are over images, and how much another seed would change is not known.")
+        found.append(
+            f"One seed{which}: the intervals are over images, and how much another seed would change is not known."
+        )
     if seeds_compared(numbers) == 2:
-        found.append("Two seeds are few: where seeds vary much, the intervals cover the truth in about 90% rather than 95%.")
+        found.append(
+            "Two seeds are few: where seeds vary much, the intervals cover the truth in about 90% rather than 95%."
+        )
     if numbers["test_images"] < 100:
         found.append(f"{numbers['test_images']} test images are few: the intervals are rough.")
     undefined = max(v["srcc"]["undefined_draws"] for v in numbers["variants"].values() if v)
     if undefined:
-        found.append(f"{undefined} of {numbers['bootstrap']['draws']} bootstrap draws held images of one score and "
-                     "were left out.")
+        found.append(
+            f"{undefined} of {numbers['bootstrap']['draws']} bootstrap draws held images of one score and "
+            "were left out."
+        )
     return found + numbers["notes"]
 
 
 def not_koniq(numbers: dict) -> str:
-    return (f"Not results on KonIQ-10k: {numbers['dataset_note']}. The published rows stand beside them for the layout "
-            "only.")
+    return (
+        f"Not results on KonIQ-10k: {numbers['dataset_note']}. The published rows stand beside them for the layout "
+        "only."
+    )
 
 
 def _begun(numbers: dict) -> set[str]:

@@ -22,11 +22,17 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     parser = OneLineParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE",
-                        help="a file, a folder (searched with all below it) or a quoted pattern")
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="PATH",
-                        help="a _best.pth or _last.pth, which decides variant, patch size and number of patches, or weights published "
-                             "for HyperIQA or SMART-IQA")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="a file, a folder (searched with all below it) or a quoted pattern"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="a _best.pth or _last.pth, which decides variant, patch size and number of patches, or weights published "
+        "for HyperIQA or SMART-IQA",
+    )
     parser.add_argument("--attention", action="store_true", help="add the weights of the four scales")
 
     output = parser.add_argument_group("output")
@@ -36,9 +42,14 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
 
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
-    machine.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-                         help="of the arithmetic before the score path; auto: that of the run, but bf16 only where "
-                              "the device has it natively")
-    machine.add_argument("--batch_size", type=number(int, 1), metavar="N",
-                         help="patches at a time; default: 64 on a CPU, 256 on a GPU")
-    return parser  # fmt: skip
+    machine.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of the arithmetic before the score path; auto: that of the run, but bf16 only where "
+        "the device has it natively",
+    )
+    machine.add_argument(
+        "--batch_size", type=number(int, 1), metavar="N", help="patches at a time; default: 64 on a CPU, 256 on a GPU"
+    )
+    return parser

@@ -20,7 +20,7 @@ from iqa.scoring.page_parts import SCRIPT, STYLE
 from iqa.scoring.table import scale, whose
 
 PICTURE = (384, 288)  # width and height in pixels, at most: sharp in the table, enough under a heat map
-MIDDLE = (5, 95)      # percentiles of all patches, between which the colours of all pictures lie
+MIDDLE = (5, 95)  # percentiles of all patches, between which the colours of all pictures lie
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -95,15 +95,16 @@ def page(rows: list, about: dict, stages: tuple[str, ...]) -> str:
     best_first = sorted(rows, key=lambda row: (row.score is None, -(row.score or 0)))
     return PAGE.format(
         policy="default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
-               f"style-src '{fingerprint(STYLE)}'; script-src '{fingerprint(SCRIPT)}'",
+        f"style-src '{fingerprint(STYLE)}'; script-src '{fingerprint(SCRIPT)}'",
         style=STYLE,
         script=SCRIPT,
         summary=summary(rows, about),
         scale=escape(f"Scores are on the {scale(about, '–')}; higher is better."),
-        low=f"{low:.4f}", high=f"{high:.4f}",
+        low=f"{low:.4f}",
+        high=f"{high:.4f}",
         heads="".join(f'<th scope="col" class="number">{escape(name)}</th>\n' for name in stages),
         rows="\n".join(table_row(row, len(stages), about["patch_size"]) for row in best_first),
-    )  # fmt: skip
+    )
 
 
 def colour_range(rows: list) -> tuple[float, float]:
@@ -143,7 +144,10 @@ def patch_map(row, patch_size: int) -> str:
     """'width height patch size;left top score;...', in pixels of the resized image, as the script reads it."""
     size = np.array([row.picture.height, row.picture.width])
     places = zip(*corners(size[None], grid_positions(len(row.patches)), patch_size), row.patches, strict=True)
-    groups = [(row.picture.width, row.picture.height, patch_size), *((left, top, f"{score:.2f}") for top, left, score in places)]
+    groups = [
+        (row.picture.width, row.picture.height, patch_size),
+        *((left, top, f"{score:.2f}") for top, left, score in places),
+    ]
     return ";".join(" ".join(map(str, group)) for group in groups)
 
 

@@ -59,7 +59,11 @@ def fill(network: nn.Module, state: dict, problem: str, choices: str) -> None:
     else:
         own = {key: name for key in state if (name := network.own_name(str(key))) is not None}
     expected = network.state_dict()
-    wrong = [key for key, name in own.items() if getattr(state[key], "shape", 0) != getattr(expected.get(name), "shape", None)]
+    wrong = [
+        key
+        for key, name in own.items()
+        if getattr(state[key], "shape", 0) != getattr(expected.get(name), "shape", None)
+    ]
     wrong += [name for name in expected if name not in own.values() and not name.endswith(COUNTER)]
     if wrong:
         first = ", ".join(map(str, wrong[:3]))

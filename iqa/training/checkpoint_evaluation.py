@@ -13,7 +13,13 @@ from iqa.data.labels import SHORT_NAMES, LabelledImages, QualityData, require_se
 from iqa.training.devices import device_name
 
 CROPS = {"patch_size": int, "test_patch_num": int, "test_random_crop": bool, "seed": int}
-DATA_DEFAULTS = {"dataset": "koniq-10k", "data_path": "./koniq-10k", "mos_range": None, "split_seed": 0, "split_file": None}
+DATA_DEFAULTS = {
+    "dataset": "koniq-10k",
+    "data_path": "./koniq-10k",
+    "mos_range": None,
+    "split_seed": 0,
+    "split_file": None,
+}
 
 
 class ChosenImages(NamedTuple):
@@ -88,8 +94,10 @@ def choose_images(options: argparse.Namespace, data: QualityData, config: dict) 
     elif known and name == "all":
         warnings.append("images that the checkpoint was trained on are among these")
     elif related and not known:
-        warnings.append(f"the checkpoint was trained on {options.dataset} with other labels or another split: images "
-                        "that it was trained on may be among these")  # fmt: skip
+        warnings.append(
+            f"the checkpoint was trained on {options.dataset} with other labels or another split: images "
+            "that it was trained on may be among these"
+        )
     if name == "all":
         return ChosenImages(name, together(data), warnings)
     require_sets(data, (SHORT_NAMES[name],))

@@ -60,8 +60,12 @@ def end(command: Command, work: Callable[..., None]) -> NoReturn:
 
 def prepare(options: argparse.Namespace, locks: list[TextIO]) -> Run:
     """Check the folders and the data, and keep others out of the folders."""
-    variant = row_of(options.model, backbone=options.backbone, use_multiscale=options.use_multiscale,
-                     use_attention=options.use_attention)  # fmt: skip
+    variant = row_of(
+        options.model,
+        backbone=options.backbone,
+        use_multiscale=options.use_multiscale,
+        use_attention=options.use_attention,
+    )
     files = RunFiles.of(options, variant)
     if files.is_finished(options):
         say(f"{files.output}: this run is finished; see {files.result}")
@@ -70,8 +74,13 @@ def prepare(options: argparse.Namespace, locks: list[TextIO]) -> Run:
         locks += files.lock()
     before = files.config_to_resume(options)
     split_file = files.split if before and files.split.exists() else options.split_file
-    data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range,
-                        split_seed=options.split_seed, split_file=split_file)  # fmt: skip
+    data = load_dataset(
+        options.dataset,
+        options.data_path,
+        mos_range=options.mos_range,
+        split_seed=options.split_seed,
+        split_file=split_file,
+    )
     require_sets(data)
     mos = data.sets["training"].mos
     if mos.min() == mos.max():

@@ -86,5 +86,7 @@ def changed_processes(before: dict[str, Any]) -> str:
     began = before.get("processes", 1)
     if began == process_count():
         return ""
-    return (f", with {process_count()} processes where it began with {began}: patches and batches stay the same, dropout "
-            "draws other numbers, so the run is not the uninterrupted one to the bit")  # fmt: skip
+    return (
+        f", with {process_count()} processes where it began with {began}: patches and batches stay the same, dropout "
+        "draws other numbers, so the run is not the uninterrupted one to the bit"
+    )

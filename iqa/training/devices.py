@@ -79,7 +79,7 @@ def keep_large_blocks() -> None:
 
 
 def choose_precision(name: str, device: torch.device, before: dict[str, Any] | None = None) -> str:
-    """"auto" stands for what the resumed run began with, `before`, or for what is native to the device."""
+    """ "auto" stands for what the resumed run began with, `before`, or for what is native to the device."""
     if name != "auto":
         return name
     if before:

@@ -83,7 +83,9 @@ def gather_batches(outputs: list[tuple[Tensor | None, ...]]) -> list[Tensor | No
 
 def check_same_everywhere(data: QualityData) -> None:
     if len(set(of_all(data.sha256))) > 1:
-        raise ValueError(f"--data_path {data.root}: not the same labels and split for every process; use one folder for all")
+        raise ValueError(
+            f"--data_path {data.root}: not the same labels and split for every process; use one folder for all"
+        )
 
 
 def of_whole_batch(x: Tensor) -> Tensor:

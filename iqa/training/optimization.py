@@ -25,9 +25,12 @@ def choose_recipe(
     """The optimizer and the schedule, which goes on with every training step, by the flags or as a model was published."""
     recipe = published.recipe_of(options.model, vars(options)) if options.recipe == PUBLISHED_RECIPE else None
     optimizer = build_optimizer(
-        model, lr=options.lr, weight_decay=options.weight_decay, kind=recipe.optimizer if recipe else "AdamW",
+        model,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        kind=recipe.optimizer if recipe else "AdamW",
         head_lr_ratio=options.head_lr_ratio if recipe or options.head_lr_ratio != 1 else None,
-    )  # fmt: skip
+    )
     # The first step at 1 / warmup_steps of the rate, step number warmup_steps at all of it.
     schedules = [LinearLR(optimizer, 1 / max(1, options.warmup_steps), total_iters=max(1, options.warmup_steps) - 1)]
     steps = options.epochs * steps_per_epoch

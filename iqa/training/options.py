@@ -16,34 +16,70 @@ STRIDE = 32  # of ResNet50's last stage: the smallest patch
 
 # With --evaluate, what is not in these comes from the checkpoint; its own data are meant where DATA_FLAGS are left out.
 DATA_FLAGS = ("dataset", "data_path", "mos_range", "split_seed", "split_file")
-EVALUATION_FLAGS = (*DATA_FLAGS, "evaluate", "evaluate_set", "cache_dir", "no_cache", "preload_images", "device",
-                    "precision", "num_workers", "output_dir", "overwrite", "traceback")  # fmt: skip
-VARIANT_FLAGS = ("backbone", "use_multiscale", "use_attention", "dropout_rate")  # which a published model has of its own
+EVALUATION_FLAGS = (
+    *DATA_FLAGS,
+    "evaluate",
+    "evaluate_set",
+    "cache_dir",
+    "no_cache",
+    "preload_images",
+    "device",
+    "precision",
+    "num_workers",
+    "output_dir",
+    "overwrite",
+    "traceback",
+)
+VARIANT_FLAGS = (
+    "backbone",
+    "use_multiscale",
+    "use_attention",
+    "dropout_rate",
+)  # which a published model has of its own
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=DESCRIPTION, formatter_class=HelpWithDefaults, allow_abbrev=False)
 
     model = parser.add_argument_group("model")
-    model.add_argument("--model", choices=MODELS, default=OWN,
-                       help="a variant of the ablation, chosen by the flags below, or a published model as it is")
+    model.add_argument(
+        "--model",
+        choices=MODELS,
+        default=OWN,
+        help="a variant of the ablation, chosen by the flags below, or a published model as it is",
+    )
     model.add_argument("--backbone", choices=BACKBONES, default="resnet50", help="what makes the feature maps")
     model.add_argument("--use_multiscale", action="store_true", help="fuse stages 1-4 instead of stage 4 alone")
     model.add_argument("--use_attention", action="store_true", help="weigh the scales; needs --use_multiscale")
     model.add_argument("--dropout_rate", type=number(float, 0, 1, below=True), default=0.3, help="of the hyper network")
-    model.add_argument("--drop_path_rate", type=number(float, 0, 1, below=True),
-                       help="of the stochastic depth of a backbone that has it; default: that of its row, 0.3 for swin_b")
-    model.add_argument("--weights", default="imagenet", metavar="imagenet|PATH|none",
-                       help="of the backbone: torchvision's ImageNet-1k V1, a file with its state dict, or a random start")
+    model.add_argument(
+        "--drop_path_rate",
+        type=number(float, 0, 1, below=True),
+        help="of the stochastic depth of a backbone that has it; default: that of its row, 0.3 for swin_b",
+    )
+    model.add_argument(
+        "--weights",
+        default="imagenet",
+        metavar="imagenet|PATH|none",
+        help="of the backbone: torchvision's ImageNet-1k V1, a file with its state dict, or a random start",
+    )
 
     data = parser.add_argument_group("data")
     add_dataset_flags(data)
     data.add_argument("--data_path", default="./koniq-10k", metavar="DIR", help="labels and images")
-    data.add_argument("--resize", choices=RESIZES, default="keep",
-                      help="keep the aspect, shorter side 384 pixels; squeeze to 384x512 (width x height), as Resize((512, "
-                           "384)) in HyperIQA and SMART-IQA")
-    data.add_argument("--patch_size", type=number(int, STRIDE, SHORT_SIDE), default=224,
-                      help=f"pixels; {SHORT_SIDE} is all of the shorter side")
+    data.add_argument(
+        "--resize",
+        choices=RESIZES,
+        default="keep",
+        help="keep the aspect, shorter side 384 pixels; squeeze to 384x512 (width x height), as Resize((512, "
+        "384)) in HyperIQA and SMART-IQA",
+    )
+    data.add_argument(
+        "--patch_size",
+        type=number(int, STRIDE, SHORT_SIDE),
+        default=224,
+        help=f"pixels; {SHORT_SIDE} is all of the shorter side",
+    )
     data.add_argument("--train_patch_num", type=number(int, 1), default=25, help="patches per image and epoch")
     data.add_argument("--test_patch_num", type=number(int, 1), default=25, help="patches whose scores are averaged")
     data.add_argument("--test_random_crop", action="store_true", help="test on fixed random crops instead of a grid")
@@ -53,59 +89,121 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--preload_images", action="store_true", help="hold the resized images in GPU or host memory")
 
     recipe = parser.add_argument_group("recipe")
-    recipe.add_argument("--recipe", choices=RECIPES, default=OWN,
-                        help=f"{OWN}: the defaults below, which are under test; best: {named(BEST)} (docs/recipe.md); published: "
-                             "optimizer, learning rates and the defaults of the flags below as --model was published with. "
-                             "A flag that is given counts over it")
-    recipe.add_argument("--loss", choices=LOSSES, default="l1",
-                        help="l1 and huber compare scores with MOS, norm_in_norm and plcc their linear relation in a batch, rank "
-                             "the order of its pairs: docs/recipe.md")
+    recipe.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default=OWN,
+        help=f"{OWN}: the defaults below, which are under test; best: {named(BEST)} (docs/recipe.md); published: "
+        "optimizer, learning rates and the defaults of the flags below as --model was published with. "
+        "A flag that is given counts over it",
+    )
+    recipe.add_argument(
+        "--loss",
+        choices=LOSSES,
+        default="l1",
+        help="l1 and huber compare scores with MOS, norm_in_norm and plcc their linear relation in a batch, rank "
+        "the order of its pairs: docs/recipe.md",
+    )
     recipe.add_argument("--epochs", type=number(int, 1), default=10, help="passes over the training patches")
-    recipe.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per step, of all processes together")
-    recipe.add_argument("--lr", type=number(float, 0), default=1e-4,
-                        help="AdamW learning rate; that of the backbone where --head_lr_ratio is not 1")
-    recipe.add_argument("--head_lr_ratio", type=number(float, 0), default=1.0,
-                        help="learning rate of all but the backbone, over --lr; 0 trains the backbone alone")
-    recipe.add_argument("--lr_schedule", choices=SCHEDULES, default="constant",
-                        help="of all learning rates, over the run's steps: a half cosine to 0, or a tenth after each third")
-    recipe.add_argument("--warmup_steps", type=number(int, 0), default=0, help="over which the learning rate rises to --lr")
-    recipe.add_argument("--ema", type=number(float, 0, 1, below=True), default=0.0, metavar="DECAY",
-                        help="score and keep an exponential moving average of the weights, of so much a step, less in the "
-                             "first; 0: the weights as they are")
-    recipe.add_argument("--freeze_batch_norm", action=argparse.BooleanOptionalAction, default=False,
-                        help="the batch norms of a backbone that has some keep the statistics that its weights brought")
+    recipe.add_argument(
+        "--batch_size", type=number(int, 1), default=32, help="patches per step, of all processes together"
+    )
+    recipe.add_argument(
+        "--lr",
+        type=number(float, 0),
+        default=1e-4,
+        help="AdamW learning rate; that of the backbone where --head_lr_ratio is not 1",
+    )
+    recipe.add_argument(
+        "--head_lr_ratio",
+        type=number(float, 0),
+        default=1.0,
+        help="learning rate of all but the backbone, over --lr; 0 trains the backbone alone",
+    )
+    recipe.add_argument(
+        "--lr_schedule",
+        choices=SCHEDULES,
+        default="constant",
+        help="of all learning rates, over the run's steps: a half cosine to 0, or a tenth after each third",
+    )
+    recipe.add_argument(
+        "--warmup_steps", type=number(int, 0), default=0, help="over which the learning rate rises to --lr"
+    )
+    recipe.add_argument(
+        "--ema",
+        type=number(float, 0, 1, below=True),
+        default=0.0,
+        metavar="DECAY",
+        help="score and keep an exponential moving average of the weights, of so much a step, less in the "
+        "first; 0: the weights as they are",
+    )
+    recipe.add_argument(
+        "--freeze_batch_norm",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="the batch norms of a backbone that has some keep the statistics that its weights brought",
+    )
     recipe.add_argument("--max_grad_norm", type=number(float, 0), default=0.0, help="clip longer gradients; 0: never")
     recipe.add_argument("--weight_decay", type=number(float, 0), default=1e-4, help="AdamW weight decay")
-    recipe.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42,
-                        help="of initialisation, dropout, patches and random test crops")
-    recipe.add_argument("--select_on", choices=("auto", "val", "test"), default="auto",
-                        help="set whose SRCC chooses the epoch; auto: val where the split has one")
+    recipe.add_argument(
+        "--seed",
+        type=number(int, 0, 2**32 - 1),
+        default=42,
+        help="of initialisation, dropout, patches and random test crops",
+    )
+    recipe.add_argument(
+        "--select_on",
+        choices=("auto", "val", "test"),
+        default="auto",
+        help="set whose SRCC chooses the epoch; auto: val where the split has one",
+    )
 
     scoring = parser.add_argument_group("evaluation of a checkpoint, instead of training")
     scoring.add_argument("--evaluate", metavar="CHECKPOINT", help="score the data by a _best.pth or _last.pth")
-    scoring.add_argument("--evaluate_set", choices=("auto", "val", "test", "all"), default="auto",
-                         help="auto: test of the split that the checkpoint was trained with, all images of other data")
+    scoring.add_argument(
+        "--evaluate_set",
+        choices=("auto", "val", "test", "all"),
+        default="auto",
+        help="auto: test of the split that the checkpoint was trained with, all images of other data",
+    )
 
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
-    machine.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-                         help="of the arithmetic before the score path; auto: bf16 where the device has it natively")
-    machine.add_argument("--num_workers", type=number(int, -1), default=-1,
-                         help="processes that cut patches; -1: 0 on a CPU, 4 for a GPU")
+    machine.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of the arithmetic before the score path; auto: bf16 where the device has it natively",
+    )
+    machine.add_argument(
+        "--num_workers",
+        type=number(int, -1),
+        default=-1,
+        help="processes that cut patches; -1: 0 on a CPU, 4 for a GPU",
+    )
     machine.add_argument("--compile", action="store_true", help="use torch.compile")
     machine.add_argument("--deterministic", action="store_true", help="the same bits on every CUDA run; slower")
 
     output = parser.add_argument_group("output")
-    output.add_argument("--output_dir", metavar="DIR", help="results; default: logs/<name of the variant>, or logs/evaluation_<name of the checkpoint>")
-    output.add_argument("--checkpoint_dir", default="checkpoints", metavar="DIR", help="weights and what --resume needs")
+    output.add_argument(
+        "--output_dir",
+        metavar="DIR",
+        help="results; default: logs/<name of the variant>, or logs/evaluation_<name of the checkpoint>",
+    )
+    output.add_argument(
+        "--checkpoint_dir", default="checkpoints", metavar="DIR", help="weights and what --resume needs"
+    )
     output.add_argument("--checkpoint_suffix", default="", metavar="TEXT", help="put behind the names of checkpoints")
     output.add_argument("--save_model", action="store_true", help="keep the weights of the chosen epoch")
     output.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
     output.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
-    output.add_argument("--tensorboard", action="store_true",
-                        help=f"write curves into the output folder; needs the package tensorboard: {INSTALL}")
+    output.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help=f"write curves into the output folder; needs the package tensorboard: {INSTALL}",
+    )
     output.add_argument("--traceback", action="store_true", help="show where an error came from")
-    return parser  # fmt: skip
+    return parser
 
 
 def parse_options(
@@ -144,7 +242,9 @@ def restrict_to_evaluation(parser: argparse.ArgumentParser, options: argparse.Na
     """Refuse the flags that a checkpoint decides, and mark the data flags that are left to it with None."""
     foreign = [f"--{name}" for name in vars(options) if name in given and name not in EVALUATION_FLAGS]
     if foreign:
-        parser.error(f"--evaluate takes the model, crops and recipe from the checkpoint: leave out {', '.join(foreign)}")
+        parser.error(
+            f"--evaluate takes the model, crops and recipe from the checkpoint: leave out {', '.join(foreign)}"
+        )
     for name in DATA_FLAGS:
         if name not in given:
             setattr(options, name, None)
@@ -217,7 +317,9 @@ def contradiction(options: argparse.Namespace, given: set[str], processes: int) 
     return dataset_mistake(options, given) or patch_mistake(options)
 
 
-if __name__ == "__main__":  # for the runner: a line for each of its rows on standard input, its log name and its flags; the
+if (
+    __name__ == "__main__"
+):  # for the runner: a line for each of its rows on standard input, its log name and its flags; the
     # number of processes and the flags that all rows get as arguments. What is wrong with a row is told before the first run.
     import sys
 

@@ -54,7 +54,9 @@ class LossMeter:
             if step:
                 batch = next(itertools.islice(self.loader.plan, step - 1, None))
                 images = ", ".join(dict.fromkeys(self.names[i] for i in batch.image))
-                raise ValueError(f"{self.title}, step {step}: non-finite {what}; lower --lr, or see its images: {images}")
+                raise ValueError(
+                    f"{self.title}, step {step}: non-finite {what}; lower --lr, or see its images: {images}"
+                )
 
     def mean(self) -> float:
         self.check()

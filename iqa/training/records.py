@@ -33,23 +33,38 @@ def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
 def save_last(files: RunFiles, scored, optimizer, schedule, history: list[dict], predictions: dict) -> None:
     """All that a resume needs, before anything that tells of this epoch; `scored` is the ScoredModel."""
     config = files.read_config()
-    save_checkpoint(files.last, {
-        "model": scored.weights(), **scored.state(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
-        "history": history, "predictions": predictions, "run_id": config["run_id"], "config": config,
-    }, keep_previous=True)  # fmt: skip
+    save_checkpoint(
+        files.last,
+        {
+            "model": scored.weights(),
+            **scored.state(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "history": history,
+            "predictions": predictions,
+            "run_id": config["run_id"],
+            "config": config,
+        },
+        keep_previous=True,
+    )
 
 
 def begin_files(files: RunFiles, config: dict, split: str | None, *, overwrite: bool) -> None:
     """Begin a new run's files with config.json: only when all is ready, since a fault before leaves what was there."""
     if not overwrite and files.last.exists():
-        say(f"Warning: {files.last} of an earlier run will be replaced; to keep it, stop and name another --checkpoint_dir")
+        say(
+            f"Warning: {files.last} of an earlier run will be replaced; to keep it, stop and name another --checkpoint_dir"
+        )
     files.start(config, split)
 
 
 def record(
-    files: RunFiles, history: list[dict], predictions: dict[str, str], best: dict | None,
+    files: RunFiles,
+    history: list[dict],
+    predictions: dict[str, str],
+    best: dict | None,
     weights: dict[str, torch.Tensor] | None,
-) -> None:  # fmt: skip
+) -> None:
     """Metrics, the predictions of the best epoch, and the weights where the last epoch is the best one.
 
     Args:
@@ -87,9 +102,16 @@ def read_predictions(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def summarise(
-    files: RunFiles, config: dict, history: list[dict], predictions: dict[str, str], chosen: dict | None, select_on: str,
-    *, training_mos: np.ndarray, patches_per_epoch: int,
-) -> dict[str, Any]:  # fmt: skip
+    files: RunFiles,
+    config: dict,
+    history: list[dict],
+    predictions: dict[str, str],
+    chosen: dict | None,
+    select_on: str,
+    *,
+    training_mos: np.ndarray,
+    patches_per_epoch: int,
+) -> dict[str, Any]:
     """Print the run's numbers and its health; returns the content of result.json.
 
     Args:
@@ -102,8 +124,9 @@ def summarise(
     if chosen is None or chosen["test_srcc"] is None:
         name = "test" if chosen else select_on
         raise ValueError(f"{files.output}: no epoch has a defined {name} SRCC; no result. See the warnings above")
-    best = {metric: max(row[metric] for row in history if row[metric] is not None)
-            for metric in ("test_srcc", "test_plcc")}  # fmt: skip
+    best = {
+        metric: max(row[metric] for row in history if row[metric] is not None) for metric in ("test_srcc", "test_plcc")
+    }
     say()
     say(f"Best Test SRCC: {best['test_srcc']:.4f}")
     say(f"Best Test PLCC: {best['test_plcc']:.4f}")
@@ -112,10 +135,15 @@ def summarise(
     say(f"Selected Test PLCC: {chosen['test_plcc']:.4f}")
     scores, mos = read_predictions(predictions["test"])
     health = run_health(
-        scores=scores, mos=mos, mos_range=config["mos_range"], target_layers=chosen.get("target_layers"),
-        selected_epoch=chosen["epoch"], history=history, select_on=select_on,
+        scores=scores,
+        mos=mos,
+        mos_range=config["mos_range"],
+        target_layers=chosen.get("target_layers"),
+        selected_epoch=chosen["epoch"],
+        history=history,
+        select_on=select_on,
         constant_loss=float(np.abs(training_mos - np.median(training_mos)).mean()),
-    )  # fmt: skip
+    )
     for line in health_lines(health):
         say(line)
     return {

@@ -16,12 +16,34 @@ from iqa.models.variants import Variant
 from iqa.training.recipe import PUBLISHED_RECIPE
 
 # Where and how fast a run computes, not what: a resumed run may change these.
-FREE_ON_RESUME = ("data_path", "output_dir", "checkpoint_dir", "cache_dir", "no_cache", "preload_images", "num_workers",
-                  "device", "resume", "overwrite", "traceback", "precision", "tensorboard")  # fmt: skip
+FREE_ON_RESUME = (
+    "data_path",
+    "output_dir",
+    "checkpoint_dir",
+    "cache_dir",
+    "no_cache",
+    "preload_images",
+    "num_workers",
+    "device",
+    "resume",
+    "overwrite",
+    "traceback",
+    "precision",
+    "tensorboard",
+)
 
 # What runs did that were begun before there were these flags.
-BEFORE = {"backbone": "resnet50", "model": OWN, "recipe": OWN, "resize": "keep", "loss": "l1", "lr_schedule": "constant",
-          "ema": 0.0, "freeze_batch_norm": False, "head_lr_ratio": 1.0}  # fmt: skip
+BEFORE = {
+    "backbone": "resnet50",
+    "model": OWN,
+    "recipe": OWN,
+    "resize": "keep",
+    "loss": "l1",
+    "lr_schedule": "constant",
+    "ema": 0.0,
+    "freeze_batch_norm": False,
+    "head_lr_ratio": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +90,9 @@ class RunFiles:
     def config_to_resume(self, options: argparse.Namespace) -> dict[str, Any] | None:
         """That of the run to continue, None for a new run; an error where the folder is not as the flags have it."""
         if self.config.exists() and not (options.resume or options.overwrite):
-            raise FileExistsError(f"--output_dir {self.output}: holds a run; add --resume or --overwrite, or name another")
+            raise FileExistsError(
+                f"--output_dir {self.output}: holds a run; add --resume or --overwrite, or name another"
+            )
         if options.resume and not self.config.exists():
             raise FileNotFoundError(f"--resume: {self.output} holds no run ({self.config.name} is missing)")
         return self.read_config() if options.resume else None
@@ -107,8 +131,12 @@ class RunFiles:
                 f"--resume: {self.last} is not of the run in {self.output}: no epoch of it was finished, or another "
                 "run took its place; to start again, --overwrite"
             )
-        if "schedule" not in saved and (before["flags"].get("warmup_steps") or before["flags"].get("recipe") == PUBLISHED_RECIPE):
-            raise ValueError(f"--resume: {self.last} does not say how far the schedule had come; to start again, --overwrite")
+        if "schedule" not in saved and (
+            before["flags"].get("warmup_steps") or before["flags"].get("recipe") == PUBLISHED_RECIPE
+        ):
+            raise ValueError(
+                f"--resume: {self.last} does not say how far the schedule had come; to start again, --overwrite"
+            )
         refuse_other_head(saved["model"], self.last, "to start again, --overwrite")
         return saved
 

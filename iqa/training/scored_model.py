@@ -69,7 +69,9 @@ class ScoredModel:
         """What a checkpoint needs beside `weights()` for the training to go on."""
         if not (self.ema or self.line):
             return {}
-        return {"training": {"model": self.model.state_dict(), "average": self.average.state_dict(), "steps": self.steps}}
+        return {
+            "training": {"model": self.model.state_dict(), "average": self.average.state_dict(), "steps": self.steps}
+        }
 
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint of `state()`; the model has its weights already."""

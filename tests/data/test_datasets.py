@@ -116,11 +116,14 @@ def test_a_folder_without_an_image_is_one_line(tmp_path, name):
     assert_one_line_error(process, "labelled images are missing", data.sets["test"].names[0])
 
 
-@pytest.mark.parametrize(("name", "groups"), [
-    ("biq2021", {"ss01", "ss02", "ss03"}),
-    ("live", {"jp2k", "jpeg", "wn", "gblur", "fastfading"}),
-    ("csiq", {"AWGN", "BLUR", "contrast", "fnoise", "JPEG", "jpeg2000"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("biq2021", {"ss01", "ss02", "ss03"}),
+        ("live", {"jp2k", "jpeg", "wn", "gblur", "fastfading"}),
+        ("csiq", {"AWGN", "BLUR", "contrast", "fnoise", "JPEG", "jpeg2000"}),
+    ],
+)
 def test_a_data_set_of_several_kinds_says_how_a_name_tells_its_own(tmp_path, name, groups):
     data = load_dataset(name, MAKERS[name](tmp_path))
     names = [name for images in data.sets.values() for name in images.names]

@@ -31,7 +31,13 @@ def photograph(size=(64, 48)) -> Image.Image:
 
 @pytest.mark.parametrize(
     ("size", "resized"),
-    [((1024, 768), (512, 384)), ((512, 384), (512, 384)), ((48, 64), (384, 512)), ((50, 50), (384, 384)), ((90, 30), (1152, 384))],
+    [
+        ((1024, 768), (512, 384)),
+        ((512, 384), (512, 384)),
+        ((48, 64), (384, 512)),
+        ((50, 50), (384, 384)),
+        ((90, 30), (1152, 384)),
+    ],
 )
 def test_the_shorter_side_becomes_384_and_the_aspect_is_kept(tmp_path, size, resized):
     path = save(tmp_path / "a.png", photograph(size))
@@ -118,7 +124,13 @@ def assert_decoded(stored, paths):
 
 def test_cached_preloaded_and_uncached_pixels_are_the_same(images):
     stored = open_cache(images)
-    for source in (stored, stored.in_memory(), DecodedImages(images), DecodedImages(images).in_memory(), stored.part(0, 6)):
+    for source in (
+        stored,
+        stored.in_memory(),
+        DecodedImages(images),
+        DecodedImages(images).in_memory(),
+        stored.part(0, 6),
+    ):
         assert_decoded(source, images)
         np.testing.assert_array_equal(source.sizes(), [decode(path).shape[:2] for path in images])
     assert_decoded(stored.part(2, 4).in_memory(), images[2:4])
@@ -126,11 +138,17 @@ def test_cached_preloaded_and_uncached_pixels_are_the_same(images):
 
 def test_kept_and_squeezed_pixels_lie_apart_and_the_cache_of_before_stays(images):
     root = images[0].parent
-    kept, squeezed = (ImageCache(root, root.parent / "cache", lambda line: None, resize) for resize in ("keep", "squeeze"))
+    kept, squeezed = (
+        ImageCache(root, root.parent / "cache", lambda line: None, resize) for resize in ("keep", "squeeze")
+    )
     settings = json.dumps([str(root.resolve()), 384, "bilinear", PIL.__version__])  # the key of before --resize
     assert kept.folder.name == hashlib.sha256(settings.encode()).hexdigest()[:16] != squeezed.folder.name
     assert_decoded(kept.open(images), images)
-    for source in (squeezed.open(images), DecodedImages(images, "squeeze").part(0, 6), DecodedImages(images, "squeeze").in_memory()):
+    for source in (
+        squeezed.open(images),
+        DecodedImages(images, "squeeze").part(0, 6),
+        DecodedImages(images, "squeeze").in_memory(),
+    ):
         np.testing.assert_array_equal(source.sizes(), [[512, 384]] * 6)
         for pixels, path in zip(source, images, strict=True):
             np.testing.assert_array_equal(pixels, decode(path, "squeeze"))

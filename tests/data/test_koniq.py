@@ -238,7 +238,11 @@ def test_missing_images_are_counted_and_the_first_five_named(root):
 
 @pytest.mark.parametrize(
     ("present", "words"),
-    [([], "no such folder"), (["."], "neither koniq10k_distributions_sets.csv nor koniq10k_scores"), (["scores"], "no split")],
+    [
+        ([], "no such folder"),
+        (["."], "neither koniq10k_distributions_sets.csv nor koniq10k_scores"),
+        (["scores"], "no split"),
+    ],
 )
 def test_a_folder_without_labels_names_what_is_looked_for(tmp_path, present, words):
     root = tmp_path / "koniq"
@@ -263,7 +267,10 @@ def break_json(root, text):
         ('[{"image": "1024x768/99999.jpg"}]', r"koniq_test\.json: entry 1: 99999\.jpg is not in"),
         ('[{"image": "../00012.jpg"}]', r"koniq_test\.json: entry 1.*'\.\.'"),
         ('[{"image": "x/00000.jpg"}]', r"koniq_test\.json: entry 1: 00000\.jpg is named in two sets"),
-        ('[{"image": "x/00012.jpg"}, {"image": "x/00012.jpg"}]', r"koniq_test\.json: entry 2: 00012\.jpg is named twice"),
+        (
+            '[{"image": "x/00012.jpg"}, {"image": "x/00012.jpg"}]',
+            r"koniq_test\.json: entry 2: 00012\.jpg is named twice",
+        ),
     ],
 )
 def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
@@ -282,7 +289,10 @@ def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
         ({"train_sel": [1, 2], "test_sel": [1.5]}, r"test_sel entry 1: 1\.5"),
         ({"train_sel": [1, 2], "test_sel": [2]}, "test_sel entry 1: 00001.jpg is named in two sets"),
         ({"train_sel": [1, 2], "test_sel": [np.nan]}, "test_sel entry 1: nan"),
-        ({"train_sel": np.array([[[1]], [[2, 3]]], object), "test_sel": [4]}, "train_sel is a cell array, not a vector"),
+        (
+            {"train_sel": np.array([[[1]], [[2, 3]]], object), "test_sel": [4]},
+            "train_sel is a cell array, not a vector",
+        ),
         ({"train_sel": {"rows": [1, 2]}, "test_sel": [4]}, "train_sel is a struct or the like, not a vector"),
         ({"train_sel": [1, 2], "test_sel": "3, 4"}, "test_sel is text, not a vector of numbers"),
         ({"train_sel": [1, 2], "test_sel": scipy.sparse.eye(2)}, "test_sel is a sparse matrix or the like"),

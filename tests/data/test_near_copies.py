@@ -33,7 +33,9 @@ def photos(tmp_path):
     write_photograph(folder / "new.jpg", 99)
     (folder / "exact.jpg").write_bytes((folder / "11.jpg").read_bytes())
     sets = [*((f"{i}.jpg", "val" if i > 8 else "train") for i in range(12)), *((name, "test") for name in TEST)]
-    write_rows(folder / "labels.csv", ("image", "mos", "split"), *((name, i % 7, s) for i, (name, s) in enumerate(sets)))
+    write_rows(
+        folder / "labels.csv", ("image", "mos", "split"), *((name, i % 7, s) for i, (name, s) in enumerate(sets))
+    )
     return folder
 
 
@@ -46,12 +48,17 @@ def test_copies_are_found_whatever_their_format_size_exposure_and_rotation(photo
     assert (process.returncode, process.stderr) == (0, "")
     lines = [line.split("\t") for line in (photos.parent / "near.txt").read_text().splitlines()]
     assert [line[:3] for line in lines] == [
-        ["resaved.jpg", "0.jpg", "training"], ["brighter.png", "1.jpg", "training"], ["smaller.webp", "2.jpg", "training"],
-        ["rotated.jpg", "3.jpg", "training"], ["exact.jpg", "11.jpg", "validation"],
-    ]  # fmt: skip
+        ["resaved.jpg", "0.jpg", "training"],
+        ["brighter.png", "1.jpg", "training"],
+        ["smaller.webp", "2.jpg", "training"],
+        ["rotated.jpg", "3.jpg", "training"],
+        ["exact.jpg", "11.jpg", "validation"],
+    ]
     assert lines[-1][3] == "0" and all(0 <= int(line[3]) <= 2 for line in lines)
     last = process.stdout.splitlines()[-1]
-    assert last.startswith("Near copies: 5 of 7 test images are within 2 of 64 bits") and last.endswith("wrote near.txt")
+    assert last.startswith("Near copies: 5 of 7 test images are within 2 of 64 bits") and last.endswith(
+        "wrote near.txt"
+    )
     assert "(1 is when mirrored" in last  # mirrored.jpg, turned back
 
 
@@ -63,9 +70,13 @@ def test_the_distance_is_a_choice(photos):
 
 
 def test_what_cannot_be_done_is_one_line(photos):
-    assert_one_line_error(check_folder(photos, "--dataset", "csv", "--hash_distance", "3"), "--hash_distance", "--near_copies FILE")
+    assert_one_line_error(
+        check_folder(photos, "--dataset", "csv", "--hash_distance", "3"), "--hash_distance", "--near_copies FILE"
+    )
     assert_one_line_error(near_copies(photos, "--hash_distance", "33"), "--hash_distance", "'33'", "0 to 32")
-    assert_one_line_error(check_folder(photos, "--dataset", "csv", "--near_copies", photos), "--near_copies", "is a folder")
+    assert_one_line_error(
+        check_folder(photos, "--dataset", "csv", "--near_copies", photos), "--near_copies", "is a folder"
+    )
     (photos / "3.jpg").write_bytes(b"no image")
     assert_one_line_error(near_copies(photos), "3.jpg: unreadable image")
     assert not (photos.parent / "near.txt").exists()

@@ -27,7 +27,9 @@ def evaluation_plan(sizes=SIZES, names=NAMES, **changes) -> EvaluationPlan:
 
 
 def places(plan) -> list[tuple]:
-    return [row for batch in plan for row in zip(batch.image.tolist(), batch.top.tolist(), batch.left.tolist(), strict=True)]
+    return [
+        row for batch in plan for row in zip(batch.image.tolist(), batch.top.tolist(), batch.left.tolist(), strict=True)
+    ]
 
 
 def test_an_epoch_is_a_function_of_seed_and_epoch():
@@ -142,13 +144,17 @@ def test_pixels_are_those_of_the_image_normalised_as_imagenet_and_mirrored(image
         for image, top, left, flip in zip(batch.image, batch.top, batch.left, batch.flip, strict=True):
             patch = images["decoded"][image][top : top + 64, left : left + 64]
             patch = patch[:, ::-1] if flip else patch
-            expected = tv.normalize(torch.from_numpy(patch.copy()).permute(2, 0, 1) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+            expected = tv.normalize(
+                torch.from_numpy(patch.copy()).permute(2, 0, 1) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+            )
             torch.testing.assert_close(next(inputs), expected)
 
 
 def test_inputs_are_channels_last(images):
     plan = training_plan(images["decoded"].sizes(), patch_size=64)
-    loader = PatchLoader(images["cached"], plan, patch_size=64, color_jitter=True, device=torch.device("cpu"), num_workers=0)
+    loader = PatchLoader(
+        images["cached"], plan, patch_size=64, color_jitter=True, device=torch.device("cpu"), num_workers=0
+    )
     assert next(iter(loader))[0].is_contiguous(memory_format=torch.channels_last)
 
 
@@ -159,7 +165,9 @@ def test_color_jitter_is_torchvisions_with_the_amounts_of_each_patch():
     images[2] = images[2].round()  # saturated colours and black and white
     jitter = torch.tensor([1, 1, 1, 0]) + torch.tensor([0.1, 0.1, 0.1, 0.05]) * (2 * torch.rand(6, 4) - 1)
     for image, amounts, result in zip(images, jitter.tolist(), jitter_colors(images, jitter), strict=True):
-        for change, amount in zip((tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue), amounts, strict=False):
+        for change, amount in zip(
+            (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue), amounts, strict=False
+        ):
             image = change(image, amount)
         torch.testing.assert_close(result, image, atol=2e-3, rtol=0)
 

@@ -25,7 +25,9 @@ demo=(--data_path demo-data --patch_size 64 --epochs 3
 """
     (tmp_path / "run_resnet_ablation.sh").write_text(script)
     monkeypatch.setattr(count_demo_flops, "ROOT", tmp_path)
-    patches = demo_patches()  # 210 training images make 26 batches of 32; 30 + 60 are evaluated; the first batch starts it
+    patches = (
+        demo_patches()
+    )  # 210 training images make 26 batches of 32; 30 + 60 are evaluated; the first batch starts it
     assert patches == (3 * 26 * 32, 3 * 90 * 2 + 32, 64)
 
 

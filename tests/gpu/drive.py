@@ -32,11 +32,14 @@ MACHINE_SECONDS = 90  # a first import of torch from a slow disk
 def parse_arguments() -> argparse.Namespace:
     parts = "\n".join(f"    {part.name:<{max(map(len, PART_NAMES))}}  {part.what}" for part in PARTS)
     parser = OneLineParser(
-        prog="bash tests/on_gpu.sh", formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="bash tests/on_gpu.sh",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run what only a machine with a GPU can show; write on_gpu.txt and on_gpu.json.",
         epilog=f"parts, in their order:\n{parts}",
-    )  # fmt: skip
-    parser.add_argument("data", nargs="?", metavar="DATA", help="KonIQ-shaped folder; default: demo images, made for it")
+    )
+    parser.add_argument(
+        "data", nargs="?", metavar="DATA", help="KonIQ-shaped folder; default: demo images, made for it"
+    )
     parser.add_argument("--device", default="cuda", help="cuda or cuda:N; cpu: only to try the script. Default: cuda")
     parser.add_argument("--minutes", type=number(float, 0), default=9, help="for all parts together; default: 9")
     parser.add_argument("--parts", type=part_names, metavar="A,B", default=PART_NAMES, help="only these")
@@ -132,7 +135,9 @@ def write(results: dict, output: Path) -> None:
 
 
 def heading(results: dict) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in {**results["machine"], "data": results["data"]}.items()) + "\n"
+    return (
+        "\n".join(f"{name}: {value}" for name, value in {**results["machine"], "data": results["data"]}.items()) + "\n"
+    )
 
 
 def as_text(part: dict) -> str:
@@ -143,8 +148,13 @@ def as_text(part: dict) -> str:
 
 
 def summary(parts: list[dict]) -> str:
-    counts = {status: [part["name"] for part in parts if part["status"] == status] for status in ("passed", "failed", "not done")}
-    return "\n" + "\n".join(f"{status}: {len(names)}" + f" ({', '.join(names)})" * bool(names) for status, names in counts.items())
+    counts = {
+        status: [part["name"] for part in parts if part["status"] == status]
+        for status in ("passed", "failed", "not done")
+    }
+    return "\n" + "\n".join(
+        f"{status}: {len(names)}" + f" ({', '.join(names)})" * bool(names) for status, names in counts.items()
+    )
 
 
 if __name__ == "__main__":

@@ -80,11 +80,31 @@ def training(context: Context, *more: str) -> list:
     """The command of the deterministic run that is repeated and resumed."""
     settings = context.settings
     return context.script(
-        "train_resnet_improved.py", "--data_path", context.data, "--device", context.device, "--deterministic",
-        "--weights", "none", "--use_multiscale", "--use_attention", "--save_model", "--output_dir", "run",
-        "--epochs", EPOCHS, "--patch_size", settings.patch_size, "--batch_size", settings.batch_size,
-        "--train_patch_num", settings.patches, "--test_patch_num", 2, *more,
-    )  # fmt: skip
+        "train_resnet_improved.py",
+        "--data_path",
+        context.data,
+        "--device",
+        context.device,
+        "--deterministic",
+        "--weights",
+        "none",
+        "--use_multiscale",
+        "--use_attention",
+        "--save_model",
+        "--output_dir",
+        "run",
+        "--epochs",
+        EPOCHS,
+        "--patch_size",
+        settings.patch_size,
+        "--batch_size",
+        settings.batch_size,
+        "--train_patch_num",
+        settings.patches,
+        "--test_patch_num",
+        2,
+        *more,
+    )
 
 
 def folder(context: Context, name: str) -> Path:
@@ -118,7 +138,10 @@ def resumed(context: Context, end_time: float) -> dict:
     epochs = len((cwd / "run/metrics.jsonl").read_text().splitlines())
     run(training(context, "--resume"), left(end_time), cwd)
     compare(context, one, cwd, end_time)
-    return {"epochs_before": epochs, "lines": [f"stopped after epoch {epochs} of {EPOCHS} and resumed, equal to the whole run"]}
+    return {
+        "epochs_before": epochs,
+        "lines": [f"stopped after epoch {epochs} of {EPOCHS} and resumed, equal to the whole run"],
+    }
 
 
 def compare(context: Context, one: Path, other: Path, end_time: float) -> None:
@@ -128,8 +151,21 @@ def compare(context: Context, one: Path, other: Path, end_time: float) -> None:
 def cuda_tests(context: Context, end_time: float) -> dict:
     """The tests that a machine without a GPU skips all have one of these words in their names."""
     results = context.scratch / "tests.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "gpu or cuda", "--ignore",
-               "tests/test_on_gpu.py", "--junitxml", results, "tests"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "gpu or cuda",
+        "--ignore",
+        "tests/test_on_gpu.py",
+        "--junitxml",
+        results,
+        "tests",
+    ]
     run(command, left(end_time), context.root, statuses=(0, 1))  # 1: a test failed
     return judge_tests(ElementTree.parse(results).getroot())
 
@@ -150,9 +186,23 @@ def benchmark(context: Context, end_time: float, *, batch_size: int, flags: tupl
     settings, output = context.settings, context.scratch / "benchmark.json"
     output.unlink(missing_ok=True)
     command = context.script(
-        "benchmark_training.py", "--data_path", context.data, "--device", context.device, "--batch_size", batch_size,
-        "--patch_size", settings.patch_size, "--seconds", settings.seconds, "--trials", settings.trials, "--output", output, *flags,
-    )  # fmt: skip
+        "benchmark_training.py",
+        "--data_path",
+        context.data,
+        "--device",
+        context.device,
+        "--batch_size",
+        batch_size,
+        "--patch_size",
+        settings.patch_size,
+        "--seconds",
+        settings.seconds,
+        "--trials",
+        settings.trials,
+        "--output",
+        output,
+        *flags,
+    )
     run(command, left(end_time), context.scratch)
     numbers = json.loads(output.read_text())
     return numbers | {"lines": benchmark_lines(numbers)}
@@ -163,9 +213,11 @@ def benchmark_lines(numbers: dict) -> list[str]:
     lines = []
     for kind in ("training", "evaluation"):
         mean = {name: rate["mean"] for name, rate in numbers[kind].items() if isinstance(rate, dict) and "mean" in rate}
-        lines.append(f"{kind}: {mean['FULL']:,.0f} patches/s, {mean['FULL / LIMIT']:.1%} of the matrix product's "
-                     f"{numbers[kind]['achieved_tera_flop_per_second']['LIMIT']:.1f} TFLOP/s; FULL / COMPUTE "
-                     f"{mean['FULL / COMPUTE']:.3f}; warm-up {numbers[kind]['warm_up_seconds']:.0f} s")  # fmt: skip
+        lines.append(
+            f"{kind}: {mean['FULL']:,.0f} patches/s, {mean['FULL / LIMIT']:.1%} of the matrix product's "
+            f"{numbers[kind]['achieved_tera_flop_per_second']['LIMIT']:.1f} TFLOP/s; FULL / COMPUTE "
+            f"{mean['FULL / COMPUTE']:.3f}; warm-up {numbers[kind]['warm_up_seconds']:.0f} s"
+        )
     return [*lines, f"the whole ablation, projected: {60 * numbers['ablation']['hours']:.0f} minutes"]
 
 

@@ -36,9 +36,14 @@ def run(command: list, seconds: float, cwd: Path, *, statuses: tuple[int, ...] =
 def start(command: list, cwd: Path) -> subprocess.Popen:
     """In a session of its own, so that its workers can be ended with it."""
     return subprocess.Popen(
-        list(map(str, command)), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+        list(map(str, command)),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def end(process: subprocess.Popen) -> None:

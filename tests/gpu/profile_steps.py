@@ -37,9 +37,15 @@ def main() -> None:
         trainer.train(count)
         wait_for(trainer.loader.device)
     events = profiler.events()
-    facts = {"steps": steps, "batch_size": batch_size, "patch_size": patch_size, "precision": trainer.precision,
-             "step_ms": 1000 * wall, "patches_per_second": batch_size / wall,
-             "kernels": kernels_by_kind(events, steps) if on_gpu else operators_by_kind(events, steps)}  # fmt: skip
+    facts = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "patch_size": patch_size,
+        "precision": trainer.precision,
+        "step_ms": 1000 * wall,
+        "patches_per_second": batch_size / wall,
+        "kernels": kernels_by_kind(events, steps) if on_gpu else operators_by_kind(events, steps),
+    }
     if on_gpu:
         intervals = [(event.time_range.start, event.time_range.end) for event in events if runs_on_gpu(event)]
         busy = covered(intervals) / steps / 1e6
@@ -64,8 +70,10 @@ def covered(intervals: Iterable[tuple[float, float]]) -> float:
 def kernels_by_kind(events, steps: int) -> dict[str, list[dict]]:
     """The kernels that torch's operators of each kind launched; a kernel's own name seldom says what it is for."""
     launched = [(event.name, kernel.name, kernel.duration) for event in events for kernel in event.kernels]
-    return {kind: longest(((kernel, time) for operator, kernel, time in launched if part in operator), steps)
-            for kind, part in KINDS.items()}  # fmt: skip
+    return {
+        kind: longest(((kernel, time) for operator, kernel, time in launched if part in operator), steps)
+        for kind, part in KINDS.items()
+    }
 
 
 def operators_by_kind(events, steps: int) -> dict[str, list[dict]]:
@@ -84,13 +92,20 @@ def longest(times: Iterable[tuple[str, float]], steps: int) -> list[dict]:
 
 
 def lines_of(facts: dict) -> list[str]:
-    lines = [f"{facts['step_ms']:.2f} ms a step of {facts['batch_size']} patches of {facts['patch_size']}, {facts['precision']}: "
-             f"{facts['patches_per_second']:,.0f} patches/s"]  # fmt: skip
+    lines = [
+        f"{facts['step_ms']:.2f} ms a step of {facts['batch_size']} patches of {facts['patch_size']}, {facts['precision']}: "
+        f"{facts['patches_per_second']:,.0f} patches/s"
+    ]
     if "idle_share" in facts:
-        lines.append(f"the GPU is busy for {facts['busy_ms']:.2f} ms of a step in {facts['launches']:.0f} launches, and idle for "
-                     f"{facts['idle_share']:.1%}")  # fmt: skip
+        lines.append(
+            f"the GPU is busy for {facts['busy_ms']:.2f} ms of a step in {facts['launches']:.0f} launches, and idle for "
+            f"{facts['idle_share']:.1%}"
+        )
     for kind, kernels in facts["kernels"].items():
-        lines += [f"{kind}: {kernel['ms']:.2f} ms in {kernel['calls']:.0f} calls of {kernel['name'][:160]}" for kernel in kernels]
+        lines += [
+            f"{kind}: {kernel['ms']:.2f} ms in {kernel['calls']:.0f} calls of {kernel['name'][:160]}"
+            for kernel in kernels
+        ]
     return lines
 
 

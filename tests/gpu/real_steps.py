@@ -55,16 +55,36 @@ class Trainer(NamedTuple):
         steps = Steps(self.loader, count, around)
         with contextlib.redirect_stdout(io.StringIO()):
             train_epoch(
-                self.model, self.model, self.optimizer, steps, loss_of=F.l1_loss, schedule=ConstantLR(self.optimizer, factor=1.0),
-                precision=self.precision, max_grad_norm=1, names=[str(i) for i in range(10_000)], title="steps",
-            )  # fmt: skip
+                self.model,
+                self.model,
+                self.optimizer,
+                steps,
+                loss_of=F.l1_loss,
+                schedule=ConstantLR(self.optimizer, factor=1.0),
+                precision=self.precision,
+                max_grad_norm=1,
+                names=[str(i) for i in range(10_000)],
+                title="steps",
+            )
         return len(steps)
 
 
 def make_trainer(variant: Variant, data: str, device: str, patch_size: int, batch_size: int) -> Trainer:
-    flags = ["--data_path", data, "--weights", "none", "--no_color_jitter", "--device", device, "--patch_size", str(patch_size),
-             "--batch_size", str(batch_size), *["--use_multiscale"] * variant.use_multiscale,
-             *["--use_attention"] * variant.use_attention]  # fmt: skip
+    flags = [
+        "--data_path",
+        data,
+        "--weights",
+        "none",
+        "--no_color_jitter",
+        "--device",
+        device,
+        "--patch_size",
+        str(patch_size),
+        "--batch_size",
+        str(batch_size),
+        *["--use_multiscale"] * variant.use_multiscale,
+        *["--use_attention"] * variant.use_attention,
+    ]
     options, labelled = parse_options(flags), load_dataset("koniq-10k", data)
     opened = open_device(device)
     choose_kernels(deterministic=False)

@@ -1,6 +1,6 @@
 """Whether two working folders hold the same finished run of the third variant, to the bit, times aside.
 
-    python3 tests/gpu/same_run.py ONE OTHER
+python3 tests/gpu/same_run.py ONE OTHER
 """
 
 import sys

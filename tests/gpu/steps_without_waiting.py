@@ -1,6 +1,6 @@
 """Three training steps of every variant, in which nothing may wait for the GPU; prints JSON.
 
-    python3 tests/gpu/steps_without_waiting.py DATA cuda PATCH_SIZE BATCH_SIZE
+python3 tests/gpu/steps_without_waiting.py DATA cuda PATCH_SIZE BATCH_SIZE
 """
 
 import contextlib

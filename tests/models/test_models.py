@@ -22,9 +22,7 @@ COUNTS = {"exp1_baseline": 25_624_337, "exp2_multiscale": 28_124_177, "exp3_mult
 def make_model(variant, **arguments) -> ImageQualityResNet:
     torch.manual_seed(0)
     arguments = {"weights": "none", **arguments}
-    return ImageQualityResNet(
-        use_multiscale=variant.use_multiscale, use_attention=variant.use_attention, **arguments
-    )  # fmt: skip
+    return ImageQualityResNet(use_multiscale=variant.use_multiscale, use_attention=variant.use_attention, **arguments)
 
 
 @pytest.fixture(scope="module", params=VARIANTS, ids=lambda variant: variant.tag)
@@ -128,7 +126,9 @@ def theirs():
 
 @pytest.mark.parametrize("classifier", [True, False])
 def test_weights_from_a_file_with_or_without_classifier(theirs, tmp_path, classifier):
-    torch.save({key: value for key, value in theirs.items() if classifier or not key.startswith("fc.")}, tmp_path / "w.pth")
+    torch.save(
+        {key: value for key, value in theirs.items() if classifier or not key.startswith("fc.")}, tmp_path / "w.pth"
+    )
     model = make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
     torch.testing.assert_close(model.backbone.stem[0].weight, theirs["conv1.weight"])
     torch.testing.assert_close(model.backbone.stages[3][2].conv3.weight, theirs["layer4.2.conv3.weight"])
@@ -166,11 +166,15 @@ def test_the_module_prints_counts_shapes_and_attention(tmp_path):
     process = run_program(sys.executable, ROOT / "models_resnet_improved.py", cwd=tmp_path, **RESNET50, **smaller)
     assert process.returncode == 0, process.stderr
     for text in (
-        "exp1_baseline: 25,624,337 parameters (25.62M)", "exp2_multiscale: 28,124,177 parameters (28.12M)",
-        "exp3_multiscale_attention: 28,649,749 parameters (28.65M)", "swin1_baseline: 88,218,505 ",
-        "swin2_multiscale: 89,124,361 ", "swin3_multiscale_attention: 89,387,789 ", "published_hyperiqa: 27,375,369 ",
+        "exp1_baseline: 25,624,337 parameters (25.62M)",
+        "exp2_multiscale: 28,124,177 parameters (28.12M)",
+        "exp3_multiscale_attention: 28,649,749 parameters (28.65M)",
+        "swin1_baseline: 88,218,505 ",
+        "swin2_multiscale: 89,124,361 ",
+        "swin3_multiscale_attention: 89,387,789 ",
+        "published_hyperiqa: 27,375,369 ",
         "published_smart_iqa: 89,111,941 ",
-    ):  # fmt: skip
+    ):
         assert text in process.stdout
     assert process.stdout.count("batch of 2: scores [2]") == process.stdout.count("batch of 1: scores [1]") == 3
     assert process.stdout.count("sum 1.0000") == 3

@@ -34,9 +34,13 @@ REFERENCES = {  # parameters, digest of the state dict, scores of images(2), att
     "hyperiqa": (27_375_369, "99c8351302f0187b", [-6.503819, -7.799253], None),
     "smart_iqa single": (88_389_761, "636bccf8d53de728", [-2.772938, -2.452227], None),
     "smart_iqa multiscale": (88_848_513, "6c5e859916b86550", [-24.80111, -29.30223], None),
-    "smart_iqa attention": (89_111_941, "6f47253cfb7b99b1", [-9.786619, -11.33951],
-        [[0.2905353, 0.09480555, 0.5073236, 0.1073356], [0.2821222, 0.1058169, 0.4888991, 0.1231618]]),
-}  # fmt: skip
+    "smart_iqa attention": (
+        89_111_941,
+        "6f47253cfb7b99b1",
+        [-9.786619, -11.33951],
+        [[0.2905353, 0.09480555, 0.5073236, 0.1073356], [0.2821222, 0.1058169, 0.4888991, 0.1231618]],
+    ),
+}
 
 
 def uniform(shape, key: str) -> Tensor:
@@ -68,7 +72,9 @@ def weight_of(key: str, shape) -> Tensor:
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    return {key: weight_of(key, value.shape) if value.ndim else torch.tensor(0) for key, value in model.state_dict().items()}
+    return {
+        key: weight_of(key, value.shape) if value.ndim else torch.tensor(0) for key, value in model.state_dict().items()
+    }
 
 
 def images(count: int) -> Tensor:
@@ -120,7 +126,11 @@ def make_references(hyperiqa_file: str, smart_iqa_file: str) -> None:
             scores = module.TargetNet(generated).eval()(generated["target_in_vec"])
         attention = getattr(model, "last_attention_weights", None)
         count = sum(parameter.numel() for parameter in model.parameters())
-        print(repr(name), ":", (count, digest(model), scores.tolist(), attention.tolist() if attention is not None else None))
+        print(
+            repr(name),
+            ":",
+            (count, digest(model), scores.tolist(), attention.tolist() if attention is not None else None),
+        )
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -160,7 +170,9 @@ def of_data_parallel(state):
 
 def of_older_timm(state):
     """With the buffers that timm kept in 2022, and without the counts that PyTorch did not keep before."""
-    buffers = {f"{key.removesuffix('_bias_table')}_index": torch.zeros(49, 49) for key in state if key.endswith("bias_table")}
+    buffers = {
+        f"{key.removesuffix('_bias_table')}_index": torch.zeros(49, 49) for key in state if key.endswith("bias_table")
+    }
     buffers["swin.backbone.layers_0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
     return {key: value for key, value in {**state, **buffers}.items() if not key.endswith("num_batches_tracked")}
 
@@ -239,7 +251,9 @@ def model(request, no_random_start):
 
 def test_every_parameter_is_optimized_once_at_its_rate_and_receives_a_gradient(model):
     recipe = PUBLISHED[model.variant.tag].recipe
-    optimizer = build_optimizer(model, lr=recipe.lr, head_lr_ratio=recipe.head_lr_ratio, weight_decay=0, kind=recipe.optimizer)
+    optimizer = build_optimizer(
+        model, lr=recipe.lr, head_lr_ratio=recipe.head_lr_ratio, weight_decay=0, kind=recipe.optimizer
+    )
     slow, rest = (group["params"] for group in optimizer.param_groups)
     assert sorted(map(id, [*slow, *rest])) == sorted(map(id, model.parameters()))
     assert [group["lr"] for group in optimizer.param_groups] == [recipe.lr, 10 * recipe.lr]
@@ -296,12 +310,15 @@ def test_what_is_no_published_model_is_left_to_others():
         assert published_model(saved) is None
 
 
-@pytest.mark.parametrize("change, word", [
-    (lambda state: state.pop("fc3b_fc.weight"), "fc3b_fc.weight"),
-    (lambda state: state.update({"res.lda2_fc.weight": torch.zeros(16, 3)}), "res.lda2_fc.weight"),
-    (lambda state: state.update(more=torch.zeros(1)), "more"),
-    (lambda state: state.update({"conv1.0.weight": 3}), "conv1.0.weight"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        (lambda state: state.pop("fc3b_fc.weight"), "fc3b_fc.weight"),
+        (lambda state: state.update({"res.lda2_fc.weight": torch.zeros(16, 3)}), "res.lda2_fc.weight"),
+        (lambda state: state.update(more=torch.zeros(1)), "more"),
+        (lambda state: state.update({"conv1.0.weight": 3}), "conv1.0.weight"),
+    ],
+)
 def test_damaged_weights_name_the_first_entry(change, word):
     state = published_state("hyperiqa")
     change(state)
@@ -340,9 +357,14 @@ def test_smart_iqas_rates_are_those_of_torchs_cosine(epochs):
 
 def test_the_flags_of_published_weights():
     assert scoring_flags(build("smart_iqa multiscale", "meta")) == {
-        "model": "smart_iqa", "backbone": "swin_b", "use_multiscale": True, "use_attention": False, "patch_size": 224,
-        "test_patch_num": 20, "resize": "squeeze",
-    }  # fmt: skip
+        "model": "smart_iqa",
+        "backbone": "swin_b",
+        "use_multiscale": True,
+        "use_attention": False,
+        "patch_size": 224,
+        "test_patch_num": 20,
+        "resize": "squeeze",
+    }
 
 
 if __name__ == "__main__":

@@ -33,11 +33,15 @@ def frozen_features():
 @pytest.fixture(scope="module")
 def features(frozen_features):
     data = frozen_features.load_dataset("csv", PHOTOGRAPHS, mos_range=(0, 1))
-    return [frozen_features.extract(data.sets[name], (0, 1), count) for name, count in (("training", 160), ("test", 80))]
+    return [
+        frozen_features.extract(data.sets[name], (0, 1), count) for name, count in (("training", 160), ("test", 80))
+    ]
 
 
 @pytest.mark.parametrize(("multiscale", "attention"), [row[2:] for row in FUSIONS])
-def test_every_variant_learns_from_pretrained_features_and_loses_no_layer(frozen_features, features, multiscale, attention):
+def test_every_variant_learns_from_pretrained_features_and_loses_no_layer(
+    frozen_features, features, multiscale, attention
+):
     flags = {"use_multiscale": multiscale, "use_attention": attention}
     found = frozen_features.train_head(*features, flags, seed=0, steps=60)
     constant = (features[0].mos - features[0].mos.median()).abs().mean()

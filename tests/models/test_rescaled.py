@@ -27,4 +27,7 @@ def test_rescaled_scores_are_on_the_line_in_a_folded_model_too(build):
         for changed in (model, folded):
             changed.load_state_dict(entries, strict=False)
             torch.testing.assert_close(changed(images), 20 + 0.5 * scores, rtol=1e-4, atol=1e-3)
-    assert entries.keys() <= model.state_dict().keys() and sum(parameter.numel() for parameter in model.parameters()) == count
+    assert (
+        entries.keys() <= model.state_dict().keys()
+        and sum(parameter.numel() for parameter in model.parameters()) == count
+    )

@@ -11,7 +11,11 @@ from iqa.models.variants import FUSIONS, VARIANTS
 from models_resnet_improved import ImageQualityResNet
 
 CHANNELS = (24, 40, 112, 1280)
-RANGES = {(0, 1): (0.5, 0.16), (1, 5): (3.1, 0.62), (0, 100): (58.7, 15.4)}  # MOS scale -> mean, deviation of a data set
+RANGES = {
+    (0, 1): (0.5, 0.16),
+    (1, 5): (3.1, 0.62),
+    (0, 100): (58.7, 15.4),
+}  # MOS scale -> mean, deviation of a data set
 FLAGS = [{"use_multiscale": multiscale, "use_attention": attention} for _, _, multiscale, attention in FUSIONS]
 ids = [name for _, name, _, _ in FUSIONS]
 
@@ -42,9 +46,7 @@ def scaled(request, monkeypatch):
 def first_scores(backbone: str, flags: dict, mos: tuple[float, float], images: torch.Tensor, others: torch.Tensor):
     """Of other images than those that the start was found from, as training and as evaluation see them."""
     torch.manual_seed(0)
-    model = ImageQualityResNet(
-        backbone=backbone, weights="none", mos_mean=mos[0], mos_deviation=mos[1], **flags
-    )
+    model = ImageQualityResNet(backbone=backbone, weights="none", mos_mean=mos[0], mos_deviation=mos[1], **flags)
     model.start(images)
     with torch.no_grad():
         return model.train()(others), model.eval()(others)

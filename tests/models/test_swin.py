@@ -150,6 +150,9 @@ def test_stochastic_depth_rises_to_its_rate_and_acts_in_training_alone(network):
 @pytest.mark.parametrize("size, nearest", [(100, 96), (33, 32), (230, 224), (383, 384), (17, 32)])
 def test_a_patch_size_that_swin_does_not_take_names_one_that_it_takes(size, nearest):
     problem = patch_size_problem(ROW.title, ROW.patch_multiple, size)
-    assert problem.startswith(f"--patch_size {size}: Swin-B takes multiples of 32; choose {nearest}") and "\n" not in problem
+    assert (
+        problem.startswith(f"--patch_size {size}: Swin-B takes multiples of 32; choose {nearest}")
+        and "\n" not in problem
+    )
     assert patch_size_problem(ROW.title, ROW.patch_multiple, nearest) is None
     assert patch_size_problem("ResNet50", BACKBONES["resnet50"].patch_multiple, size) is None

@@ -22,21 +22,33 @@ VARIANTS = {
     "exp2_multiscale": ("ms_noatt", 28_124_177, True, False),
     "exp3_multiscale_attention": ("ms_att", 28_649_749, True, True),
 }
-TAGS = {"1_baseline": ("ss_noatt", False, False), "2_multiscale": ("ms_noatt", True, False),
-        "3_multiscale_attention": ("ms_att", True, True)}
+TAGS = {
+    "1_baseline": ("ss_noatt", False, False),
+    "2_multiscale": ("ms_noatt", True, False),
+    "3_multiscale_attention": ("ms_att", True, True),
+}
 
 
 def rows_of(prefix, backbone, parameters=5_000_000):
     """What VARIANTS has, for a backbone that iqa/models/backbones.py may lack."""
-    return {prefix + ending: (f"{backbone}_{tag}", parameters + 1000 * number, *flags)
-            for number, (ending, (tag, *flags)) in enumerate(TAGS.items())}
+    return {
+        prefix + ending: (f"{backbone}_{tag}", parameters + 1000 * number, *flags)
+        for number, (ending, (tag, *flags)) in enumerate(TAGS.items())
+    }
 
 
-PUBLISHED = {"published_hyperiqa": ("hyperiqa", 27_375_369, False, False),
-             "published_smart_iqa": ("smart_iqa", 89_111_941, True, True)}
+PUBLISHED = {
+    "published_hyperiqa": ("hyperiqa", 27_375_369, False, False),
+    "published_smart_iqa": ("smart_iqa", 89_111_941, True, True),
+}
 ROWS = {**PUBLISHED, **VARIANTS, **rows_of("swin", "swin_b", 88_000_000), **rows_of("lite", "efficientnet_lite0")}
-BACKBONE_OF = {"exp": "resnet50", "swin": "swin_b", "lite": "efficientnet_lite0",
-               "published_hyperiqa": "resnet50", "published_smart_iqa": "swin_b"}
+BACKBONE_OF = {
+    "exp": "resnet50",
+    "swin": "swin_b",
+    "lite": "efficientnet_lite0",
+    "published_hyperiqa": "resnet50",
+    "published_smart_iqa": "swin_b",
+}
 DEMO = "demo images made by demo_dataset.py: not KonIQ-10k's photographs"
 FIGURES = ["training_curves", "predicted_against_true", "delta_srcc", "attention_by_mos"]
 SEEDS = (42, 43, 44)
@@ -52,8 +64,20 @@ def make_scores(images, errors, seed=1, shared=0.7):
     return mos, [mos + error * (common + o) for error, o in zip(errors, own, strict=True)]
 
 
-def write_run(log_folder, variant, mos, scores, *, seed=42, suffix="", flags=None, config=None, result=None,
-              val_srccs=(0.82, 0.86, 0.859), health=None):
+def write_run(
+    log_folder,
+    variant,
+    mos,
+    scores,
+    *,
+    seed=42,
+    suffix="",
+    flags=None,
+    config=None,
+    result=None,
+    val_srccs=(0.82, 0.86, 0.859),
+    health=None,
+):
     """One sound run's folder as train_resnet_improved.py leaves it; the chosen epoch has the highest of `val_srccs`."""
     tag, parameters, multiscale, attention = ROWS[variant]
     backbone = next((name for prefix, name in BACKBONE_OF.items() if variant.startswith(prefix)), None)
@@ -62,26 +86,74 @@ def write_run(log_folder, variant, mos, scores, *, seed=42, suffix="", flags=Non
         backbone |= {"model": tag, "recipe": "published", "lr": 2e-5}
     folder = log_folder / (variant + suffix)
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({
-        "run_id": f"{variant}-{seed}", "variant": variant, "tag": tag, "parameters": parameters,
-        "flags": {"epochs": 3, "lr": 1e-4, "use_multiscale": multiscale, "use_attention": attention, "seed": seed,
-                  "data_path": "./koniq-10k", "output_dir": str(folder), **backbone, **(flags or {})},
-        "commit": "0123abc", "versions": {"python": "3.11.7", "torch": "2.9.0"}, "device": "cpu", "precision": "fp32",
-        "split": {"training": 7058, "validation": 1000, "test": len(mos), "sha256": "ab" * 32}, **(config or {}),
-    }))
-    lines = [{"epoch": e, "train_loss": 9.0 / e, "val_srcc": val_srcc, "val_plcc": 0.8, "test_srcc": 0.8,
-              "test_plcc": None, "seconds": 9.5} for e, val_srcc in enumerate(val_srccs, start=1)]
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "run_id": f"{variant}-{seed}",
+                "variant": variant,
+                "tag": tag,
+                "parameters": parameters,
+                "flags": {
+                    "epochs": 3,
+                    "lr": 1e-4,
+                    "use_multiscale": multiscale,
+                    "use_attention": attention,
+                    "seed": seed,
+                    "data_path": "./koniq-10k",
+                    "output_dir": str(folder),
+                    **backbone,
+                    **(flags or {}),
+                },
+                "commit": "0123abc",
+                "versions": {"python": "3.11.7", "torch": "2.9.0"},
+                "device": "cpu",
+                "precision": "fp32",
+                "split": {"training": 7058, "validation": 1000, "test": len(mos), "sha256": "ab" * 32},
+                **(config or {}),
+            }
+        )
+    )
+    lines = [
+        {
+            "epoch": e,
+            "train_loss": 9.0 / e,
+            "val_srcc": val_srcc,
+            "val_plcc": 0.8,
+            "test_srcc": 0.8,
+            "test_plcc": None,
+            "seconds": 9.5,
+        }
+        for e, val_srcc in enumerate(val_srccs, start=1)
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 4, "tra')
     write_predictions(folder / "predictions_test.csv", mos, scores, attention)
     rho, r = stats.spearmanr(scores, mos).statistic, stats.pearsonr(scores, mos).statistic
-    (folder / "result.json").write_text(json.dumps({
-        "variant": variant, "tag": tag, "seed": seed, "parameters": parameters, "epochs": len(lines), "select_on": "val",
-        "selected_epoch": 1 + int(np.argmax(val_srccs)), "selected_val_srcc": max(val_srccs), "selected_val_plcc": 0.8, "selected_test_srcc": rho,
-        "selected_test_plcc": r, "best_test_srcc": rho + 0.001, "best_test_plcc": r + 0.001, "seconds": 28.5,
-        "health": {"target_layers": SOUND_LAYERS,
-                   "loss": {"training": 3.0, "constant": 12.0, "constant_from": "training MOS"}, **(health or {})},
-        **(result or {}),
-    }))
+    (folder / "result.json").write_text(
+        json.dumps(
+            {
+                "variant": variant,
+                "tag": tag,
+                "seed": seed,
+                "parameters": parameters,
+                "epochs": len(lines),
+                "select_on": "val",
+                "selected_epoch": 1 + int(np.argmax(val_srccs)),
+                "selected_val_srcc": max(val_srccs),
+                "selected_val_plcc": 0.8,
+                "selected_test_srcc": rho,
+                "selected_test_plcc": r,
+                "best_test_srcc": rho + 0.001,
+                "best_test_plcc": r + 0.001,
+                "seconds": 28.5,
+                "health": {
+                    "target_layers": SOUND_LAYERS,
+                    "loss": {"training": 3.0, "constant": 12.0, "constant_from": "training MOS"},
+                    **(health or {}),
+                },
+                **(result or {}),
+            }
+        )
+    )
 
 
 def lose_a_layer(folder):
@@ -118,7 +190,9 @@ GRID_ERRORS = (9.0, 8.9, 8.0, 6.5, 6.0, 4.0)  # the backbone helps, the method h
 
 def write_grid(log_folder, rows=GRID, errors=GRID_ERRORS, published=(), **more):
     """A grid of known effects; `published` are the errors of HyperIQA and SMART-IQA."""
-    return write_ablation(log_folder, rows=(*rows, *list(PUBLISHED)[:len(published)]), errors=(*errors, *published), **more)
+    return write_ablation(
+        log_folder, rows=(*rows, *list(PUBLISHED)[: len(published)]), errors=(*errors, *published), **more
+    )
 
 
 def report(log_folder, *arguments, figures=False):
@@ -126,8 +200,11 @@ def report(log_folder, *arguments, figures=False):
     one, grid = ((module.FIGURES if figures else {}) for module in (report_figures, grid_figures))
     with mock.patch.object(report_figures, "FIGURES", one), mock.patch.object(grid_figures, "FIGURES", grid):
         assert report_ablation.main([str(log_folder), "--draws", "1000", *arguments]) == 0
-    return (json.loads((log_folder / "report.json").read_text()), (log_folder / "report.md").read_text(),
-            (log_folder / "report.tex").read_text())
+    return (
+        json.loads((log_folder / "report.json").read_text()),
+        (log_folder / "report.md").read_text(),
+        (log_folder / "report.tex").read_text(),
+    )
 
 
 def refusal(log_folder, capsys, *arguments):

@@ -22,7 +22,9 @@ def predictions(path: Path, chosen=lambda name: True) -> tuple[list[str], np.nda
     """Names, MOS and scores."""
     with open(path, newline="") as file:
         rows = [row for row in csv.DictReader(file) if chosen(row["image_name"])]
-    return [row["image_name"] for row in rows], *(np.array([float(row[column]) for row in rows]) for column in ("mos", "score"))
+    return [row["image_name"] for row in rows], *(
+        np.array([float(row[column]) for row in rows]) for column in ("mos", "score")
+    )
 
 
 def correlations(run: Path, chosen=lambda name: True) -> str:
@@ -36,7 +38,9 @@ def test_every_number_of_the_page_can_be_recomputed(run):
     result = json.loads((run / "result.json").read_text())
     whole = correlations(run)
     assert whole == f"{result['selected_test_srcc']:.4f} / {result['selected_test_plcc']:.4f}"
-    parts = [correlations(run, lambda name, source=source: name.startswith(source)) for source in ("ss01", "ss02", "ss03")]
+    parts = [
+        correlations(run, lambda name, source=source: name.startswith(source)) for source in ("ss01", "ss02", "ss03")
+    ]
     cells = [run.name, whole, *parts, correlations(run, lambda name: name not in NEAR_COPIES)]
     assert "| " + " | ".join(cells) + " |" in (FOLDER / "README.md").read_text()
 
@@ -46,12 +50,18 @@ def test_the_page_has_a_row_for_each_run_and_the_report_is_of_these():
     assert re.findall(r"^\| (lite\d\w+) \|", page, re.M) == [run.name for run in RUNS] and len(RUNS) >= 3
     numbers = json.loads((FOLDER / "report.json").read_text())
     for variant, found in numbers["variants"].items():
-        scores = [json.loads((run / "result.json").read_text())["selected_test_srcc"] for run in RUNS if run.name.startswith(variant)]
+        scores = [
+            json.loads((run / "result.json").read_text())["selected_test_srcc"]
+            for run in RUNS
+            if run.name.startswith(variant)
+        ]
         assert found["srcc"]["estimate"] == pytest.approx(np.mean(scores))
 
 
 def test_no_photograph_lies_there():
-    images = [path for path in FOLDER.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".npy", ".bin")]
+    images = [
+        path for path in FOLDER.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".npy", ".bin")
+    ]
     assert {path.parent for path in images} <= {FOLDER / "figures"}
 
 
@@ -69,11 +79,18 @@ def compared(mos: np.ndarray, scores: dict[str, np.ndarray], bases: dict[str, st
     return cells
 
 
-@pytest.mark.parametrize(("base", "chosen"), [
-    *(("recipe/under_test", lambda name, source=source: name.startswith(source)) for source in ("ss01", "ss02", "ss03")),
-    ("recipe/under_test", lambda name: name not in NEAR_COPIES),
-    ("lite2_multiscale_seed42", lambda name: True),
-], ids=["ss01", "ss02", "ss03", "without near copies", "as much arithmetic"])
+@pytest.mark.parametrize(
+    ("base", "chosen"),
+    [
+        *(
+            ("recipe/under_test", lambda name, source=source: name.startswith(source))
+            for source in ("ss01", "ss02", "ss03")
+        ),
+        ("recipe/under_test", lambda name: name not in NEAR_COPIES),
+        ("lite2_multiscale_seed42", lambda name: True),
+    ],
+    ids=["ss01", "ss02", "ss03", "without near copies", "as much arithmetic"],
+)
 def test_what_the_page_says_beside_its_tables_is_what_the_predictions_give(base, chosen):
     of = {name: predictions(FOLDER / name / "predictions_test.csv", chosen) for name in (base, "recipe/best")}
     assert of[base][0] == of["recipe/best"][0]
@@ -125,6 +142,8 @@ def test_the_table_of_trials_is_what_their_predictions_give():
     for part in ("val", "test"):
         of_part = [row for row in rows if row["part"] == part]
         scores = {name: np.array([float(row[name]) for row in of_part]) for name in names}
-        for name, found in compared(np.array([float(row["mos"]) for row in of_part]), scores, under_test_of(names)).items():
+        for name, found in compared(
+            np.array([float(row["mos"]) for row in of_part]), scores, under_test_of(names)
+        ).items():
             cells[name] += found
     assert rows_of("| what differs from the recipe under test") == cells

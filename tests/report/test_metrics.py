@@ -58,15 +58,18 @@ def test_rmse_is_in_points_of_mos():
 
 
 @pytest.mark.parametrize("name", ["srcc", "plcc", "krcc", "rmse", "logistic_map"])
-@pytest.mark.parametrize(("scores", "mos", "reason"), [
-    ([1, 1, 1], [1, 2, 3], "scores: all 3 are 1"),
-    ([1, 2, 3], [2, 2, 2], "mos: all 3 are 2"),
-    ([1, math.nan, 3], [1, 2, 3], "scores: 1 of 3 values are not finite"),
-    ([1, 2, 3], [1, math.inf, 3], "mos: 1 of 3 values are not finite"),
-    ([1, 2, 3], [1, 2], r"one length, got shapes \(3,\) and \(2,\)"),
-    ([[1, 2, 3]], [[1, 2, 3]], "vectors of one length"),
-    ([1], [1], "at least 2 images, got 1"),
-])
+@pytest.mark.parametrize(
+    ("scores", "mos", "reason"),
+    [
+        ([1, 1, 1], [1, 2, 3], "scores: all 3 are 1"),
+        ([1, 2, 3], [2, 2, 2], "mos: all 3 are 2"),
+        ([1, math.nan, 3], [1, 2, 3], "scores: 1 of 3 values are not finite"),
+        ([1, 2, 3], [1, math.inf, 3], "mos: 1 of 3 values are not finite"),
+        ([1, 2, 3], [1, 2], r"one length, got shapes \(3,\) and \(2,\)"),
+        ([[1, 2, 3]], [[1, 2, 3]], "vectors of one length"),
+        ([1], [1], "at least 2 images, got 1"),
+    ],
+)
 def test_input_without_a_correlation_is_refused(name, scores, mos, reason):
     with pytest.raises(ValueError, match=reason) as caught:
         getattr(metrics, name)(scores, mos)
@@ -95,7 +98,7 @@ def test_a_fit_that_does_not_converge_is_an_error():
         metrics.logistic_map([1, 2, 3, 4], [1, 3, 2, 4])
     scores = np.arange(40.0)
     with pytest.raises(ValueError, match="did not converge"):
-        metrics.logistic_map(scores, np.exp(scores))   # no upper end: the best logistic lies at infinity
+        metrics.logistic_map(scores, np.exp(scores))  # no upper end: the best logistic lies at infinity
 
 
 # ---- the bootstrap -------------------------------------------------------------------------------------------
@@ -109,8 +112,13 @@ def test_paired_intervals_agree_with_scipy_to_a_tenth_of_their_width(method, dig
     for name, found in zip(("srcc", "plcc"), draws, strict=True):
         interval = metrics.image_interval(0.0, found[1] - found[0])
         expected = stats.bootstrap(
-            (first, second, mos), lambda a, b, m, axis=-1, name=name: vectorised(name, b, m) - vectorised(name, a, m),
-            paired=True, vectorized=True, n_resamples=4000, method=method, random_state=np.random.default_rng(2),
+            (first, second, mos),
+            lambda a, b, m, axis=-1, name=name: vectorised(name, b, m) - vectorised(name, a, m),
+            paired=True,
+            vectorized=True,
+            n_resamples=4000,
+            method=method,
+            random_state=np.random.default_rng(2),
         ).confidence_interval
         tenth = 0.1 * (expected.high - expected.low)
         assert interval.low == pytest.approx(expected.low, abs=tenth)
@@ -187,16 +195,21 @@ def test_what_seeds_share_and_how_they_vary_each_counts_once():
 def test_no_correlation_is_said_to_lie_beyond_one():
     draws = 0.8 + 0.001 * draws_of_seeds(2)
     for sign in (1, -1):
-        whole, cut = (interval([0.7 * sign, 0.9 * sign], sign * draws) for interval in (metrics.crossed_interval, metrics.level_interval))
+        whole, cut = (
+            interval([0.7 * sign, 0.9 * sign], sign * draws)
+            for interval in (metrics.crossed_interval, metrics.level_interval)
+        )
         assert max(abs(whole.low), abs(whole.high)) > 1 == max(abs(cut.low), abs(cut.high))
         assert (cut.estimate, cut.standard_error) == (whole.estimate, whole.standard_error)
     sure = [0.8, 0.8]
     assert metrics.level_interval(sure, draws) == metrics.crossed_interval(sure, draws)
 
 
-@pytest.mark.parametrize("case", [
-    *(simulate_coverage.CASES[place] for place in (1, 4)), *simulate_coverage.CASES[-3:-1]
-], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [*(simulate_coverage.CASES[place] for place in (1, 4)), *simulate_coverage.CASES[-3:-1]],
+    ids=lambda case: case.name,
+)
 def test_intervals_cover_a_known_difference(case):
     """The short form of tests/simulate_coverage.py: 200 simulations, whose share has a standard error of 1.5%."""
     assert 0.90 <= simulate_coverage.coverage(case, simulations=200, images=300, draws=400, seed=0) <= 0.995
@@ -205,15 +218,18 @@ def test_intervals_cover_a_known_difference(case):
 # ---- tests and power -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("r_jk", "r_jh", "r_kh", "images", "z", "digits"), [
-    # Silver, Hittner & May (2006), A FORTRAN 77 program for comparing dependent correlations, Applied
-    # Psychological Measurement 30, 152-153, as printed by its program DEPCOR: Z = -1.0718, p = .2838
-    (0.3, 0.4, 0.5, 100, -1.0718, 4),
-    # Steiger (1980), Psychological Bulletin 87, case A, p. 249. The article prints -.8913 from intermediate values
-    # of four digits; -0.8887185 is what its formula gives, in the test suite of Diedenhofen & Musch (2015), cocor,
-    # PLoS ONE 10(4) e0121945
-    (0.4, 0.5, 0.1, 103, -0.8887185, 7),
-])
+@pytest.mark.parametrize(
+    ("r_jk", "r_jh", "r_kh", "images", "z", "digits"),
+    [
+        # Silver, Hittner & May (2006), A FORTRAN 77 program for comparing dependent correlations, Applied
+        # Psychological Measurement 30, 152-153, as printed by its program DEPCOR: Z = -1.0718, p = .2838
+        (0.3, 0.4, 0.5, 100, -1.0718, 4),
+        # Steiger (1980), Psychological Bulletin 87, case A, p. 249. The article prints -.8913 from intermediate values
+        # of four digits; -0.8887185 is what its formula gives, in the test suite of Diedenhofen & Musch (2015), cocor,
+        # PLoS ONE 10(4) e0121945
+        (0.4, 0.5, 0.1, 103, -0.8887185, 7),
+    ],
+)
 def test_steigers_z_is_that_of_published_examples(r_jk, r_jh, r_kh, images, z, digits):
     found, _ = metrics.steiger(r_jk, r_jh, r_kh, images)
     assert round(found, digits) == z
@@ -236,7 +252,7 @@ def test_holms_correction():
 def test_standard_errors_at_the_size_of_the_real_test_set():
     assert metrics.srcc_standard_error(0.90, 2015) == pytest.approx(0.005, abs=5e-5)
     error = metrics.difference_standard_error(0.90, 0.897, 0.95, 2015)
-    assert 0.003 < error < 0.0037   # a difference of 0.003 is less than one standard error
+    assert 0.003 < error < 0.0037  # a difference of 0.003 is less than one standard error
 
 
 @pytest.mark.parametrize("case", simulate_coverage.CASES[1:3], ids=lambda case: case.name)
@@ -245,7 +261,7 @@ def test_the_formula_for_the_standard_error_agrees_with_the_bootstrap(case):
     draws, _ = metrics.bootstrap_correlations(scores[:, 0], mos, 1000)
     correlations = [metrics.srcc(scores[0, 0], mos), metrics.srcc(scores[1, 0], mos), metrics.srcc(*scores[:, 0])]
     formula = metrics.difference_standard_error(*correlations, 4000)
-    assert formula == pytest.approx((draws[1] - draws[0]).std(), rel=0.12)   # about 5% too large, on normal data
+    assert formula == pytest.approx((draws[1] - draws[0]).std(), rel=0.12)  # about 5% too large, on normal data
 
 
 def test_what_is_resolvable_is_shown_with_80_percent_power():

@@ -29,8 +29,10 @@ def test_every_metric_can_be_recomputed_from_the_predictions(ablation):
     for variant, found in numbers["variants"].items():
         mos, scores = predictions(folder / variant)
         for name, value in (
-            ("srcc", stats.spearmanr(scores, mos).statistic), ("plcc", stats.pearsonr(scores, mos).statistic),
-            ("krcc", stats.kendalltau(scores, mos).statistic), ("rmse", np.sqrt(np.mean((scores - mos) ** 2))),
+            ("srcc", stats.spearmanr(scores, mos).statistic),
+            ("plcc", stats.pearsonr(scores, mos).statistic),
+            ("krcc", stats.kendalltau(scores, mos).statistic),
+            ("rmse", np.sqrt(np.mean((scores - mos) ** 2))),
         ):
             assert found["runs"][0][name] == pytest.approx(value, abs=1e-9)
             assert (f"{value:.3f} |" if name == "rmse" else f"{value:.4f}") in page
@@ -110,8 +112,10 @@ def test_several_seeds_give_a_mean_its_deviation_and_n(three_seeds):
 def test_differences_are_paired_by_seed(three_seeds):
     folder, numbers, page, _ = three_seeds
     for found in numbers["comparisons"]["both"]["per_seed"]:
-        first, second = (predictions(folder / f"{variant}_seed{found['seeds'][0]}")
-                         for variant in ("exp1_baseline", "exp3_multiscale_attention"))
+        first, second = (
+            predictions(folder / f"{variant}_seed{found['seeds'][0]}")
+            for variant in ("exp1_baseline", "exp3_multiscale_attention")
+        )
         difference = stats.spearmanr(*second).statistic - stats.spearmanr(*first).statistic
         assert found["srcc"] == pytest.approx(difference, abs=1e-9)
         assert f"{difference:+.4f} ({found['seeds'][0]})" in page

@@ -75,10 +75,17 @@ def test_a_folder_that_only_looks_like_a_run_is_no_backbone(tmp_path, capsys):
     assert "no finished run (no exp1_baseline/result.json" in refusal(folder, capsys)
 
 
-@pytest.mark.parametrize(("backbone", "kind"), [
-    ("resnet50", CNN), ("swin_b", TRANSFORMER), ("efficientnet_lite0", CNN), ("vit_b_16", TRANSFORMER),
-    ("segformer_b0", TRANSFORMER), ("convnext_tiny", CNN),
-])
+@pytest.mark.parametrize(
+    ("backbone", "kind"),
+    [
+        ("resnet50", CNN),
+        ("swin_b", TRANSFORMER),
+        ("efficientnet_lite0", CNN),
+        ("vit_b_16", TRANSFORMER),
+        ("segformer_b0", TRANSFORMER),
+        ("convnext_tiny", CNN),
+    ],
+)
 def test_the_kind_of_a_backbone_follows_from_its_name(backbone, kind):
     assert kind_of(backbone) == kind
 

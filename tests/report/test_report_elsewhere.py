@@ -21,14 +21,29 @@ def write_evaluation(run_folder, mos, scores, *, dataset="livec", chosen="all", 
     folder = where or run_folder.parent / f"evaluation_{run_folder.name}_best"
     folder.mkdir(exist_ok=True)
     write_predictions(folder / f"predictions_{dataset}_{chosen}.csv", mos, scores, attention=False)
-    (folder / f"evaluation_{dataset}_{chosen}.json").write_text(json.dumps({
-        "checkpoint": f"checkpoints/{run_folder.name}_best.pth", "run_id": config["run_id"], "seed": result["seed"],
-        "variant": config["variant"], "epoch": result["selected_epoch"],
-        "trained_on": {"dataset": "koniq-10k", "split": config["split"]},
-        "dataset": dataset, "data_path": "elsewhere", "split": {"test": 9, "sha256": sha256, "from": "drawn"},
-        "set": chosen, "images": len(mos), "crops": CROPS, "device": "cpu", "precision": "fp32",
-        "srcc": 0.5, "plcc": 0.5, **facts,
-    }))  # fmt: skip
+    (folder / f"evaluation_{dataset}_{chosen}.json").write_text(
+        json.dumps(
+            {
+                "checkpoint": f"checkpoints/{run_folder.name}_best.pth",
+                "run_id": config["run_id"],
+                "seed": result["seed"],
+                "variant": config["variant"],
+                "epoch": result["selected_epoch"],
+                "trained_on": {"dataset": "koniq-10k", "split": config["split"]},
+                "dataset": dataset,
+                "data_path": "elsewhere",
+                "split": {"test": 9, "sha256": sha256, "from": "drawn"},
+                "set": chosen,
+                "images": len(mos),
+                "crops": CROPS,
+                "device": "cpu",
+                "precision": "fp32",
+                "srcc": 0.5,
+                "plcc": 0.5,
+                **facts,
+            }
+        )
+    )
     return folder
 
 
@@ -42,7 +57,7 @@ def evaluate_all(folder, errors, *, images=250, seed=9, runs=None, **more):
 
 
 def section_of(page):
-    return page[page.index("## Other data sets"):].split("\n## ")[0]
+    return page[page.index("## Other data sets") :].split("\n## ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -80,25 +95,30 @@ def test_differences_are_paired_and_corrected_over_all_data_sets(evaluated):
 
 def test_an_order_that_holds_is_said_to_of_the_trained_models(evaluated, capsys):
     _, _, numbers, page, tex = evaluated
-    order, = numbers["elsewhere"]["order"]
+    (order,) = numbers["elsewhere"]["order"]
     assert order["reading"] == "holds" and order["fates"]["both"] == {"bid": "holds", "livec": "holds"}
     sentence = "The order of the variants holds outside the training data: of the differences shown on the test images"
     assert sentence in section_of(page) and sentence in tex
-    assert "This is said of the trained models, not of the ideas." in order["sentence"] and "improves" not in section_of(page)
+    assert "This is said of the trained models, not of the ideas." in order[
+        "sentence"
+    ] and "improves" not in section_of(page)
     assert "On livec: the two trained models differ: multi-scale fusion with attention" in section_of(page)
 
 
-@pytest.mark.parametrize(("errors", "elsewhere", "reading", "said"), [
-    ((9, 8.9, 5), (5, 5.1, 12), "does not hold", "both is reversed on livec"),
-    ((9, 8.9, 5), (8, 8.0, 8), "not shown", "both is not shown on livec"),
-    ((7, 7, 7), (12, 8, 5), "nothing to hold", "so there is no order that could hold"),
-    ((12, 7, 4), (12, 7, 7), "holds in part", "attention on top is not shown on livec"),
-])
+@pytest.mark.parametrize(
+    ("errors", "elsewhere", "reading", "said"),
+    [
+        ((9, 8.9, 5), (5, 5.1, 12), "does not hold", "both is reversed on livec"),
+        ((9, 8.9, 5), (8, 8.0, 8), "not shown", "both is not shown on livec"),
+        ((7, 7, 7), (12, 8, 5), "nothing to hold", "so there is no order that could hold"),
+        ((12, 7, 4), (12, 7, 7), "holds in part", "attention on top is not shown on livec"),
+    ],
+)
 def test_an_order_that_does_not_hold_is_told_as_such(tmp_path, errors, elsewhere, reading, said):
     folder = write_ablation(tmp_path / "logs", errors=errors)
     evaluate_all(folder, elsewhere)
     numbers, page, _ = report(folder)
-    order, = numbers["elsewhere"]["order"]
+    (order,) = numbers["elsewhere"]["order"]
     assert order["reading"] == reading and said in order["sentence"] and order["sentence"] in section_of(page)
     assert "By the estimates of SRCC alone" in order["sentence"]
 
@@ -107,28 +127,48 @@ def test_several_seeds_are_paired_and_a_missing_run_is_named(tmp_path):
     folder = write_ablation(tmp_path / "logs", errors=(9, 8, 5), seeds=SEEDS)
     mos, scores = evaluate_all(folder, [12] * 3 + [10] * 3 + [5] * 3)
     numbers, page, _ = report(folder)
-    part, = numbers["elsewhere"]["parts"]
+    (part,) = numbers["elsewhere"]["parts"]
     for seed, found in zip(SEEDS, part["comparisons"]["both"]["per_seed"], strict=True):
-        levels = [stats.spearmanr(scores[f"{variant}_seed{seed}"], mos).statistic for variant in ("exp1_baseline", FULL)]
+        levels = [
+            stats.spearmanr(scores[f"{variant}_seed{seed}"], mos).statistic for variant in ("exp1_baseline", FULL)
+        ]
         assert found["srcc"] == pytest.approx(levels[1] - levels[0])
     assert "(n = 3)" in section_of(page) and "multi-scale fusion with attention improves SRCC by" in section_of(page)
     assert "said of the trained models" not in section_of(page)
     for run in ("exp2_multiscale_seed42", "exp2_multiscale_seed43", "exp2_multiscale_seed44", f"{FULL}_seed43"):
         shutil.rmtree(folder / f"evaluation_{run}_best")
     numbers, page, _ = report(folder)
-    part, = numbers["elsewhere"]["parts"]
+    (part,) = numbers["elsewhere"]["parts"]
     assert part["missing"] == ["exp2_multiscale"] and part["comparisons"]["multiscale"] is None
     assert [found["seeds"] for found in part["comparisons"]["both"]["per_seed"]] == [[42, 42], [44, 44]]
-    assert f"Not evaluated on livec: exp2_multiscale_seed42, exp2_multiscale_seed43, exp2_multiscale_seed44, {FULL}_seed43." in page
+    assert (
+        f"Not evaluated on livec: exp2_multiscale_seed42, exp2_multiscale_seed43, exp2_multiscale_seed44, {FULL}_seed43."
+        in page
+    )
     assert "| + Multi-scale | missing |" in section_of(page) and "cannot be told on livec" in section_of(page)
 
 
-@pytest.mark.parametrize(("facts", "name", "said"), [
-    ({"dataset": "koniq-10k", "sha256": "ab" * 32}, "koniq-10k", "the models were trained on some of these images"),
-    ({"dataset": "koniq-10k", "chosen": "test", "sha256": "ab" * 32}, "koniq-10k, test set", "the test images of this report itself"),
-    ({"dataset": "koniq-10k", "chosen": "val", "sha256": "ab" * 32}, "koniq-10k, val set", "the epochs were chosen on"),
-    ({"dataset": "koniq-10k"}, "koniq-10k", "with other labels or another split, and may have been trained on some"),
-])
+@pytest.mark.parametrize(
+    ("facts", "name", "said"),
+    [
+        ({"dataset": "koniq-10k", "sha256": "ab" * 32}, "koniq-10k", "the models were trained on some of these images"),
+        (
+            {"dataset": "koniq-10k", "chosen": "test", "sha256": "ab" * 32},
+            "koniq-10k, test set",
+            "the test images of this report itself",
+        ),
+        (
+            {"dataset": "koniq-10k", "chosen": "val", "sha256": "ab" * 32},
+            "koniq-10k, val set",
+            "the epochs were chosen on",
+        ),
+        (
+            {"dataset": "koniq-10k"},
+            "koniq-10k",
+            "with other labels or another split, and may have been trained on some",
+        ),
+    ],
+)
 def test_images_that_the_models_may_have_seen_are_no_evidence_elsewhere(tmp_path, facts, name, said):
     folder = write_ablation(tmp_path / "logs", images=60, errors=(9, 8.9, 5))
     evaluate_all(folder, (12, 11.9, 5), images=60, **facts)
@@ -140,8 +180,10 @@ def test_images_that_the_models_may_have_seen_are_no_evidence_elsewhere(tmp_path
 def test_folders_can_be_named_and_what_is_of_another_run_is_refused_there(tmp_path, capsys):
     folder, other = (write_ablation(tmp_path / name, images=60) for name in ("logs", "other"))
     mos, scores = make_scores(60, (9, 8, 7))
-    places = [write_evaluation(folder / variant, mos, predicted, where=tmp_path / f"evaluation_{variant}")
-              for variant, predicted in zip(VARIANTS, scores, strict=True)]
+    places = [
+        write_evaluation(folder / variant, mos, predicted, where=tmp_path / f"evaluation_{variant}")
+        for variant, predicted in zip(VARIANTS, scores, strict=True)
+    ]
     numbers, page, _ = report(folder, *map(str, places))
     assert len(numbers["elsewhere"]["parts"][0]["files"]) == 3 and "## Other data sets" in page
     config = json.loads((other / "exp1_baseline/config.json").read_text())
@@ -155,10 +197,13 @@ def test_folders_can_be_named_and_what_is_of_another_run_is_refused_there(tmp_pa
     assert line in refusal(folder, capsys, str(stray))
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"epoch": 3}, "of epoch 3 of exp1_baseline, whose chosen epoch is 2: evaluate its _best.pth"),
-    ({"run_id": None}, "a checkpoint of no run in this report"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"epoch": 3}, "of epoch 3 of exp1_baseline, whose chosen epoch is 2: evaluate its _best.pth"),
+        ({"run_id": None}, "a checkpoint of no run in this report"),
+    ],
+)
 def test_other_weights_of_a_run_are_left_out_and_named(tmp_path, change, named):
     folder = write_ablation(tmp_path / "logs", images=60)
     evaluate_all(folder, (9, 8, 7), images=60)
@@ -170,10 +215,16 @@ def test_other_weights_of_a_run_are_left_out_and_named(tmp_path, change, named):
     assert "evaluation_exp1_baseline_best: no evaluation_*.json" in section_of(report(folder)[1])
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"crops": "9 grid crops of 224 pixels"}, f"livec: crops: {CROPS} in exp1_baseline, exp2_multiscale; 9 grid crops of 224"),
-    ({"precision": "bf16"}, "livec: precision: fp32 in exp1_baseline, exp2_multiscale; bf16 in exp3"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (
+            {"crops": "9 grid crops of 224 pixels"},
+            f"livec: crops: {CROPS} in exp1_baseline, exp2_multiscale; 9 grid crops of 224",
+        ),
+        ({"precision": "bf16"}, "livec: precision: fp32 in exp1_baseline, exp2_multiscale; bf16 in exp3"),
+    ],
+)
 def test_evaluations_that_differ_are_compared_only_where_it_is_allowed(tmp_path, capsys, change, named):
     folder = write_ablation(tmp_path / "logs", images=60)
     evaluate_all(folder, (9, 8, 7), images=60)
@@ -197,22 +248,35 @@ def test_other_images_are_cut_to_the_common_ones_and_other_mos_refused(tmp_path,
     mos, scores = evaluate_all(folder, (9, 8, 7), images=60)
     write_evaluation(folder / FULL, mos[:50], scores[FULL][:50])
     assert "livec: the images of exp3_multiscale_attention are not those of exp1_baseline" in refusal(folder, capsys)
-    part, = report(folder, "--allow_mismatch")[0]["elsewhere"]["parts"]
+    (part,) = report(folder, "--allow_mismatch")[0]["elsewhere"]["parts"]
     assert part["test_images"] == 50
     assert part["variants"]["exp1_baseline"]["srcc"]["estimate"] == pytest.approx(
-        stats.spearmanr(scores["exp1_baseline"][:50], mos[:50]).statistic)
+        stats.spearmanr(scores["exp1_baseline"][:50], mos[:50]).statistic
+    )
     write_evaluation(folder / FULL, mos + 1, scores[FULL])
     capsys.readouterr()
     assert "predictions_livec_all.csv: its MOS are not those of" in refusal(folder, capsys)
 
 
-@pytest.mark.parametrize(("damage", "named"), [
-    (lambda folder: (folder / "evaluation_livec_all.json").write_text("{"), "evaluation_livec_all.json: not JSON"),
-    (lambda folder: (folder / "evaluation_livec_all.json").write_text("{}"), "no key 'run_id'; evaluate again with --overwrite"),
-    (lambda folder: (folder / "predictions_livec_all.csv").unlink(), "predictions_livec_all.csv: missing"),
-    (lambda folder: (folder / "predictions_livec_all.csv").write_text("image_name,mos\na,1\n"), "no column 'score'"),
-    (lambda folder: shutil.copytree(folder, folder.parent / "evaluation_twice"), "both are of exp1_baseline on livec all"),
-])
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda folder: (folder / "evaluation_livec_all.json").write_text("{"), "evaluation_livec_all.json: not JSON"),
+        (
+            lambda folder: (folder / "evaluation_livec_all.json").write_text("{}"),
+            "no key 'run_id'; evaluate again with --overwrite",
+        ),
+        (lambda folder: (folder / "predictions_livec_all.csv").unlink(), "predictions_livec_all.csv: missing"),
+        (
+            lambda folder: (folder / "predictions_livec_all.csv").write_text("image_name,mos\na,1\n"),
+            "no column 'score'",
+        ),
+        (
+            lambda folder: shutil.copytree(folder, folder.parent / "evaluation_twice"),
+            "both are of exp1_baseline on livec all",
+        ),
+    ],
+)
 def test_a_fault_of_the_files_is_one_line_that_names_the_file(tmp_path, capsys, damage, named):
     folder = write_ablation(tmp_path / "logs", images=30)
     evaluate_all(folder, (9, 8, 7), images=30)
@@ -242,6 +306,9 @@ def test_a_grid_has_an_order_of_each_backbone(tmp_path):
     runs = sorted(path.parent for path in folder.glob("*/result.json"))
     evaluate_all(folder, (9, 8.9, 8, 6.5, 6, 3), runs=runs)
     numbers, page, tex = report(folder)
-    assert [order["elsewhere"]["livec"][0] for order in numbers["elsewhere"]["order"]] == [FULL, "swin3_multiscale_attention"]
+    assert [order["elsewhere"]["livec"][0] for order in numbers["elsewhere"]["order"]] == [
+        FULL,
+        "swin3_multiscale_attention",
+    ]
     assert "The order of the variants on Swin-B holds outside the training data" in section_of(page)
     assert "Interaction: method × backbone" in section_of(page) and "livec (250)" in tex

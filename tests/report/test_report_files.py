@@ -40,7 +40,8 @@ def test_figures_are_there_as_png_and_pdf_and_8_5_cm_wide(ablation):
         assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert f"(figures/{name}.png)" in page
     assert sorted(path.name for path in (folder / "figures").iterdir()) == sorted(
-        f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))
+        f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")
+    )
 
 
 def contents(folder):
@@ -80,8 +81,13 @@ def test_the_latex_compiles_inside_an_article(case, tmp_path, request):
 def test_the_command_prints_the_table_and_never_loads_torch(tmp_path):
     folder = write_ablation(tmp_path / "logs", images=60)
     code = "import sys, report_ablation as r; status = r.main(); sys.exit(9 if 'torch' in sys.modules else status)"
-    done = subprocess.run([sys.executable, "-c", code, str(folder), "--draws", "1000"], cwd=ROOT, capture_output=True,
-                          text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), "--draws", "1000"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert table[0] == "| Configuration | SRCC | PLCC | Δ SRCC | Time |" and len(table) == 7

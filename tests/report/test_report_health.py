@@ -15,19 +15,31 @@ def one_sided(scores, mos):
     return np.maximum(scores, mos.mean() + 0.01 * (scores - scores.min()))
 
 
-def write_runs(folder, seeds=(42,), errors=(9.0, 8.5, 6.0), spoil="exp2_multiscale", change=lambda scores, mos: scores, **more):
+def write_runs(
+    folder, seeds=(42,), errors=(9.0, 8.5, 6.0), spoil="exp2_multiscale", change=lambda scores, mos: scores, **more
+):
     """All variants with all seeds; the first run of `spoil` has changed scores and whatever `more` says."""
     mos, scores = make_scores(500, [error for error in errors for _ in seeds])
     for number, variant in enumerate(VARIANTS):
         for position, seed in enumerate(seeds):
             predicted, spoiled = scores[number * len(seeds) + position], variant == spoil and position == 0
-            write_run(folder, variant, mos, change(predicted, mos) if spoiled else predicted, seed=seed,
-                      suffix=f"_seed{seed}" if len(seeds) > 1 else "", **(more if spoiled else {}))
+            write_run(
+                folder,
+                variant,
+                mos,
+                change(predicted, mos) if spoiled else predicted,
+                seed=seed,
+                suffix=f"_seed{seed}" if len(seeds) > 1 else "",
+                **(more if spoiled else {}),
+            )
     return folder
 
 
 SICK = {
-    "one side": ({"change": one_sided}, r"no score is below 5\d\.\d where MOS reach \d+\.\d: it cannot rate the low end"),
+    "one side": (
+        {"change": one_sided},
+        r"no score is below 5\d\.\d where MOS reach \d+\.\d: it cannot rate the low end",
+    ),
     "constant bias": ({"change": lambda scores, mos: scores + 30}, r"scores are \d+\.\d too high on average"),
     "constant": ({"change": lambda scores, mos: 58 + 0.001 * scores}, "nine in ten scores lie between 58.0 and 58.1"),
     "dead layer": (
@@ -35,11 +47,17 @@ SICK = {
         "of the target network, in layer 2 100% of the units are dead",
     ),
     "one step": (
-        {"val_srccs": (0.2,), "health": {"loss": {"training": 11.9, "constant": 12.0, "constant_from": "training MOS"}}},
+        {
+            "val_srccs": (0.2,),
+            "health": {"loss": {"training": 11.9, "constant": 12.0, "constant_from": "training MOS"}},
+        },
         r"the training loss ended at 11\.9, 99% of that of one score for all images(.|\n)*one epoch was trained",
     ),
     "huge rate": ({"change": lambda scores, mos: 40 * scores}, "the scores are not on the scale of the MOS"),
-    "still improving": ({"val_srccs": (0.80, 0.84, 0.86)}, "still improving in its last epoch, 3, .* SRCC 0.0200 above"),
+    "still improving": (
+        {"val_srccs": (0.80, 0.84, 0.86)},
+        "still improving in its last epoch, 3, .* SRCC 0.0200 above",
+    ),
 }
 
 
@@ -51,7 +69,10 @@ def test_a_sick_run_is_named_before_a_verdict_that_is_none(sign, tmp_path, capsy
     for text, verdict in ((page, "## Verdict"), (output, numbers["verdict"][0]), (tex, numbers["verdict"][1])):
         assert re.search(named, text) and TRAININGS in text
         assert text.index("not of ideas") < text.index(verdict)
-        assert "The training of multi-scale fusion (seed 42) is not sound: what rests on it is a comparison of trainings" in text
+        assert (
+            "The training of multi-scale fusion (seed 42) is not sound: what rests on it is a comparison of trainings"
+            in text
+        )
         # the comparison of both ideas does not rest on that run; those of each alone do
         assert "Multi-scale fusion with attention improves SRCC by" in text
         assert not re.search("(alone|on top of it) (improves|lowers)", text)
@@ -109,7 +130,11 @@ def test_without_metrics_a_last_epoch_counts_as_still_improving(tmp_path):
 
 def test_the_demos_warning_stands_before_all_and_notes_after_the_signs(tmp_path):
     _, page, _ = report(write_ablation(tmp_path / "logs", val_srccs=(0.86, 0.85, 0.84), config={"dataset_note": DEMO}))
-    assert page.index(DEMO) < page.index("* Note: exp1_baseline: the chosen epoch is the first of 3") < page.index("## Verdict")
+    assert (
+        page.index(DEMO)
+        < page.index("* Note: exp1_baseline: the chosen epoch is the first of 3")
+        < page.index("## Verdict")
+    )
     assert page.count(DEMO) == 1 and "No sign of a sick run" in page
 
 

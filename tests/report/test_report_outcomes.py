@@ -14,9 +14,17 @@ from iqa.report.runs import STAGES
 # ---- the three outcomes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("baseline", "full", "expected"), [
-    (0.90, 0.909, "A"), (0.90, 0.9089, "B"), (0.90, 0.9027, "B"), (0.90, 0.9026, "C"), (0.90, 0.90, "C"), (0.90, 0.7, "C"),
-])
+@pytest.mark.parametrize(
+    ("baseline", "full", "expected"),
+    [
+        (0.90, 0.909, "A"),
+        (0.90, 0.9089, "B"),
+        (0.90, 0.9027, "B"),
+        (0.90, 0.9026, "C"),
+        (0.90, 0.90, "C"),
+        (0.90, 0.7, "C"),
+    ],
+)
 def test_the_outcomes_begin_at_one_percent_and_at_three_per_thousand(baseline, full, expected):
     draws = np.full((1, 10), baseline), np.full((1, 10), full)
     found = outcome_numbers(np.array([baseline]), np.array([full]), draws)
@@ -46,21 +54,35 @@ def test_seeds_are_drawn_with_the_images():
 def outcome_of_view(outcome="A", share=0.96, seeds=3, sick=(), p_holm=0.01, high=0.03):
     rest = (1 - share) / 2
     shares = {name: share if name == outcome else rest for name in OUTCOMES}
-    both = {"identical": False, "sick": list(sick), "srcc": {"estimate": 0.02, "low": 0.01, "high": high, "p_holm": p_holm, "seeds": seeds}}
-    return {"family": {"title": "R"}, "comparisons": {"both": both},
-            "outcome": {"outcome": outcome, "relative_gain": 0.02, "baseline_srcc": 0.9, "shares": shares}}
+    both = {
+        "identical": False,
+        "sick": list(sick),
+        "srcc": {"estimate": 0.02, "low": 0.01, "high": high, "p_holm": p_holm, "seeds": seeds},
+    }
+    return {
+        "family": {"title": "R"},
+        "comparisons": {"both": both},
+        "outcome": {"outcome": outcome, "relative_gain": 0.02, "baseline_srcc": 0.9, "shares": shares},
+    }
 
 
-@pytest.mark.parametrize(("changes", "reading", "begins"), [
-    ({}, "A", "Outcome A on R: the gain of both ideas, +2.00% of the baseline's SRCC is in A, at least 1%; of the bootstrap 96.0% in A"),
-    ({"share": 0.95}, "A", "Outcome A on R"),
-    ({"share": 0.949}, "undecided", "The outcome is undecided on R"),
-    ({"p_holm": 0.05}, "undecided", "The outcome is undecided on R"),
-    ({"seeds": 2}, "A (trained models)", "Between the trained models, outcome A on R"),
-    ({"sick": ["exp1_baseline"]}, "not read (a run is not sound)", "The outcome on R is not read, since"),
-    ({"outcome": "C", "high": 0.0026}, "C", "Outcome C on R"),
-    ({"outcome": "C", "high": 0.0027}, "undecided", "The outcome is undecided on R"),
-])
+@pytest.mark.parametrize(
+    ("changes", "reading", "begins"),
+    [
+        (
+            {},
+            "A",
+            "Outcome A on R: the gain of both ideas, +2.00% of the baseline's SRCC is in A, at least 1%; of the bootstrap 96.0% in A",
+        ),
+        ({"share": 0.95}, "A", "Outcome A on R"),
+        ({"share": 0.949}, "undecided", "The outcome is undecided on R"),
+        ({"p_holm": 0.05}, "undecided", "The outcome is undecided on R"),
+        ({"seeds": 2}, "A (trained models)", "Between the trained models, outcome A on R"),
+        ({"sick": ["exp1_baseline"]}, "not read (a run is not sound)", "The outcome on R is not read, since"),
+        ({"outcome": "C", "high": 0.0026}, "C", "Outcome C on R"),
+        ({"outcome": "C", "high": 0.0027}, "undecided", "The outcome is undecided on R"),
+    ],
+)
 def test_an_outcome_is_worded_as_a_verdict_is(changes, reading, begins):
     view = outcome_of_view(**changes)
     assert outcome_words.outcome_reading(view["outcome"], view["comparisons"]["both"]) == reading
@@ -79,19 +101,22 @@ def test_the_default_report_has_its_outcome(tmp_path):
 # ---- the three conclusions -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("backbone", "on_cnn", "on_transformer", "interaction", "c_is_shown", "expected"), [
-    ("higher", "higher", "higher", "undecided", False, "both"),
-    ("higher", "higher", "higher", "higher", False, "both"),
-    ("undecided", "higher", "higher", "undecided", False, "generality"),
-    ("lower", "higher", "higher", "undecided", False, "generality"),
-    ("higher", "undecided", "higher", "higher", False, "hierarchical"),
-    ("higher", "lower", "undecided", "undecided", True, "hierarchical"),
-    ("higher", "undecided", "undecided", "undecided", True, "hierarchical"),
-    ("higher", "undecided", "higher", "undecided", False, None),
-    ("undecided", "undecided", "higher", "higher", True, None),
-    ("higher", "higher", "undecided", "undecided", False, None),
-    ("undecided", "undecided", "undecided", "undecided", False, None),
-])
+@pytest.mark.parametrize(
+    ("backbone", "on_cnn", "on_transformer", "interaction", "c_is_shown", "expected"),
+    [
+        ("higher", "higher", "higher", "undecided", False, "both"),
+        ("higher", "higher", "higher", "higher", False, "both"),
+        ("undecided", "higher", "higher", "undecided", False, "generality"),
+        ("lower", "higher", "higher", "undecided", False, "generality"),
+        ("higher", "undecided", "higher", "higher", False, "hierarchical"),
+        ("higher", "lower", "undecided", "undecided", True, "hierarchical"),
+        ("higher", "undecided", "undecided", "undecided", True, "hierarchical"),
+        ("higher", "undecided", "higher", "undecided", False, None),
+        ("undecided", "undecided", "higher", "higher", True, None),
+        ("higher", "higher", "undecided", "undecided", False, None),
+        ("undecided", "undecided", "undecided", "undecided", False, None),
+    ],
+)
 def test_the_rule_for_the_conclusion(backbone, on_cnn, on_transformer, interaction, c_is_shown, expected):
     assert outcome_words.choose(backbone, on_cnn, on_transformer, interaction, c_is_shown) == expected
 
@@ -131,22 +156,28 @@ def test_a_sick_run_leaves_the_conclusion_unread(tmp_path):
     lose_a_layer(folder / "exp1_baseline")
     numbers, page, _ = report(folder)
     assert numbers["conclusion"] == {"choice": None, "about": "sick", "sentence": numbers["conclusion"]["sentence"]}
-    assert "is not read, since a run that it rests on is not sound." in page and "Outcome A on ResNet50" not in verdict_of(page)
+    assert (
+        "is not read, since a run that it rests on is not sound." in page
+        and "Outcome A on ResNet50" not in verdict_of(page)
+    )
 
 
 # ---- attention and complexity --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("best", "worst", "expected"), [
-    ((0.02, 0.03, 0.05, 0.90), (0.25, 0.25, 0.25, 0.25), "seen"),
-    ((0.02, 0.03, 0.05, 0.90), (0.15, 0.25, 0.25, 0.35), "seen"),
-    ((0.02, 0.04, 0.04, 0.90), (0.25, 0.25, 0.25, 0.25), "in part"),
-    ((0.02, 0.03, 0.05, 0.90), (0.14, 0.25, 0.26, 0.35), "in part"),
-    ((0.20, 0.25, 0.25, 0.30), (0.25, 0.25, 0.25, 0.25), "in part"),
-    ((0.21, 0.25, 0.25, 0.29), (0.25, 0.25, 0.25, 0.25), "not seen"),
-    ((0.30, 0.25, 0.20, 0.25), (0.25, 0.25, 0.25, 0.25), "reverse"),
-    ((0.29, 0.25, 0.21, 0.25), (0.25, 0.25, 0.25, 0.25), "not seen"),
-])
+@pytest.mark.parametrize(
+    ("best", "worst", "expected"),
+    [
+        ((0.02, 0.03, 0.05, 0.90), (0.25, 0.25, 0.25, 0.25), "seen"),
+        ((0.02, 0.03, 0.05, 0.90), (0.15, 0.25, 0.25, 0.35), "seen"),
+        ((0.02, 0.04, 0.04, 0.90), (0.25, 0.25, 0.25, 0.25), "in part"),
+        ((0.02, 0.03, 0.05, 0.90), (0.14, 0.25, 0.26, 0.35), "in part"),
+        ((0.20, 0.25, 0.25, 0.30), (0.25, 0.25, 0.25, 0.25), "in part"),
+        ((0.21, 0.25, 0.25, 0.29), (0.25, 0.25, 0.25, 0.25), "not seen"),
+        ((0.30, 0.25, 0.20, 0.25), (0.25, 0.25, 0.25, 0.25), "reverse"),
+        ((0.29, 0.25, 0.21, 0.25), (0.25, 0.25, 0.25, 0.25), "not seen"),
+    ],
+)
 def test_the_rule_for_the_published_use_of_attention(best, worst, expected):
     assert attention_reading(np.array(best), np.array(worst)) == expected
     groups = {stage: [worst[place], best[place]] for place, stage in enumerate(STAGES)}
@@ -154,15 +185,20 @@ def test_the_rule_for_the_published_use_of_attention(best, worst, expected):
 
 
 def test_seeds_that_disagree_are_said_to():
-    even, deep = ({stage: [0.25, weight] for stage, weight in zip(STAGES, weights, strict=True)}
-                  for weights in ((0.25,) * 4, (0.01, 0.01, 0.08, 0.90)))
+    even, deep = (
+        {stage: [0.25, weight] for stage, weight in zip(STAGES, weights, strict=True)}
+        for weights in ((0.25,) * 4, (0.01, 0.01, 0.08, 0.90))
+    )
     assert attention_numbers([even, deep])["reading"] == "differs" and attention_numbers([]) is None
 
 
 def test_attention_stands_side_by_side_and_is_compared_on_koniq_alone(conclusions, tmp_path):
     _, page, _ = conclusions["both"]
     assert "| Tenth by MOS (mean) | ResNet50, stage 1 |" in page and " | Swin-B, stage 4 |" in page
-    assert "On ResNet50, the published shift towards the deep stages is seen, its size or the balance is not: stages 3 and 4" in page
+    assert (
+        "On ResNet50, the published shift towards the deep stages is seen, its size or the balance is not: stages 3 and 4"
+        in page
+    )
     _, page, _ = conclusions["one seed"]
     assert "In the trained model on Swin-B, the published shift" in page
     _, page, _ = report(write_ablation(tmp_path / "logs", config={"dataset_note": DEMO}))
@@ -174,7 +210,10 @@ def test_smart_iqas_own_attention_stands_beside_that_of_the_variants(tmp_path):
     assert " | Swin-B, stage 4 | SMART-IQA (run here), stage 1 |" in page
     (line,) = re.findall(r"^\* (In the trained model on SMART-IQA \(run here\), .*)$", page, re.M)
     found = numbers["published_attention"]["attention_reading"]
-    assert f"{found['deep_in_best']:.1%} of the weight in the best tenth and {found['deep_in_worst']:.1%} in the worst" in line
+    assert (
+        f"{found['deep_in_best']:.1%} of the weight in the best tenth and {found['deep_in_worst']:.1%} in the worst"
+        in line
+    )
     best = numbers["published_attention"]["attention_by_mos"]
     assert found["deep_in_best"] == pytest.approx(best[STAGES[2]][-1] + best[STAGES[3]][-1])
 

@@ -15,7 +15,7 @@ FULL = "exp3_multiscale_attention"
 
 
 def section_of(page, title):
-    return page[page.index(f"## {title}"):].split("\n## ")[0]
+    return page[page.index(f"## {title}") :].split("\n## ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,9 @@ def grouped(tmp_path_factory):
     """A finished ablation, whose report is by groups and without twenty images."""
     folder = write_ablation(tmp_path_factory.mktemp("grouped") / "logs", errors=(9.0, 8.9, 6.0))
     listed = folder.parent / "near.txt"
-    listed.write_text("".join(f"{i:05d}_photo.jpg\tother.jpg\ttraining\t1\n" for i in range(0, 200, 10)) + "\nelsewhere.jpg\n")
+    listed.write_text(
+        "".join(f"{i:05d}_photo.jpg\tother.jpg\ttraining\t1\n" for i in range(0, 200, 10)) + "\nelsewhere.jpg\n"
+    )
     return folder, *report(folder, "--groups", GROUPS, "--without", str(listed))
 
 
@@ -65,7 +67,9 @@ def test_the_correction_is_over_all_that_is_compared_there(grouped):
     comparisons = [c for part in (*found["parts"], found["within"]) for c in part["comparisons"].values()]
     assert len(comparisons) == 12
     p_values, corrected = ([c["srcc"][key] for c in comparisons] for key in ("p_value", "p_holm"))
-    assert min(corrected) == pytest.approx(12 * min(p_values)) and all(p <= q for p, q in zip(p_values, corrected, strict=True))
+    assert min(corrected) == pytest.approx(12 * min(p_values)) and all(
+        p <= q for p, q in zip(p_values, corrected, strict=True)
+    )
 
 
 def test_the_figures_without_some_images_are_those_of_the_rest(grouped):
@@ -81,7 +85,9 @@ def test_the_figures_without_some_images_are_those_of_the_rest(grouped):
         levels[variant] = stats.spearmanr(scores[keep], mos[keep]).statistic
         assert level["estimate"] == pytest.approx(levels[variant], abs=1e-9) and words.level(level) in shown
     both = found["part"]["comparisons"]["both"]["srcc"]
-    assert both["estimate"] == pytest.approx(levels[FULL] - levels["exp1_baseline"]) and words.with_interval(both) in shown
+    assert (
+        both["estimate"] == pytest.approx(levels[FULL] - levels["exp1_baseline"]) and words.with_interval(both) in shown
+    )
 
 
 def test_the_wording_there_follows_the_rule_for_seeds(grouped, tmp_path):
@@ -119,23 +125,30 @@ def test_a_group_that_is_too_small_is_named_and_has_no_numbers(tmp_path):
 
 def test_a_grid_has_groups_of_all_its_rows(tmp_path):
     (tmp_path / "names.txt").write_text("00001_photo.jpg\n")
-    numbers, page, _ = report(write_grid(tmp_path / "logs"), "--groups", GROUPS, "--without", str(tmp_path / "names.txt"))
+    numbers, page, _ = report(
+        write_grid(tmp_path / "logs"), "--groups", GROUPS, "--without", str(tmp_path / "names.txt")
+    )
     for title in ("Groups of the test images", "Without 1 of the test images"):
-        assert "Swin-B: both" in section_of(page, title) and "+ Multi-scale + attention | Swin-B |" in section_of(page, title)
+        assert "Swin-B: both" in section_of(page, title) and "+ Multi-scale + attention | Swin-B |" in section_of(
+            page, title
+        )
     assert "Interaction: method × backbone" in section_of(page, "Without 1")
     assert verdict_of(page) and json.dumps(numbers["groups"], allow_nan=False)
 
 
-@pytest.mark.parametrize(("arguments", "named"), [
-    (["--groups", "^x"], "--groups '^x': matches no image name, such as '00000_photo.jpg'"),
-    (["--groups", "photo"], "--groups 'photo': puts all images into one group, 'photo'"),
-    (["--groups", r"^\d+"], "makes 60 groups, over 30"),
-    (["--without", "none.txt"], "--without none.txt: no such file"),
-    (["--without", "other.txt"], "other.txt: none of its 1 names, such as 'a.jpg' is one of the 60 test images"),
-    (["--without", "empty.txt"], "empty.txt: none of its 0 names is one of the 60"),
-    (["--without", "most.txt"], "most.txt: 10 of 60 test images remain; fewer than 20 images"),
-    (["--without", "bytes.txt"], "bytes.txt: not a text file in UTF-8"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--groups", "^x"], "--groups '^x': matches no image name, such as '00000_photo.jpg'"),
+        (["--groups", "photo"], "--groups 'photo': puts all images into one group, 'photo'"),
+        (["--groups", r"^\d+"], "makes 60 groups, over 30"),
+        (["--without", "none.txt"], "--without none.txt: no such file"),
+        (["--without", "other.txt"], "other.txt: none of its 1 names, such as 'a.jpg' is one of the 60 test images"),
+        (["--without", "empty.txt"], "empty.txt: none of its 0 names is one of the 60"),
+        (["--without", "most.txt"], "most.txt: 10 of 60 test images remain; fewer than 20 images"),
+        (["--without", "bytes.txt"], "bytes.txt: not a text file in UTF-8"),
+    ],
+)
 def test_what_cannot_be_done_is_one_line(tmp_path, capsys, monkeypatch, arguments, named):
     monkeypatch.chdir(tmp_path)
     folder = write_ablation(tmp_path / "logs", images=60)

@@ -44,17 +44,23 @@ def test_places_and_speed_are_no_mismatch(tmp_path):
     assert "should hardly matter: device: cpu in exp1_baseline, exp3_multiscale_attention; NVIDIA H100 in exp2" in page
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"flags": {"epochs": 5}}, "--epochs: 3 in exp1_baseline, exp3_multiscale_attention; 5 in exp2_multiscale"),
-    ({"flags": {"new_flag": True}}, "--new_flag: None in exp1_baseline"),
-    ({"config": {"commit": "fedcba9"}}, "code (commit): 0123abc in exp1"),
-    ({"config": {"precision": "bf16"}}, "precision: fp32 in exp1"),
-    ({"config": {"split": {"training": 9, "validation": 1, "test": 300, "sha256": "cd" * 32}}}, "split: 7058 / 1000"),
-    ({"config": {"dataset_note": DEMO}}, "data set: as given by --dataset in exp1"),
-    ({"seed": 43}, "seeds: 42 for exp1_baseline; 43 for exp2_multiscale"),
-    ({"result": {"select_on": "test"}}, "epoch chosen on: val in exp1"),
-    ({"result": {"selected_test_srcc": 0.5}}, "result.json says selected_test_srcc 0.500000"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"flags": {"epochs": 5}}, "--epochs: 3 in exp1_baseline, exp3_multiscale_attention; 5 in exp2_multiscale"),
+        ({"flags": {"new_flag": True}}, "--new_flag: None in exp1_baseline"),
+        ({"config": {"commit": "fedcba9"}}, "code (commit): 0123abc in exp1"),
+        ({"config": {"precision": "bf16"}}, "precision: fp32 in exp1"),
+        (
+            {"config": {"split": {"training": 9, "validation": 1, "test": 300, "sha256": "cd" * 32}}},
+            "split: 7058 / 1000",
+        ),
+        ({"config": {"dataset_note": DEMO}}, "data set: as given by --dataset in exp1"),
+        ({"seed": 43}, "seeds: 42 for exp1_baseline; 43 for exp2_multiscale"),
+        ({"result": {"select_on": "test"}}, "epoch chosen on: val in exp1"),
+        ({"result": {"selected_test_srcc": 0.5}}, "result.json says selected_test_srcc 0.500000"),
+    ],
+)
 def test_runs_that_differ_are_not_compared_unless_it_is_allowed(tmp_path, capsys, change, named):
     mos, scores = make_scores(300, (8, 7, 6))
     for variant, predicted in zip(VARIANTS, scores, strict=True):
@@ -90,30 +96,37 @@ def change_result(**changes):
     def damage(folder):
         path = folder / "exp1_baseline" / "result.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
     return damage
 
 
-@pytest.mark.parametrize(("damage", "named"), [
-    (shutil.rmtree, "no such folder"),
-    (lambda folder: [shutil.rmtree(folder / variant) for variant in VARIANTS], "no finished run"),
-    (spoil("result.json", '{"variant": "exp1_bas'), "exp1_baseline/result.json: not JSON"),
-    (spoil("result.json", "[]"), "exp1_baseline/result.json: expected a JSON object"),
-    (change_result(health=[]), "exp1_baseline/result.json: 'health' is not as"),
-    (change_result(health={"target_layers": ["dead"]}), "exp1_baseline/result.json: 'health' is not as"),
-    (change_result(health={"loss": {"training": "9"}}), "exp1_baseline/result.json: 'health' is not as"),
-    (change_result(selected_epoch=None), "exp1_baseline/result.json: selected_epoch is None"),
-    (spoil("metrics.jsonl", "[]\n"), "exp1_baseline/metrics.jsonl: line 1 is not that of an epoch"),
-    (spoil("config.json", "{}"), "exp1_baseline/config.json: no key 'variant'"),
-    (lambda folder: (folder / "exp1_baseline/config.json").unlink(), "exp1_baseline/config.json: missing"),
-    (lambda folder: (folder / "exp1_baseline/predictions_test.csv").unlink(), "predictions_test.csv: missing"),
-    (spoil("predictions_test.csv", "image_name,mos\na,1\nb,2\n"), "predictions_test.csv: no column 'score'"),
-    (spoil("predictions_test.csv", "image_name,mos,score\na,1,7\nb,2,7\n"), "csv: scores: all 2 are 7"),
-    (spoil("predictions_test.csv", "image_name,mos,score\na,1,x\nb,2,7\n"), "csv: could not convert string to float"),
-    (spoil("predictions_test.csv", "image_name,mos,score\na,1,nan\nb,2,7\n"), "csv: scores: 1 of 2 values are not"),
-    (spoil("predictions_test.csv", "image_name,mos,score\na,1,3\na,2,7\n"), "csv: an image is named twice"),
-    (lambda folder: (folder / "exp2_multiscale").rename(folder / "exp1_baseline_seed7"), "is 'exp2_multiscale'"),
-    (lambda folder: shutil.copytree(folder / "exp1_baseline", folder / "exp1_baseline_seed42"), "with seed 42"),
-])
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (shutil.rmtree, "no such folder"),
+        (lambda folder: [shutil.rmtree(folder / variant) for variant in VARIANTS], "no finished run"),
+        (spoil("result.json", '{"variant": "exp1_bas'), "exp1_baseline/result.json: not JSON"),
+        (spoil("result.json", "[]"), "exp1_baseline/result.json: expected a JSON object"),
+        (change_result(health=[]), "exp1_baseline/result.json: 'health' is not as"),
+        (change_result(health={"target_layers": ["dead"]}), "exp1_baseline/result.json: 'health' is not as"),
+        (change_result(health={"loss": {"training": "9"}}), "exp1_baseline/result.json: 'health' is not as"),
+        (change_result(selected_epoch=None), "exp1_baseline/result.json: selected_epoch is None"),
+        (spoil("metrics.jsonl", "[]\n"), "exp1_baseline/metrics.jsonl: line 1 is not that of an epoch"),
+        (spoil("config.json", "{}"), "exp1_baseline/config.json: no key 'variant'"),
+        (lambda folder: (folder / "exp1_baseline/config.json").unlink(), "exp1_baseline/config.json: missing"),
+        (lambda folder: (folder / "exp1_baseline/predictions_test.csv").unlink(), "predictions_test.csv: missing"),
+        (spoil("predictions_test.csv", "image_name,mos\na,1\nb,2\n"), "predictions_test.csv: no column 'score'"),
+        (spoil("predictions_test.csv", "image_name,mos,score\na,1,7\nb,2,7\n"), "csv: scores: all 2 are 7"),
+        (
+            spoil("predictions_test.csv", "image_name,mos,score\na,1,x\nb,2,7\n"),
+            "csv: could not convert string to float",
+        ),
+        (spoil("predictions_test.csv", "image_name,mos,score\na,1,nan\nb,2,7\n"), "csv: scores: 1 of 2 values are not"),
+        (spoil("predictions_test.csv", "image_name,mos,score\na,1,3\na,2,7\n"), "csv: an image is named twice"),
+        (lambda folder: (folder / "exp2_multiscale").rename(folder / "exp1_baseline_seed7"), "is 'exp2_multiscale'"),
+        (lambda folder: shutil.copytree(folder / "exp1_baseline", folder / "exp1_baseline_seed42"), "with seed 42"),
+    ],
+)
 def test_a_fault_of_the_files_is_one_line_that_names_the_file(tmp_path, capsys, damage, named):
     folder = write_ablation(tmp_path / "logs", images=30)
     damage(folder)

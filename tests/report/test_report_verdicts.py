@@ -14,8 +14,10 @@ from iqa.report import words
 def gains(tmp_path_factory):
     """Reports of a full variant that is clearly better, by the number of seeds."""
     folder = tmp_path_factory.mktemp("gains")
-    return {count: report(write_ablation(folder / str(count), images=500, errors=(9.0, 8.9, 6.0), seeds=SEEDS[:count]))
-            for count in (1, 2, 3)}
+    return {
+        count: report(write_ablation(folder / str(count), images=500, errors=(9.0, 8.9, 6.0), seeds=SEEDS[:count]))
+        for count in (1, 2, 3)
+    }
 
 
 def test_from_three_seeds_on_the_verdict_is_about_the_ideas(gains):
@@ -35,8 +37,10 @@ def test_a_clearly_worse_variant_is_called_worse(tmp_path):
 def test_with_one_seed_the_verdict_is_about_two_trained_models(gains):
     numbers, page, tex = gains[1]
     found = numbers["comparisons"]["both"]["srcc"]
-    differ = (f"The two trained models differ: multi-scale fusion with attention is {words.unsigned_interval(found)} higher in "
-              "SRCC than the ResNet50 baseline, with 500 images and one seed (95% interval over images; ")
+    differ = (
+        f"The two trained models differ: multi-scale fusion with attention is {words.unsigned_interval(found)} higher in "
+        "SRCC than the ResNet50 baseline, with 500 images and one seed (95% interval over images; "
+    )
     for text in (verdict_of(page), tex.replace("\\%", "%")):
         assert differ in text and "One seed cannot tell the idea from the training." in text
     for text in (page, tex):
@@ -91,23 +95,33 @@ def test_a_difference_of_0003_at_the_real_size_is_undecided(tmp_path):
     assert re.search(sentence, verdict_of(page)) and "improves" not in verdict_of(page) + tex
 
 
-@pytest.mark.parametrize(("low", "high", "expected"), [
-    (0.1, 0.4, "much smaller than"), (0.1, 0.9, "smaller than"), (0.85, 1.2, "similar to"),
-    (0.6, 1.5, "comparable to"), (1.5, 3.0, "larger than"), (2.5, 3.0, "much larger than"),
-    (0.2, 1.4, "not distinguishable in size from"),
-])
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.1, 0.4, "much smaller than"),
+        (0.1, 0.9, "smaller than"),
+        (0.85, 1.2, "similar to"),
+        (0.6, 1.5, "comparable to"),
+        (1.5, 3.0, "larger than"),
+        (2.5, 3.0, "much larger than"),
+        (0.2, 1.4, "not distinguishable in size from"),
+    ],
+)
 def test_the_rule_for_the_size_of_a_gain(low, high, expected):
     assert words.size_words(low * 0.038, high * 0.038, 0.038) == expected
 
 
-@pytest.mark.parametrize(("estimate", "low", "high", "p_holm", "expected"), [
-    (0.004, 0.002, 0.006, 0.001, "The gain is much smaller than it (+0.0380)"),
-    (0.001, -0.003, 0.005, 0.6, "No gain is shown, and any gain is much smaller than it (+0.0380)"),
-    (0.01, -0.03, 0.05, 0.6, "It is undecided: the interval holds no gain at all and one as large as it (+0.0380)"),
-    (0.010, 0.001, 0.019, 0.06, "No gain is shown, and any gain is smaller than it (+0.0380)"),
-    (0.025, 0.001, 0.050, 0.06, "It is undecided how any gain compares with it (+0.0380)"),
-    (-0.010, -0.015, -0.005, 0.001, "There is a loss where it (+0.0380) is a gain"),
-])
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "p_holm", "expected"),
+    [
+        (0.004, 0.002, 0.006, 0.001, "The gain is much smaller than it (+0.0380)"),
+        (0.001, -0.003, 0.005, 0.6, "No gain is shown, and any gain is much smaller than it (+0.0380)"),
+        (0.01, -0.03, 0.05, 0.6, "It is undecided: the interval holds no gain at all and one as large as it (+0.0380)"),
+        (0.010, 0.001, 0.019, 0.06, "No gain is shown, and any gain is smaller than it (+0.0380)"),
+        (0.025, 0.001, 0.050, 0.06, "It is undecided how any gain compares with it (+0.0380)"),
+        (-0.010, -0.015, -0.005, 0.001, "There is a loss where it (+0.0380) is a gain"),
+    ],
+)
 def test_an_undecided_result_gets_undecided_wording(estimate, low, high, p_holm, expected):
     interval = {"estimate": estimate, "low": low, "high": high, "p_holm": p_holm, "seeds": 3}
     comparison = {"identical": False, "srcc": interval, "sick": []}

@@ -28,8 +28,14 @@ def calibrated(images, correlation, seed=0, scale=(0, 100)):
 def health_of(scores, mos, scale=(0, 100), **changes):
     """The health of a run that is sound but for its scores and the changes."""
     unit = (scale[1] - scale[0]) / 100
-    sound = {"target_layers": SOUND_LAYERS, "selected_epoch": 8, "history": TEN, "select_on": "val",
-             "train_loss": 8.0 * unit, "constant_loss": 15.0 * unit}
+    sound = {
+        "target_layers": SOUND_LAYERS,
+        "selected_epoch": 8,
+        "history": TEN,
+        "select_on": "val",
+        "train_loss": 8.0 * unit,
+        "constant_loss": 15.0 * unit,
+    }
     return run_health(scores=scores, mos=mos, mos_range=scale, **{**sound, **changes})
 
 
@@ -104,15 +110,18 @@ def test_a_floor_among_the_lower_mos_is_seen(images, floor, least):
     assert np.mean(found) >= least
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    (lambda scores: scores + 25, "bias"),
-    (lambda scores: scores - 25, "bias"),
-    (lambda scores: 60 + 0.05 * (scores - 60), "narrow"),
-    (lambda scores: 60 + 4 * (scores - 60), "wide"),
-    (lambda scores: np.full_like(scores, 61.0), "narrow"),
-    (lambda scores: np.minimum(scores, np.quantile(scores, 0.8)), "pile_high"),
-    (lambda scores: np.random.default_rng(0).permutation(0.2 * scores + 50), "narrow"),
-])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda scores: scores + 25, "bias"),
+        (lambda scores: scores - 25, "bias"),
+        (lambda scores: 60 + 0.05 * (scores - 60), "narrow"),
+        (lambda scores: 60 + 4 * (scores - 60), "wide"),
+        (lambda scores: np.full_like(scores, 61.0), "narrow"),
+        (lambda scores: np.minimum(scores, np.quantile(scores, 0.8)), "pile_high"),
+        (lambda scores: np.random.default_rng(0).permutation(0.2 * scores + 50), "narrow"),
+    ],
+)
 def test_scores_that_cannot_be_right_are_named(change, expected):
     scores, mos = calibrated(600, 0.8)
     assert expected in sick_signs(change(scores), mos)
@@ -143,11 +152,14 @@ def test_dead_and_saturated_units_are_counted():
     assert layer_health(alive[:1])["dead"] is None
 
 
-@pytest.mark.parametrize(("layer", "words"), [
-    ({"dead": 1.0, "saturated": 0.0}, "layer 2 100% of the units are dead"),
-    ({"dead": 0.0, "saturated": 0.6}, "60% saturated"),
-    ({"dead": 0.4, "saturated": 0.4, "either": 0.8}, "40% of the units are dead and 40% saturated"),
-])
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ({"dead": 1.0, "saturated": 0.0}, "layer 2 100% of the units are dead"),
+        ({"dead": 0.0, "saturated": 0.6}, "60% saturated"),
+        ({"dead": 0.4, "saturated": 0.4, "either": 0.8}, "40% of the units are dead and 40% saturated"),
+    ],
+)
 def test_a_lost_layer_is_named(layer, words):
     found = findings(health_of(*calibrated(600, 0.8), target_layers=[SOUND_LAYERS[0], layer, SOUND_LAYERS[2], None]))
     assert [finding["id"] for finding in found] == ["layers"] and words in found[0]["sentence"]
@@ -165,16 +177,19 @@ def epochs(*curve, chosen=None):
     return {"history": lines, "selected_epoch": chosen or 1 + int(np.nanargmax(np.array(curve, dtype=float)))}
 
 
-@pytest.mark.parametrize(("run", "expected"), [
-    (epochs(0.80, 0.84, 0.86), ["still_improving"]),
-    (epochs(0.80, 0.86, 0.859), []),
-    (epochs(0.880, 0.890, 0.8912), []),                    # a rise that is small
-    (epochs(0.880, 0.891, 0.885, 0.889, 0.894), []),       # a rise that is no larger than the falls
-    (epochs(0.78, 0.85, 0.84, 0.88), ["still_improving"]),  # one that is
-    (epochs(0.85), ["one_epoch"]),
-    (epochs(None, 0.85), ["still_improving"]),
-    ({"history": [], "selected_epoch": 3, "epochs": 3}, ["still_improving"]),
-])
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (epochs(0.80, 0.84, 0.86), ["still_improving"]),
+        (epochs(0.80, 0.86, 0.859), []),
+        (epochs(0.880, 0.890, 0.8912), []),  # a rise that is small
+        (epochs(0.880, 0.891, 0.885, 0.889, 0.894), []),  # a rise that is no larger than the falls
+        (epochs(0.78, 0.85, 0.84, 0.88), ["still_improving"]),  # one that is
+        (epochs(0.85), ["one_epoch"]),
+        (epochs(None, 0.85), ["still_improving"]),
+        ({"history": [], "selected_epoch": 3, "epochs": 3}, ["still_improving"]),
+    ],
+)
 def test_a_run_that_was_still_improving_is_named(run, expected):
     assert sick_signs(*calibrated(600, 0.8), **run) == expected
 
@@ -182,9 +197,17 @@ def test_a_run_that_was_still_improving_is_named(run, expected):
 def test_a_curve_that_moves_by_chance_is_hardly_ever_called_rising():
     """Ten epochs on a plateau, 0.003 of noise: 2% are called so; those that rise by 0.01 an epoch, nearly all."""
     noise = 0.003 * np.random.default_rng(0).standard_normal((1000, 10))
-    called = [[bool(health.epoch_health(history=run["history"], selected_epoch=run["selected_epoch"],
-                                        select_on="val")["still_improving"])
-               for run in (epochs(*curve) for curve in curves)] for curves in (0.9 + noise, 0.8 + 0.01 * np.arange(10) + noise)]
+    called = [
+        [
+            bool(
+                health.epoch_health(history=run["history"], selected_epoch=run["selected_epoch"], select_on="val")[
+                    "still_improving"
+                ]
+            )
+            for run in (epochs(*curve) for curve in curves)
+        ]
+        for curves in (0.9 + noise, 0.8 + 0.01 * np.arange(10) + noise)
+    ]
     assert np.mean(called[0]) <= 0.03 and np.mean(called[1]) >= 0.95
 
 
@@ -229,7 +252,9 @@ def test_a_huge_rate_is_called_so():
 
 
 def test_the_log_tells_it_in_lines_that_nobody_greps_for():
-    lines = health_lines(health_of(*calibrated(600, 0.8), target_layers=[SOUND_LAYERS[0], {"dead": 1.0, "saturated": 0.0}]))
+    lines = health_lines(
+        health_of(*calibrated(600, 0.8), target_layers=[SOUND_LAYERS[0], {"dead": 1.0, "saturated": 0.0}])
+    )
     assert not [line for line in lines if line.startswith(("Best Test", "Selected", "Epoch")) or "\n" in line]
     assert "0% / 1%, 100% / 0%" in "".join(lines) and lines[-1].startswith("Sick: of the target network, in layer 2")
     assert not [line for line in health_lines(health_of(*calibrated(600, 0.8))) if line.startswith("Sick")]

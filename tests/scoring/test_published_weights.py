@@ -72,8 +72,19 @@ def test_images_score_as_the_model_scores_their_squeezed_patches(weights, photos
 
 
 def test_the_command_scores_and_says_how(weights, photos):
-    command = (sys.executable, ROOT / "score_images.py", "--checkpoint", weights, *photos, "--device", "cpu",
-               "--output", "scores.json", "--report", "scores.html")  # fmt: skip
+    command = (
+        sys.executable,
+        ROOT / "score_images.py",
+        "--checkpoint",
+        weights,
+        *photos,
+        "--device",
+        "cpu",
+        "--output",
+        "scores.json",
+        "--report",
+        "scores.html",
+    )
     process = run_program(*command, cwd=photos[0].parent, **RESNET50, **inject("import smaller; smaller.resnet50()"))
     assert process.returncode == 0, process.stderr
     assert "published weights: every image is squeezed to 384x512" in process.stdout
@@ -85,7 +96,9 @@ def test_the_command_scores_and_says_how(weights, photos):
 def test_evaluate_needs_a_data_set_and_scores_it(weights, tiny_data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ["--evaluate", str(weights), "--device", "cpu"]
-    with pytest.raises(ValueError, match="koniq_pretrained.pkl: published weights name no data set; add --dataset and --data_path"):
+    with pytest.raises(
+        ValueError, match="koniq_pretrained.pkl: published weights name no data set; add --dataset and --data_path"
+    ):
         evaluate_checkpoint(parse_options(flags))
     data = ["--dataset", "koniq-10k", "--data_path", str(tiny_data), "--evaluate_set", "test"]
     evaluate_checkpoint(parse_options([*flags, *data]))
@@ -94,10 +107,16 @@ def test_evaluate_needs_a_data_set_and_scores_it(weights, tiny_data, tmp_path, m
     assert facts["variant"] == "published_hyperiqa" and facts["images"] == 4 and facts["epoch"] is None
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda state: state.pop("fc3b_fc.weight"), "not HyperIQA as it was published: 1 entries differ, first fc3b_fc.weight"),
-    (lambda state: state.pop("res.lda4_fc.bias"), "holds no model and no config"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            lambda state: state.pop("fc3b_fc.weight"),
+            "not HyperIQA as it was published: 1 entries differ, first fc3b_fc.weight",
+        ),
+        (lambda state: state.pop("res.lda4_fc.bias"), "holds no model and no config"),
+    ],
+)
 def test_other_weights_are_refused(tmp_path, change, words):
     state = {key: value.clone() for key, value in published_state("hyperiqa").items()}
     change(state)

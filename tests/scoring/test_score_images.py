@@ -35,8 +35,17 @@ def checkpoint(finished_run):
 def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, checkpoint, tiny_data, tmp_path):
     expected = read_csv(finished_run / "run/predictions_test.csv")
     paths = [tiny_data / "1024x768" / row["image_name"] for row in expected]
-    process = score("--checkpoint", checkpoint, *reversed(paths), "--attention", "--output", "new/scores.csv",
-                    "--device", "cpu", cwd=tmp_path)  # fmt: skip
+    process = score(
+        "--checkpoint",
+        checkpoint,
+        *reversed(paths),
+        "--attention",
+        "--output",
+        "new/scores.csv",
+        "--device",
+        "cpu",
+        cwd=tmp_path,
+    )
     assert (process.returncode, process.stderr) == (0, "")
     rows = read_csv(tmp_path / "new/scores.csv")[::-1]
     assert [row["image"] for row in rows] == list(map(str, paths))
@@ -65,8 +74,20 @@ def album(checkpoint, tmp_path_factory):
     (cwd / "holiday/._2.JPG").write_bytes(b"no image")
     (cwd / "holiday/notes.txt").write_text("no image")
     write_image(cwd / "holiday/long.png", 50, (1700, 100))
-    process = score("--checkpoint", checkpoint, "single.jpg", "holiday", "shots/*.png", "./single.jpg", "--output",
-                    "scores.json", "--report", "scores.html", "--attention", cwd=cwd)  # fmt: skip
+    process = score(
+        "--checkpoint",
+        checkpoint,
+        "single.jpg",
+        "holiday",
+        "shots/*.png",
+        "./single.jpg",
+        "--output",
+        "scores.json",
+        "--report",
+        "scores.html",
+        "--attention",
+        cwd=cwd,
+    )
     (cwd / "stdout.txt").write_text(process.stdout)
     assert (process.returncode, process.stderr) == (1, "")
     return cwd
@@ -75,8 +96,15 @@ def album(checkpoint, tmp_path_factory):
 def test_files_folders_and_patterns_are_scored_once_each_in_order(album):
     content = json.loads((album / "scores.json").read_text(encoding="utf-8"))
     assert (content["variant"], content["patch_size"], content["patches"]) == ("exp3_multiscale_attention", 32, 2)
-    in_folder = sorted(["holiday/2.JPG", "holiday/day2/10.jpg", "holiday/long.png", "holiday/truncated.jpg",
-                        *(f"holiday/{name}" for name in ODD_NAMES)])  # fmt: skip
+    in_folder = sorted(
+        [
+            "holiday/2.JPG",
+            "holiday/day2/10.jpg",
+            "holiday/long.png",
+            "holiday/truncated.jpg",
+            *(f"holiday/{name}" for name in ODD_NAMES),
+        ]
+    )
     names = [image["image"] for image in content["images"]]
     assert names == ["single.jpg", *in_folder, "shots/a.png", "shots/b.png"]
 
@@ -110,7 +138,10 @@ def test_the_report_reads_best_first_without_its_script(album):
     page = (album / "scores.html").read_text(encoding="utf-8")
     scores = re.findall(r'<tr data-image="[^"]*" data-score="([^"]*)"', page)
     assert list(map(float, scores[:8])) == sorted(map(float, scores[:8]), reverse=True) and scores[8:] == ["", ""]
-    assert 'aria-sort="descending" data-key="score"' in page and 'data-order="descending" aria-pressed="true">Best first' in page
+    assert (
+        'aria-sort="descending" data-key="score"' in page
+        and 'data-order="descending" aria-pressed="true">Best first' in page
+    )
 
 
 def test_every_picture_carries_the_scores_of_its_patches_and_where_they_lie(album):
@@ -179,8 +210,16 @@ def browse(tmp_path_factory):
     profile = tmp_path_factory.mktemp("browser")
 
     def browse(url):
-        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
-                   f"--user-data-dir={profile}", "--dump-dom", url]  # fmt: skip
+        command = [
+            program,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--allow-file-access-from-files",
+            f"--user-data-dir={profile}",
+            "--dump-dom",
+            url,
+        ]
         return subprocess.run(command, capture_output=True, timeout=120).stdout.decode()
 
     (profile / "probe.html").write_text("<script>document.title = 6 * 7</script>")
@@ -200,10 +239,19 @@ def test_the_report_sorts_in_a_browser(album, browse):
     upward = sorted(readable, key=scores.get)
     orders = [order for _, order in found["seen"]]
     assert [heads for heads, _ in found["seen"]] == [
-        ["none", "descending"], ["none", "ascending"], ["none", "descending"], ["ascending", "none"], ["descending", "none"],
         ["none", "descending"],
-    ]  # fmt: skip
-    assert [orders[0][:8], orders[1][:8], orders[2][:8], orders[5][:8]] == [upward[::-1], upward, upward[::-1], upward[::-1]]
+        ["none", "ascending"],
+        ["none", "descending"],
+        ["ascending", "none"],
+        ["descending", "none"],
+        ["none", "descending"],
+    ]
+    assert [orders[0][:8], orders[1][:8], orders[2][:8], orders[5][:8]] == [
+        upward[::-1],
+        upward,
+        upward[::-1],
+        upward[::-1],
+    ]
     assert set(orders[0][8:]) == set(orders[1][8:]) == set(broken)
     assert sorted(orders[3]) == sorted(given) and orders[3] == orders[4][::-1]
     assert orders[3].index("holiday/2.JPG") < orders[3].index("holiday/day2/10.jpg")
@@ -262,8 +310,19 @@ def test_ctrl_c_is_one_line_and_leaves_no_file(checkpoint, tmp_path):
     write_image(tmp_path / "many/0.jpg", 50)
     for i in range(1, 5000):
         os.link(tmp_path / "many/0.jpg", tmp_path / f"many/{i}.jpg")
-    command = [sys.executable, ROOT / "score_images.py", "--checkpoint", checkpoint, "many", "--batch_size", "2",
-               "--device", "cpu", "--output", "scores.csv"]  # fmt: skip
+    command = [
+        sys.executable,
+        ROOT / "score_images.py",
+        "--checkpoint",
+        checkpoint,
+        "many",
+        "--batch_size",
+        "2",
+        "--device",
+        "cpu",
+        "--output",
+        "scores.csv",
+    ]
     process = start_program(*command, cwd=tmp_path)
     while "many/" not in process.stdout.readline():
         assert process.poll() is None

@@ -65,7 +65,9 @@ def test_a_score_depends_on_no_other_image_and_no_batch_size(scorer, checkpoint,
 
 def test_a_score_is_the_mean_of_the_scores_of_its_patches(scorer, photos):
     for result in scorer.stream(photos):
-        assert len(result.patches) == scorer.patches and np.mean(result.patches) == pytest.approx(result.score, abs=1e-9)
+        assert len(result.patches) == scorer.patches and np.mean(result.patches) == pytest.approx(
+            result.score, abs=1e-9
+        )
 
 
 def test_a_few_images_are_read_ahead_and_no_more(scorer, photos):
@@ -137,11 +139,18 @@ def test_the_variant_comes_from_the_checkpoint(checkpoint, photos, tmp_path):
         ({"conv1.weight": torch.zeros(2)}, "holds no model and no config"),
         ({"model": {}, "epoch": 1}, "holds no config"),
         ({"model": {}, "config": {}}, "lack use_multiscale, use_attention, patch_size, test_patch_num"),
-        ({"model": {}, "config": {"flags": {"use_multiscale": False, "use_attention": False, "patch_size": 0,
-                                            "test_patch_num": 1}}}, "usable patch size"),
+        (
+            {
+                "model": {},
+                "config": {
+                    "flags": {"use_multiscale": False, "use_attention": False, "patch_size": 0, "test_patch_num": 1}
+                },
+            },
+            "usable patch size",
+        ),
         (torch.zeros(2), "holds a Tensor"),
     ],
-)  # fmt: skip
+)
 def test_a_checkpoint_of_the_wrong_kind_is_refused(tmp_path, content, words):
     save_checkpoint(tmp_path / "other.pth", content)
     with pytest.raises(ValueError, match=f"other.pth: .*{words}"):

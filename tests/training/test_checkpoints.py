@@ -10,7 +10,11 @@ from iqa.training.checkpoints import load_checkpoint, load_last, previous_path, 
 
 
 def state(value: float) -> dict:
-    return {"model": {"weight": torch.full((1000,), value)}, "epoch": int(value), "history": [{"srcc": 0.5, "note": None}]}
+    return {
+        "model": {"weight": torch.full((1000,), value)},
+        "epoch": int(value),
+        "history": [{"srcc": 0.5, "note": None}],
+    }
 
 
 def damage(path, how: str) -> None:

@@ -55,9 +55,29 @@ def runs(tiny_data, tmp_path_factory):
     each test image fill three batches, of which one process gets two.
     """
     cwd = tmp_path_factory.mktemp("together")
-    flags = ["--data_path", tiny_data, "--use_multiscale", "--epochs", "1", "--patch_size", "64", "--train_patch_num", "3",
-             "--test_patch_num", "40", "--dropout_rate", "0", "--lr", "1e-7", "--precision", "fp32", "--save_model"]  # fmt: skip
-    alone = run_program(sys.executable, TRAIN, *TINY_FLAGS, *flags, "--output_dir", "one", "--checkpoint_dir", "one", cwd=cwd)
+    flags = [
+        "--data_path",
+        tiny_data,
+        "--use_multiscale",
+        "--epochs",
+        "1",
+        "--patch_size",
+        "64",
+        "--train_patch_num",
+        "3",
+        "--test_patch_num",
+        "40",
+        "--dropout_rate",
+        "0",
+        "--lr",
+        "1e-7",
+        "--precision",
+        "fp32",
+        "--save_model",
+    ]
+    alone = run_program(
+        sys.executable, TRAIN, *TINY_FLAGS, *flags, "--output_dir", "one", "--checkpoint_dir", "one", cwd=cwd
+    )
     assert alone.returncode == 0, alone.stderr
     process = together(*flags, "--output_dir", "two", "--checkpoint_dir", "two", cwd=cwd)
     assert process.returncode == 0, process.stderr
@@ -71,8 +91,13 @@ def test_three_steps_by_two_processes_are_those_of_one(runs):
     for file in ("predictions_val.csv", "predictions_test.csv"):
         (names, scores), (other_names, other_scores) = (predictions(cwd / name / file) for name in ("one", "two"))
         assert names == other_names and len(scores) == 4
-        np.testing.assert_allclose(other_scores, scores, rtol=0, atol=2e-3)  # of scores that spread over points: rounding
-    one, two = (torch.load(cwd / name / "resnet_improved_ms_noatt_last.pth", weights_only=True)["model"] for name in ("one", "two"))
+        np.testing.assert_allclose(
+            other_scores, scores, rtol=0, atol=2e-3
+        )  # of scores that spread over points: rounding
+    one, two = (
+        torch.load(cwd / name / "resnet_improved_ms_noatt_last.pth", weights_only=True)["model"]
+        for name in ("one", "two")
+    )
     assert one.keys() == two.keys()
     statistics = [torch.cat([model[key] for key in one if "running" in key]) for model in (one, two)]
     assert (statistics[1] - statistics[0]).norm() < 1e-3 * statistics[0].norm()
@@ -102,7 +127,9 @@ def test_evaluation_by_two_processes_is_that_of_one(runs, forking_python):
     np.testing.assert_allclose(other_scores, scores, atol=1e-5, rtol=0)
 
 
-def test_a_run_goes_on_with_more_processes_and_says_what_that_changes(finished_run, tiny_data, tmp_path, forking_python):
+def test_a_run_goes_on_with_more_processes_and_says_what_that_changes(
+    finished_run, tiny_data, tmp_path, forking_python
+):
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
     process = together("--data_path", tiny_data, *FLAGS, "--resume", cwd=cwd, PYTHON_EXEC=forking_python)
     assert process.returncode == 0, process.stderr
@@ -116,8 +143,15 @@ def running_together(data, cwd):
     """Two processes in their second epoch, each in a session of its own, with the numbers of the two."""
     command = [*TORCHRUN, TRAIN, *TINY_FLAGS, "--data_path", data, "--epochs", "1000", "--output_dir", "run"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(list(map(str, command)), cwd=cwd, env=environment, start_new_session=True, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen(
+        list(map(str, command)),
+        cwd=cwd,
+        env=environment,
+        start_new_session=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         assert any("Summary" in line for line in process.stdout), process.stderr.read()
         children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
@@ -158,7 +192,11 @@ def test_more_processes_than_gpus_are_an_error(tiny_data, tmp_path, forking_pyth
     process = together("--data_path", tiny_data, "--device", "cuda", cwd=tmp_path, PYTHON_EXEC=forking_python)
     (line,) = errors_of(process)
     assert process.returncode != 0
-    assert "--nproc_per_node=2" in line and f"torch sees {torch.cuda.device_count()} CUDA devices" in line and "--device cpu" in line
+    assert (
+        "--nproc_per_node=2" in line
+        and f"torch sees {torch.cuda.device_count()} CUDA devices" in line
+        and "--device cpu" in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,5 +228,7 @@ def test_the_runner_takes_the_number_of_processes(tmp_path, recorder):
     process = run_program(*runner, cwd=tmp_path, PYTHON=recorder, NPROC="2")
     assert process.returncode == 0, process.stderr
     commands = (tmp_path / "commands").read_text().splitlines()
-    assert len(commands) == 3 and all("torch.distributed.run --standalone --nproc_per_node=2" in line for line in commands)
+    assert len(commands) == 3 and all(
+        "torch.distributed.run --standalone --nproc_per_node=2" in line for line in commands
+    )
     assert_one_line_error(run_program(*runner, cwd=tmp_path, PYTHON=recorder, NPROC="two"), "NPROC=two", "1 or more")

@@ -24,8 +24,26 @@ def read_predictions(path: Path) -> dict[str, float]:
         return {row["image_name"]: float(row["score"]) for row in csv.DictReader(file)}
 
 
-RUN_FLAGS = ("--dataset", "csv", "--data_path", "photos", "--mos_range", "0", "5", "--split_seed", "3", "--epochs", "1",
-             "--use_multiscale", "--use_attention", "--save_model", "--precision", "fp32", "--output_dir", "run")  # fmt: skip
+RUN_FLAGS = (
+    "--dataset",
+    "csv",
+    "--data_path",
+    "photos",
+    "--mos_range",
+    "0",
+    "5",
+    "--split_seed",
+    "3",
+    "--epochs",
+    "1",
+    "--use_multiscale",
+    "--use_attention",
+    "--save_model",
+    "--precision",
+    "fp32",
+    "--output_dir",
+    "run",
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +90,15 @@ def test_evaluate_alone_reproduces_the_test_scores_of_the_run(photos_run, monkey
 
 def test_a_checkpoint_scores_every_image_of_another_data_set(photos_run, tmp_path):
     make_livec(tmp_path / "livec")
-    command = (sys.executable, ROOT / "train_resnet_improved.py", "--evaluate", BEST, "--dataset", "livec", "--data_path")
+    command = (
+        sys.executable,
+        ROOT / "train_resnet_improved.py",
+        "--evaluate",
+        BEST,
+        "--dataset",
+        "livec",
+        "--data_path",
+    )
     process = run_program(*command, tmp_path / "livec", "--device", "cpu", "--output_dir", tmp_path, cwd=photos_run)
     assert process.returncode == 0, process.stderr
     summary = json.loads((tmp_path / "evaluation_livec_all.json").read_text())
@@ -85,22 +111,44 @@ def test_a_checkpoint_scores_every_image_of_another_data_set(photos_run, tmp_pat
 def test_an_evaluation_beside_the_runs_is_in_their_report(photos_run, tmp_path):
     shutil.copytree(photos_run / "run", tmp_path / "logs/exp3_multiscale_attention")
     make_kadid(tmp_path / "kadid")
-    evaluate("--evaluate", photos_run / BEST, "--dataset", "kadid10k", "--data_path", tmp_path / "kadid", "--output_dir",
-             tmp_path / "logs/evaluation_best")  # fmt: skip
+    evaluate(
+        "--evaluate",
+        photos_run / BEST,
+        "--dataset",
+        "kadid10k",
+        "--data_path",
+        tmp_path / "kadid",
+        "--output_dir",
+        tmp_path / "logs/evaluation_best",
+    )
     assert report_ablation.main([str(tmp_path / "logs"), "--draws", "1000"]) == 0
-    facts, numbers = (json.loads((tmp_path / "logs" / name).read_text())
-                      for name in ("evaluation_best/evaluation_kadid10k_all.json", "report.json"))
-    part, = numbers["elsewhere"]["parts"]
+    facts, numbers = (
+        json.loads((tmp_path / "logs" / name).read_text())
+        for name in ("evaluation_best/evaluation_kadid10k_all.json", "report.json")
+    )
+    (part,) = numbers["elsewhere"]["parts"]
     assert (part["name"], part["test_images"], part["seen"], part["crops"]) == ("kadid10k", 30, None, facts["crops"])
     found = part["variants"]["exp3_multiscale_attention"]
-    assert [found[metric]["estimate"] for metric in ("srcc", "plcc")] == pytest.approx([facts["srcc"], facts["plcc"]], abs=1e-5)
+    assert [found[metric]["estimate"] for metric in ("srcc", "plcc")] == pytest.approx(
+        [facts["srcc"], facts["plcc"]], abs=1e-5
+    )
 
 
 @pytest.mark.parametrize(("name", "count"), [("all", 30), ("test", 6), ("val", 3)])
 def test_the_set_can_be_chosen(photos_run, tmp_path, name, count):
     make_kadid(tmp_path)
-    evaluate("--evaluate", photos_run / BEST, "--dataset", "kadid10k", "--data_path", tmp_path, "--evaluate_set", name,
-             "--output_dir", tmp_path)  # fmt: skip
+    evaluate(
+        "--evaluate",
+        photos_run / BEST,
+        "--dataset",
+        "kadid10k",
+        "--data_path",
+        tmp_path,
+        "--evaluate_set",
+        name,
+        "--output_dir",
+        tmp_path,
+    )
     assert len(read_predictions(tmp_path / f"predictions_kadid10k_{name}.csv")) == count
 
 
@@ -121,7 +169,10 @@ def test_a_file_that_is_no_checkpoint_or_a_part_of_one_is_an_error_that_names_it
     with pytest.raises(ValueError, match="part.pth: damaged or not a checkpoint"):
         evaluate("--evaluate", tmp_path / "part.pth")
     saved = torch.load(photos_run / BEST, weights_only=True)
-    for key, value, words in (("dataset", "gone", "--dataset gone: not one of koniq-10k, csv"), ("seed", "1", "flags seed")):
+    for key, value, words in (
+        ("dataset", "gone", "--dataset gone: not one of koniq-10k, csv"),
+        ("seed", "1", "flags seed"),
+    ):
         config = {**saved["config"], "flags": {**saved["config"]["flags"], key: value}}
         torch.save({**saved, "config": config}, tmp_path / "changed.pth")
         with pytest.raises(ValueError, match=words):

@@ -41,8 +41,21 @@ def train_copy(finished_run, tiny_data, cwd: Path, *flags, **environment):
 
 def test_a_non_finite_loss_names_epoch_step_and_images_and_spares_the_last_good_checkpoint(tmp_path, tiny_data):
     """A learning rate that breaks the weights in the one step of the first epoch."""
-    process = train("--data_path", tiny_data, "--lr", "1e30", "--batch_size", "16", "--epochs", "3", "--output_dir", "run",
-                    "--precision", "fp32", cwd=tmp_path)  # fmt: skip
+    process = train(
+        "--data_path",
+        tiny_data,
+        "--lr",
+        "1e30",
+        "--batch_size",
+        "16",
+        "--epochs",
+        "3",
+        "--output_dir",
+        "run",
+        "--precision",
+        "fp32",
+        cwd=tmp_path,
+    )
     assert_one_line_error(process, "Epoch 2/3, step 1: non-finite loss", "--lr", "00000.jpg", "00007.jpg")
     saved = torch.load(tmp_path / "checkpoints/resnet_improved_ss_noatt_last.pth", weights_only=True)
     assert len(saved["history"]) == 1 and not (tmp_path / "run/result.json").exists()
@@ -72,8 +85,24 @@ def test_out_of_memory_names_the_batch_size(finished_run, tiny_data, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_out_of_gpu_memory_names_the_batch_size(tmp_path, tiny_data):
     limit = inject("import torch; torch.cuda.set_per_process_memory_fraction(0.02, 0)")
-    process = train("--data_path", tiny_data, "--device", "cuda", "--train_patch_num", "64", "--batch_size", "512",
-                    "--patch_size", "384", "--num_workers", "0", "--output_dir", "run", cwd=tmp_path, **limit)  # fmt: skip
+    process = train(
+        "--data_path",
+        tiny_data,
+        "--device",
+        "cuda",
+        "--train_patch_num",
+        "64",
+        "--batch_size",
+        "512",
+        "--patch_size",
+        "384",
+        "--num_workers",
+        "0",
+        "--output_dir",
+        "run",
+        cwd=tmp_path,
+        **limit,
+    )
     assert_one_line_error(process, "--batch_size smaller than 512", "out of memory")
 
 
@@ -112,7 +141,9 @@ def test_shared_memory_that_others_take_up_is_an_error_and_no_hang(tmp_path, tin
     """Free when the run looks, and gone: for 8 kB not even the workers' queues fit, for 256 kB not their first patches."""
     command = [*COMMAND, "--data_path", tiny_data, "--num_workers", "2", "--patch_size", "224"]
     looks_free = "import shutil; usage = shutil.disk_usage('/'); shutil.disk_usage = lambda path: usage"
-    process = run_program(*command, cwd=tmp_path, **mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", looks_free))
+    process = run_program(
+        *command, cwd=tmp_path, **mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", looks_free)
+    )
     assert_one_line_error(process, "--num_workers", "/dev/shm")
 
 
@@ -127,13 +158,17 @@ def test_a_gpu_gets_the_workers_that_the_shared_memory_has_room_for(monkeypatch,
 
 
 def test_a_killed_worker_is_an_error_and_no_hang(tmp_path, tiny_data):
-    with running("--data_path", tiny_data, "--num_workers", "1", "--epochs", "1000", cwd=tmp_path, until="Summary") as process:
+    with running(
+        "--data_path", tiny_data, "--num_workers", "1", "--epochs", "1000", cwd=tmp_path, until="Summary"
+    ) as process:
         for worker in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(worker), signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 1, errors
-        assert errors.startswith("error: --num_workers: a process that cuts patches died") and errors.count("\n") == 1, errors
+        assert (
+            errors.startswith("error: --num_workers: a process that cuts patches died") and errors.count("\n") == 1
+        ), errors
         assert_nobody_is_left(process)
 
 

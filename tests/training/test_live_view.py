@@ -30,7 +30,10 @@ def points_of(folder: Path) -> dict[str, dict[int, float]]:
 def test_the_live_view_has_each_epoch_once_wherever_a_run_was_resumed(tmp_path, stopped_after):
     """Two of three epochs were saved; the live view has as many, one less (or none) or one more."""
     pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
-    rows = [{"epoch": epoch, "train_loss": 10.0 / epoch, "learning_rate": 1e-5 * epoch, "val_srcc": None} for epoch in (1, 2, 3)]
+    rows = [
+        {"epoch": epoch, "train_loss": 10.0 / epoch, "learning_rate": 1e-5 * epoch, "val_srcc": None}
+        for epoch in (1, 2, 3)
+    ]
     if stopped_after:
         with live_view(tmp_path / "view", []) as show:
             for row in rows[:stopped_after]:
@@ -47,8 +50,18 @@ def test_the_live_view_has_each_epoch_once_wherever_a_run_was_resumed(tmp_path, 
 
 def test_a_run_with_the_live_view(tmp_path, tiny_data):
     pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
-    process = train("--data_path", tiny_data, "--epochs", "1", "--output_dir", "run", "--tensorboard",
-                    "--warmup_steps", "4", cwd=tmp_path)  # fmt: skip
+    process = train(
+        "--data_path",
+        tiny_data,
+        "--epochs",
+        "1",
+        "--output_dir",
+        "run",
+        "--tensorboard",
+        "--warmup_steps",
+        "4",
+        cwd=tmp_path,
+    )
     assert process.returncode == 0, process.stderr
     (row,) = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     points = points_of(tmp_path / "run/tensorboard")

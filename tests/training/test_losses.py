@@ -22,7 +22,9 @@ def value(name: str, scores, mos, **settings) -> float:
 def test_huber_is_the_formula_of_1964():
     errors = np.abs(SCORES - MOS)
     expected = [e**2 / 2 if e < HUBER_DELTA else HUBER_DELTA * e - HUBER_DELTA**2 / 2 for e in errors]
-    assert value("huber", SCORES, MOS) == pytest.approx(np.mean(expected)) and len({e < HUBER_DELTA for e in errors}) == 2
+    assert (
+        value("huber", SCORES, MOS) == pytest.approx(np.mean(expected)) and len({e < HUBER_DELTA for e in errors}) == 2
+    )
 
 
 @pytest.mark.parametrize(("p", "q"), [(1.0, 2.0), (2.0, 2.0), (2.0, 1.0), (1.0, 1.0)])

@@ -23,13 +23,49 @@ from iqa.training.scored_model import ScoredModel, fit_line
 from score_images import load_scorer
 
 NAME = "resnet_improved_small_ms_noatt"
-FLAGS = ("--backbone", "small", "--use_multiscale", "--epochs", "2", "--train_patch_num", "8", "--precision", "fp32",
-         "--save_model", "--no_color_jitter", "--output_dir", "run")  # fmt: skip
+FLAGS = (
+    "--backbone",
+    "small",
+    "--use_multiscale",
+    "--epochs",
+    "2",
+    "--train_patch_num",
+    "8",
+    "--precision",
+    "fp32",
+    "--save_model",
+    "--no_color_jitter",
+    "--output_dir",
+    "run",
+)
 # Between them every flag; a run that is killed in the first step of its second epoch.
 RECIPES = {
-    "best": ("--recipe", "best", "--loss", "norm_in_norm", "--ema", "0.99", "--max_grad_norm", "1", "--lr", "1e-3", "--warmup_steps", "3"),
+    "best": (
+        "--recipe",
+        "best",
+        "--loss",
+        "norm_in_norm",
+        "--ema",
+        "0.99",
+        "--max_grad_norm",
+        "1",
+        "--lr",
+        "1e-3",
+        "--warmup_steps",
+        "3",
+    ),
     "plcc": ("--loss", "plcc", "--lr_schedule", "step", "--ema", "0.9", "--lr", "1e-3"),
-    "rank": ("--loss", "rank", "--lr_schedule", "cosine", "--head_lr_ratio", "3", "--freeze_batch_norm", "--lr", "1e-3"),
+    "rank": (
+        "--loss",
+        "rank",
+        "--lr_schedule",
+        "cosine",
+        "--head_lr_ratio",
+        "3",
+        "--freeze_batch_norm",
+        "--lr",
+        "1e-3",
+    ),
     "huber": ("--loss", "huber", "--ema", "0.9", "--freeze_batch_norm", "--lr", "1e-3"),
 }
 
@@ -96,8 +132,18 @@ def test_a_checkpoint_scores_on_the_mos_scale_as_its_run_does(finished, tiny_dat
 
 def test_evaluate_scores_as_the_run_did(finished):
     _, cwd = finished
-    command = (sys.executable, ROOT / "train_resnet_improved.py", "--device", "cpu", "--precision", "fp32", "--evaluate")
-    process = run_program(*command, f"checkpoints/{NAME}_best.pth", "--output_dir", "again", cwd=cwd, **inject(SMALL_CNN))
+    command = (
+        sys.executable,
+        ROOT / "train_resnet_improved.py",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--evaluate",
+    )
+    process = run_program(
+        *command, f"checkpoints/{NAME}_best.pth", "--output_dir", "again", cwd=cwd, **inject(SMALL_CNN)
+    )
     assert process.returncode == 0, process.stderr
     scores = scores_in(cwd / "again/predictions_koniq-10k_test.csv")
     assert scores == pytest.approx(scores_in(cwd / "run/predictions_test.csv"), abs=1e-3)
@@ -125,7 +171,9 @@ ScoredModel.refresh = broken
 @pytest.mark.parametrize("name", ["plcc", "huber"])
 def test_an_epoch_whose_scores_are_not_numbers_is_told_and_not_chosen(name, tiny_data, tmp_path):
     process = run(tiny_data, tmp_path, *RECIPES[name], code=BROKEN_IN_EPOCH_2)
-    assert process.returncode == 0 and "Epoch 2/2 has no val SRCC and cannot be chosen" in process.stdout, process.stderr
+    assert process.returncode == 0 and "Epoch 2/2 has no val SRCC and cannot be chosen" in process.stdout, (
+        process.stderr
+    )
     good, bad = epochs(tmp_path)
     assert good["train_l1"] > 0 and bad["train_l1"] is None
     assert json.loads((tmp_path / "run/result.json").read_text())["selected_epoch"] == 1
@@ -141,7 +189,9 @@ def test_parameters_and_checkpoint_entries_are_those_of_every_run(finished, tiny
     moved = {"mos_mean", "mos_deviation"}
     assert saved["model"].keys() == trained.keys()
     assert differing >= (moved if name != "huber" else set()) and (name != "rank" or differing == moved)
-    assert torch.equal(trained["mos_deviation"], torch.tensor(load_dataset("koniq-10k", tiny_data).sets["training"].mos.std()).float())
+    assert torch.equal(
+        trained["mos_deviation"], torch.tensor(load_dataset("koniq-10k", tiny_data).sets["training"].mos.std()).float()
+    )
 
 
 def test_frozen_batch_norms_keep_their_statistics_and_the_others_do_not(finished):
@@ -166,7 +216,12 @@ def test_images_that_are_all_alike_end_with_an_error_and_no_result(tmp_path, los
 
 @pytest.mark.parametrize(
     ("scores", "slope"),
-    [([0.0, 1, 2, 3], 10.0), ([5.0, 5, 5, 5], 1.0), ([3.0, 2, 1, 0], 0.1), ([-100.0, -100, 100, 100], 0.1 * math.sqrt(0.8) * 1.118)],
+    [
+        ([0.0, 1, 2, 3], 10.0),
+        ([5.0, 5, 5, 5], 1.0),
+        ([3.0, 2, 1, 0], 0.1),
+        ([-100.0, -100, 100, 100], 0.1 * math.sqrt(0.8) * 1.118),
+    ],
 )
 def test_the_line_is_that_of_least_squares_and_never_turns_the_order_round(scores, slope):
     mos = np.array([20.0, 30, 40, 50])
@@ -191,7 +246,9 @@ def test_the_average_is_exponential_and_begins_with_the_first_steps():
         expected = decay * expected + (1 - decay) * model[0].bias.detach().double()
     kept = scored.weights()
     torch.testing.assert_close(kept["0.bias"].double(), expected)
-    assert (kept["1.running_mean"] < model[1].running_mean).all() and torch.equal(ScoredModel(model, ema=0).weights()["0.bias"], model[0].bias)
+    assert (kept["1.running_mean"] < model[1].running_mean).all() and torch.equal(
+        ScoredModel(model, ema=0).weights()["0.bias"], model[0].bias
+    )
 
 
 class TwoParts(nn.Module):
@@ -253,8 +310,16 @@ def test_the_page_spells_the_best_recipe_out():
 def test_best_sets_what_is_not_given(model):
     options = parse_options([*model, "--recipe", "best"])
     assert {name: getattr(options, name) for name in BEST} == BEST
-    given = parse_options([*model, "--recipe", "best", "--loss", "plcc", "--lr", "1e-3", "--patch_size", "64", "--ema", "0.9"])
+    given = parse_options(
+        [*model, "--recipe", "best", "--loss", "plcc", "--lr", "1e-3", "--patch_size", "64", "--ema", "0.9"]
+    )
     expected = {**BEST, "loss": "plcc", "lr": 1e-3, "patch_size": 64, "ema": 0.9}
     assert {name: getattr(given, name) for name in expected} == expected
     default = parse_options(list(model))
-    assert (default.loss, default.lr, default.head_lr_ratio, default.lr_schedule, default.patch_size) == ("l1", 1e-4, 1, "constant", 224)
+    assert (default.loss, default.lr, default.head_lr_ratio, default.lr_schedule, default.patch_size) == (
+        "l1",
+        1e-4,
+        1,
+        "constant",
+        224,
+    )

@@ -68,27 +68,44 @@ REFUSALS = {
     "missing image": Refusal(("1 of 16", "00003.jpg"), prepare=lambda cwd: (cwd / "koniq/1024x768/00003.jpg").unlink()),
     "empty image": Refusal(BAD_IMAGE, prepare=spoil(b"")),
     "no image": Refusal(BAD_IMAGE, prepare=spoil(b"<html>404</html>")),
-    "truncated image": Refusal(BAD_IMAGE, ("--no_cache", "--num_workers", "1"),
-                               lambda cwd: os.truncate(cwd / "koniq/1024x768/00003.jpg", 700)),
+    "truncated image": Refusal(
+        BAD_IMAGE, ("--no_cache", "--num_workers", "1"), lambda cwd: os.truncate(cwd / "koniq/1024x768/00003.jpg", 700)
+    ),
     "decompression bomb": Refusal((*BAD_IMAGE, "10000x10000"), prepare=bomb),
     "a label that is no number": Refusal(("row 5", "'nan'", "0-100"), prepare=fill_label),
     "a name with ..": Refusal(("row 5", "../../secret.jpg"), prepare=rename_in_csv("../../secret.jpg")),
     "an absolute name": Refusal(("row 5", "/secret.jpg"), prepare=rename_in_csv("{cwd}/secret.jpg")),
     "a link out of the folder": Refusal(("row 5", "is a link out of the data folder"), prepare=link_out),
-    "malicious weights": Refusal(("--weights evil.pth", "more than tensors"), ("--weights", "evil.pth"), malicious("evil.pth")),
-    "malicious checkpoint": Refusal(("more than tensors", "not loaded"), prepare=malicious(f"checkpoints/{NAME}_last.pth"), resume=True),
-    "weights of another shape": Refusal(("--weights weights.pth", "conv1.weight"), ("--weights", "weights.pth"), other_shape),
-    "weights of another backbone": Refusal(("--weights weights.pth: not a ResNet50", "features.0.0.weight"), ("--weights", "weights.pth"),
-                                          lambda cwd: torch.save({"features.0.0.weight": torch.zeros(128, 3, 4, 4)}, cwd / "weights.pth")),
-    "an output folder with a run": Refusal(("--output_dir run", "--resume", "--overwrite"),
-                                           prepare=lambda cwd: ((cwd / "run").mkdir(), (cwd / "run/config.json").write_text("{}"))),
-    "an output folder below a file": Refusal(("file/run", "cannot be written", "another folder"), ("--output_dir", "file/run"),
-                                             lambda cwd: (cwd / "file").touch()),
-    "a checkpoint folder below a file": Refusal(("file/weights", "cannot be written"), ("--checkpoint_dir", "file/weights"),
-                                                lambda cwd: (cwd / "file").touch()),
-    "a cache folder below a file": Refusal(("--cache_dir", "--no_cache"), ("--cache_dir", "file/cache"),
-                                           lambda cwd: (cwd / "file").touch()),
-}  # fmt: skip
+    "malicious weights": Refusal(
+        ("--weights evil.pth", "more than tensors"), ("--weights", "evil.pth"), malicious("evil.pth")
+    ),
+    "malicious checkpoint": Refusal(
+        ("more than tensors", "not loaded"), prepare=malicious(f"checkpoints/{NAME}_last.pth"), resume=True
+    ),
+    "weights of another shape": Refusal(
+        ("--weights weights.pth", "conv1.weight"), ("--weights", "weights.pth"), other_shape
+    ),
+    "weights of another backbone": Refusal(
+        ("--weights weights.pth: not a ResNet50", "features.0.0.weight"),
+        ("--weights", "weights.pth"),
+        lambda cwd: torch.save({"features.0.0.weight": torch.zeros(128, 3, 4, 4)}, cwd / "weights.pth"),
+    ),
+    "an output folder with a run": Refusal(
+        ("--output_dir run", "--resume", "--overwrite"),
+        prepare=lambda cwd: ((cwd / "run").mkdir(), (cwd / "run/config.json").write_text("{}")),
+    ),
+    "an output folder below a file": Refusal(
+        ("file/run", "cannot be written", "another folder"),
+        ("--output_dir", "file/run"),
+        lambda cwd: (cwd / "file").touch(),
+    ),
+    "a checkpoint folder below a file": Refusal(
+        ("file/weights", "cannot be written"), ("--checkpoint_dir", "file/weights"), lambda cwd: (cwd / "file").touch()
+    ),
+    "a cache folder below a file": Refusal(
+        ("--cache_dir", "--no_cache"), ("--cache_dir", "file/cache"), lambda cwd: (cwd / "file").touch()
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +138,9 @@ def test_a_fault_before_training_is_one_line_and_harms_no_file(outcomes, name):
 
 
 def test_traceback_shows_the_trace(tmp_path, tiny_data):
-    process = train("--data_path", tiny_data, "--weights", "none.pth", "--traceback", "--output_dir", "run", cwd=tmp_path)
+    process = train(
+        "--data_path", tiny_data, "--weights", "none.pth", "--traceback", "--output_dir", "run", cwd=tmp_path
+    )
     assert process.returncode == 1 and "Traceback" in process.stderr and "none.pth" in process.stderr
 
 

@@ -15,7 +15,9 @@ SOUND, SECOND, THIRD = ROWS = ("small1_baseline", "small2_multiscale", "small3_m
 VARIANTS = {SOUND: (), SECOND: ("--use_multiscale",), THIRD: ("--use_multiscale", "--use_attention")}
 LONG_ENOUGH = ("--lr", "3e-4", "--epochs", "6", "--train_patch_num", "8")
 # Once the model has found its start.
-SPOILED = SMALL_CNN + """
+SPOILED = (
+    SMALL_CNN
+    + """
 import models_resnet_improved
 started = models_resnet_improved.ImageQualityResNet.start
 def start(self, images):
@@ -23,6 +25,7 @@ def start(self, images):
     {}
 models_resnet_improved.ImageQualityResNet.start = start
 """
+)
 
 
 class Spoiled(NamedTuple):
@@ -37,24 +40,33 @@ PAIRS = {  # one for each of the other two variants
     "by its flags": {
         SECOND: Spoiled(
             ("--epochs", "1", "--train_patch_num", "1"),  # one step: a patch of each of 16 images
-            (r"the training loss ended at .* of that of one score for all images .*: it has learned next to nothing",
-             "one epoch was trained: nothing shows that training had come to its end"),
+            (
+                r"the training loss ended at .* of that of one score for all images .*: it has learned next to nothing",
+                "one epoch was trained: nothing shows that training had come to its end",
+            ),
         ),
         THIRD: Spoiled(
             ("--lr", "10", "--epochs", "2", "--train_patch_num", "8"),
-            ("the scores are not on the scale of the MOS", r"in layer 2 \d+% of the units are dead and \d+% saturated",
-             "it has learned next to nothing"),
+            (
+                "the scores are not on the scale of the MOS",
+                r"in layer 2 \d+% of the units are dead and \d+% saturated",
+                "it has learned next to nothing",
+            ),
         ),
     },
     "by its start": {
         SECOND: Spoiled(
-            LONG_ENOUGH, (r"scores are [\d.]+ too high on average, .* training did not come to its level",), SPOILED.format("self.mos_mean += 100")
+            LONG_ENOUGH,
+            (r"scores are [\d.]+ too high on average, .* training did not come to its level",),
+            SPOILED.format("self.mos_mean += 100"),
         ),
         THIRD: Spoiled(
-            LONG_ENOUGH, (r"in layer 3 100% of the units are dead",), SPOILED.format("self.hyper_net.biases[2].bias.data.fill_(-50)")
+            LONG_ENOUGH,
+            (r"in layer 3 100% of the units are dead",),
+            SPOILED.format("self.hyper_net.biases[2].bias.data.fill_(-50)"),
         ),
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +76,23 @@ def data(tmp_path_factory):
 
 def log_of(row, data, cwd, *flags, code=SMALL_CNN) -> str:
     """What a training in the working folder `cwd` prints."""
-    process = train("--data_path", data, "--backbone", "small", *VARIANTS[row], *flags, "--batch_size", "16", "--precision", "fp32",
-                    "--no_color_jitter", "--output_dir", f"logs/{row}", cwd=cwd, **inject(code))  # fmt: skip
+    process = train(
+        "--data_path",
+        data,
+        "--backbone",
+        "small",
+        *VARIANTS[row],
+        *flags,
+        "--batch_size",
+        "16",
+        "--precision",
+        "fp32",
+        "--no_color_jitter",
+        "--output_dir",
+        f"logs/{row}",
+        cwd=cwd,
+        **inject(code),
+    )
     assert process.returncode == 0, process.stderr
     return process.stdout
 
@@ -83,9 +110,17 @@ def reported(request, data, sound, tmp_path_factory):
     cwd, runs = tmp_path_factory.mktemp("sick"), PAIRS[request.param]
     shutil.copytree(sound[0] / "logs", cwd / "logs")
     logs = {SOUND: sound[1]} | {row: log_of(row, data, cwd, *run.flags, code=run.code) for row, run in runs.items()}
-    process = run_program(sys.executable, ROOT / "report_ablation.py", "logs", "--allow_mismatch", "--draws", "1000", cwd=cwd)
+    process = run_program(
+        sys.executable, ROOT / "report_ablation.py", "logs", "--allow_mismatch", "--draws", "1000", cwd=cwd
+    )
     assert process.returncode == 0, process.stderr
-    return runs, (cwd / "logs/report.md").read_text(), json.loads((cwd / "logs/report.json").read_text()), process.stdout, logs
+    return (
+        runs,
+        (cwd / "logs/report.md").read_text(),
+        json.loads((cwd / "logs/report.json").read_text()),
+        process.stdout,
+        logs,
+    )
 
 
 @pytest.mark.parametrize("row", [SECOND, THIRD])
@@ -109,6 +144,8 @@ def test_no_verdict_says_that_a_spoiled_training_improves_or_lowers_anything(rep
     assert not re.search("improves|lowers", page + output)
     assert set(numbers["verdict_is_about"].values()) == {"sick"}
     assert {name: found["sick"] for name, found in numbers["comparisons"].items()} == {
-        "multiscale": [SECOND], "attention": [SECOND, THIRD], "both": [THIRD]
+        "multiscale": [SECOND],
+        "attention": [SECOND, THIRD],
+        "both": [THIRD],
     }
     assert "what rests on them is a comparison of trainings, not of ideas" in " ".join(numbers["verdict"])

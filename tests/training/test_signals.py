@@ -25,7 +25,9 @@ def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_pat
     process = start("--data_path", tiny_data, *flags, cwd=cwd, **code)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + number, output + errors
-    assert errors.startswith(f"Stopped by {number.name}. The same command with --resume") and errors.count("\n") == 1, errors
+    assert errors.startswith(f"Stopped by {number.name}. The same command with --resume") and errors.count("\n") == 1, (
+        errors
+    )
     assert not list(cwd.rglob("*.tmp")) and not (cwd / "run/result.json").exists()
     assert files_below(cwd / "checkpoints")[f"{NAME}_last.pth"] == last
     assert_nobody_is_left(process)
@@ -33,8 +35,12 @@ def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_pat
 
 def test_the_second_ctrl_c_ends_at_once(tmp_path, tiny_data):
     """The first one's way out is blocked for an hour."""
-    blocked = ("try:", "    os.killpg(0, signal.SIGINT); time.sleep(9)",
-               "finally:", "    os.killpg(0, signal.SIGINT); time.sleep(3600)")  # fmt: skip
+    blocked = (
+        "try:",
+        "    os.killpg(0, signal.SIGINT); time.sleep(9)",
+        "finally:",
+        "    os.killpg(0, signal.SIGINT); time.sleep(3600)",
+    )
     code = at_call("torch.nn.functional.l1_loss", 1, "\n        ".join(blocked))
     process = start("--data_path", tiny_data, "--num_workers", "2", cwd=tmp_path, **code)
     process.communicate(timeout=120)
@@ -52,8 +58,21 @@ def test_a_closed_pipe_and_odd_places_change_nothing(tmp_path):
         table.write_text(table.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
     pipe = 'set -o pipefail; "$@" | head -n 1'
-    command = ["bash", "-c", pipe, "bash", *COMMAND, "--data_path", "köniq", "--output_dir", "rün", "--epochs", "1",
-               "--num_workers", "2"]  # fmt: skip
+    command = [
+        "bash",
+        "-c",
+        pipe,
+        "bash",
+        *COMMAND,
+        "--data_path",
+        "köniq",
+        "--output_dir",
+        "rün",
+        "--epochs",
+        "1",
+        "--num_workers",
+        "2",
+    ]
     process = run_program(*command, cwd=cwd, LC_ALL="C")
     assert (process.returncode, process.stderr) == (0, ""), process.stderr
     assert len(process.stdout.splitlines()) == 1

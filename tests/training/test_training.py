@@ -53,7 +53,9 @@ def test_the_results_can_be_recomputed_from_the_predictions(finished_run):
     result = json.loads((finished_run / "run/result.json").read_text())
     for name, set_name in (("val", "validation"), ("test", "test")):
         rows = read_predictions(finished_run / f"run/predictions_{name}.csv")
-        assert [(row["image_name"], float(row["mos"])) for row in rows] == [r[:2] for r in make_rows() if r[2] == set_name]
+        assert [(row["image_name"], float(row["mos"])) for row in rows] == [
+            r[:2] for r in make_rows() if r[2] == set_name
+        ]
         scores, mos = column(rows, "score"), column(rows, "mos")
         assert result[f"selected_{name}_srcc"] == pytest.approx(spearmanr(scores, mos)[0], abs=1e-6)
         assert result[f"selected_{name}_plcc"] == pytest.approx(pearsonr(scores, mos)[0], abs=1e-6)
@@ -79,7 +81,10 @@ def test_the_run_carries_its_health(finished_run):
     assert health["target_layers"] == epochs[result["selected_epoch"] - 1]["target_layers"]
     mos = np.array([row[1] for row in make_rows() if row[2] == "training"])
     assert health["loss"]["constant"] == pytest.approx(np.abs(mos - np.median(mos)).mean())
-    assert health["loss"]["training"] == epochs[-1]["train_loss"] and health["epochs"]["chosen"] == result["selected_epoch"]
+    assert (
+        health["loss"]["training"] == epochs[-1]["train_loss"]
+        and health["epochs"]["chosen"] == result["selected_epoch"]
+    )
     assert log.count("\nHealth: ") >= 4
 
 
@@ -102,7 +107,9 @@ def test_the_saved_weights_reproduce_the_scores(finished_run, tiny_data, small_c
     model.load_state_dict(saved["model"])
     images = load_dataset("koniq-10k", tiny_data).sets["test"]
     decoded = DecodedImages(images.paths)
-    plan = EvaluationPlan(decoded.sizes(), images.mos, images.names, patches=2, patch_size=32, batch_size=1, seed=42, random=False)
+    plan = EvaluationPlan(
+        decoded.sizes(), images.mos, images.names, patches=2, patch_size=32, batch_size=1, seed=42, random=False
+    )
     loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
     expected = column(read_predictions(finished_run / "run/predictions_test.csv"), "score")
     scored = evaluate(model.eval().describe, loader, 4, precision="fp32", title="test")
@@ -120,9 +127,26 @@ def test_the_config_has_what_a_repetition_needs(finished_run, tiny_data, small_c
 
 
 def test_one_seed_gives_the_same_bytes_whatever_the_workers_and_the_cache(finished_run, tiny_data):
-    process = train("--data_path", tiny_data, "--use_multiscale", "--use_attention", "--epochs", "2", "--lr", "1e-3",
-                    "--precision", "fp32", "--output_dir", "again", "--checkpoint_dir", "again", "--num_workers", "2",
-                    "--no_cache", cwd=finished_run)  # fmt: skip
+    process = train(
+        "--data_path",
+        tiny_data,
+        "--use_multiscale",
+        "--use_attention",
+        "--epochs",
+        "2",
+        "--lr",
+        "1e-3",
+        "--precision",
+        "fp32",
+        "--output_dir",
+        "again",
+        "--checkpoint_dir",
+        "again",
+        "--num_workers",
+        "2",
+        "--no_cache",
+        cwd=finished_run,
+    )
     assert process.returncode == 0, process.stderr
     for name in ("result.json", "predictions_test.csv", "predictions_val.csv"):
         first, again = ((finished_run / folder / name).read_text() for folder in ("run", "again"))
@@ -138,8 +162,22 @@ def test_a_few_images_can_be_overfitted(tmp_path):
     write_official_csv(data, [*rows[:6], *((copy, rows[i][1], "test") for i, (copy, _, _) in enumerate(rows[6:]))])
     mos = np.array([row[1] for row in rows[:6]])
     constant = np.abs(mos - np.median(mos)).mean()
-    process = train("--data_path", data, "--use_multiscale", "--use_attention", "--epochs", "2", "--train_patch_num", "80",
-                    "--lr", "1e-3", "--no_color_jitter", "--output_dir", "run", cwd=tmp_path)  # fmt: skip
+    process = train(
+        "--data_path",
+        data,
+        "--use_multiscale",
+        "--use_attention",
+        "--epochs",
+        "2",
+        "--train_patch_num",
+        "80",
+        "--lr",
+        "1e-3",
+        "--no_color_jitter",
+        "--output_dir",
+        "run",
+        cwd=tmp_path,
+    )
     assert process.returncode == 0, process.stderr
     losses = [json.loads(line)["train_loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     result = json.loads((tmp_path / "run/result.json").read_text())
@@ -157,10 +195,16 @@ def test_the_score_of_an_image_is_the_mean_over_its_patches(tiny_data):
     decoded = DecodedImages(images.paths)
     settings = {"patches": 6, "patch_size": 64, "seed": 1, "random": True}
     loaders = [
-        PatchLoader(decoded, EvaluationPlan(decoded.sizes(), images.mos, images.names, batch_size=batch, **settings),
-                    patch_size=64, color_jitter=False, device=torch.device("cpu"), num_workers=0)
+        PatchLoader(
+            decoded,
+            EvaluationPlan(decoded.sizes(), images.mos, images.names, batch_size=batch, **settings),
+            patch_size=64,
+            color_jitter=False,
+            device=torch.device("cpu"),
+            num_workers=0,
+        )
         for batch in (5, 48)
-    ]  # fmt: skip
+    ]
     expected = torch.cat([inputs for inputs, _ in loaders[1]]).mean((1, 2, 3)).reshape(8, 6).mean(1).numpy()
     for loader in loaders:
         scored = evaluate(mean_input, loader, len(images), precision="fp32", title="oracle", with_hidden=True)
@@ -182,9 +226,17 @@ def test_a_step_with_non_finite_gradients_changes_nothing(tiny_data, monkeypatch
     loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
     before, optimizer = layer.weight.detach().clone(), build_optimizer(layer, lr=0.1, weight_decay=0.1)
     train_epoch(
-        layer, lambda inputs: factor * layer(inputs.mean((1, 2, 3))[:, None])[:, 0], optimizer, loader, loss_of=F.l1_loss,
-        schedule=ConstantLR(optimizer, factor=1.0), precision="fp32", max_grad_norm=0.0, names=images.names, title="test",
-    )  # fmt: skip
+        layer,
+        lambda inputs: factor * layer(inputs.mean((1, 2, 3))[:, None])[:, 0],
+        optimizer,
+        loader,
+        loss_of=F.l1_loss,
+        schedule=ConstantLR(optimizer, factor=1.0),
+        precision="fp32",
+        max_grad_norm=0.0,
+        names=images.names,
+        title="test",
+    )
     assert torch.equal(layer.weight, before) == (factor != 1.0)
 
 
@@ -246,18 +298,29 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--ema", "1"], ["--ema", "'1'"]),
         (["--head_lr_ratio=-1"], ["--head_lr_ratio", "'-1'"]),
         (["--loss", "mse"], ["--loss", "'mse'", "norm_in_norm"]),
-        (["--recipe", "best", "--loss", "norm_in_norm", "--batch_size", "1", "--patch_size", "64"], ["--loss norm_in_norm", "--batch_size", "which is 1"]),
-        (["--recipe", "published", "--model", "hyperiqa", "--lr_schedule", "constant"], ["--lr_schedule constant", "schedule of its own"]),
+        (
+            ["--recipe", "best", "--loss", "norm_in_norm", "--batch_size", "1", "--patch_size", "64"],
+            ["--loss norm_in_norm", "--batch_size", "which is 1"],
+        ),
+        (
+            ["--recipe", "published", "--model", "hyperiqa", "--lr_schedule", "constant"],
+            ["--lr_schedule constant", "schedule of its own"],
+        ),
         (["--recipe", "published"], ["--recipe published", "--model hyperiqa or smart_iqa"]),
-        (["--model", "hyperiqa", "--use_multiscale", "--backbone", "resnet50"],
-         ["--model hyperiqa", "leave out --backbone, --use_multiscale"]),
+        (
+            ["--model", "hyperiqa", "--use_multiscale", "--backbone", "resnet50"],
+            ["--model hyperiqa", "leave out --backbone, --use_multiscale"],
+        ),
         (["--model", "smart_iqa", "--dropout_rate", "0.3"], ["--model smart_iqa", "leave out --dropout_rate"]),
         (["--model", "hyperiqa", "--patch_size", "100"], ["--patch_size 100", "HyperIQA", "multiples of 32", "96"]),
         (["--backbone", "swin_b", "--patch_size", "100"], ["--patch_size 100", "Swin-B", "multiples of 32", "96"]),
         (["--drop_path_rate", "0.1"], ["--drop_path_rate", "ResNet50 has no stochastic depth"]),
         (["--evaluate", "x.pth", "--resize", "squeeze"], ["--evaluate", "leave out", "--resize"]),
         (["--dataset", "csv"], ["--dataset csv", "--data_path"]),
-        (["--dataset", "csv", "--data_path", "x", "--mos_range", "5", "1"], ["--mos_range 5 1", "LOW must be below HIGH"]),
+        (
+            ["--dataset", "csv", "--data_path", "x", "--mos_range", "5", "1"],
+            ["--mos_range 5 1", "LOW must be below HIGH"],
+        ),
         (["--dataset", "csv", "--data_path", "x", "--mos_range", "3", "3"], ["--mos_range 3 3"]),
         (["--dataset", "csv", "--data_path", "x", "--mos_range", "1", "inf"], ["--mos_range", "'inf'", "finite"]),
         (["--dataset", "livec", "--data_path", "x", "--mos_range", "1", "5"], ["--mos_range", "csv"]),
