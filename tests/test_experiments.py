@@ -1,0 +1,92 @@
+"""The tables of docs/experiments are what the committed predictions give."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from scipy import stats
+
+from iqa.report import metrics
+
+FOLDER = ROOT / "docs/experiments"
+LITE = ROOT / "docs/biq2021"
+PAGE = (FOLDER / "recipe_trials.md").read_text(encoding="utf-8")
+RUNS = {
+    "the recipe under test": FOLDER / "recipe_trials/under_test",
+    "--recipe best": FOLDER / "recipe_trials/best",
+    "--recipe best --head_lr_ratio 10": FOLDER / "recipe_trials/ratio_10",
+    "--recipe best --head_lr_ratio 10 --loss l1": FOLDER / "recipe_trials/ratio_10_l1",
+    "the recipe under test, 36,000 patches": LITE / "lite2_multiscale_seed42",
+    "--recipe best, 36,000 patches": FOLDER / "recipe_trials/best_36000",
+    "--recipe best --head_lr_ratio 10, 36,000 patches": FOLDER / "recipe_trials/ratio_10_36000",
+}
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """The cells of a table of the page by the text of their first column."""
+    lines = PAGE[PAGE.index(heading) :].split("\n\n", 1)[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {first.replace("`", ""): cells for first, *cells in rows}
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[-+]?\d\.\d+", text.replace("−", "-"))]
+
+
+def of_runs(part: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The MOS and the scores of each run."""
+    scores, mos = {}, {}
+    for name, folder in RUNS.items():
+        with open(folder / f"predictions_{part}.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        mos[name] = {row["image_name"]: float(row["mos"]) for row in rows}
+        scores[name] = np.array([float(row["score"]) for row in rows])
+    first, *others = mos.values()
+    assert all(list(other.items()) == list(first.items()) for other in others)
+    return np.array(list(first.values())), scores
+
+
+def of_trials(part: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    with open(FOLDER / "recipe_trials/pilots.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["part"] == part]
+    names = [column for column in rows[0] if column not in ("part", "image_name", "mos")]
+    columns = {name: np.array([float(row[name]) for row in rows]) for name in ["mos", *names]}
+    return columns.pop("mos"), columns
+
+
+@pytest.mark.parametrize(
+    ("heading", "read"), [("| | SRCC / PLCC, validation", of_runs), ("| what differs from the recipe", of_trials)]
+)
+def test_trials(heading, read):
+    """Levels to the last digit; differences from the run of the same seed and size with their intervals."""
+    cells = table(heading)
+    for part, column in (("val", 0), ("test", 2)):
+        mos, scores = read(part)
+        assert set(cells) == set(scores)
+        draws = dict(zip(scores, metrics.bootstrap_correlations(list(scores.values()), mos)[0], strict=True))
+        for name, values in scores.items():
+            srcc, plcc = stats.spearmanr(values, mos).statistic, stats.pearsonr(values, mos).statistic
+            assert cells[name][column] == f"{srcc:.4f} / {plcc:.4f}"
+            base = "the recipe under test" + "".join(name.partition(",")[1:])
+            if name != base:
+                found = [srcc - stats.spearmanr(scores[base], mos).statistic]
+                found += list(np.quantile(draws[name] - draws[base], (0.025, 0.975)))
+                assert numbers(cells[name][column + 1]) == pytest.approx(found, abs=0.001)
+
+
+def test_within_sources():
+    rows = table("| `--recipe best` against")
+    with open(RUNS["--recipe best"] / "predictions_test.csv", newline="") as file:
+        sources = np.array([row["image_name"][:4] for row in csv.DictReader(file)])
+    mos, scores = of_runs("test")
+
+    def within(name: str) -> float:
+        parts = [(sources == source) for source in np.unique(sources)]
+        return sum(stats.spearmanr(scores[name][k], mos[k]).statistic * k.mean() for k in parts)
+
+    for size, end in (("18,000 patches", ""), ("36,000 patches", ", 36,000 patches")):
+        best, base = within(f"--recipe best{end}"), within(f"the recipe under test{end}")
+        assert numbers(rows[size][0]) == pytest.approx([best, base], abs=6e-5)
+        assert numbers(rows[size][1])[0] == pytest.approx(best - base, abs=6e-5)
