@@ -22,6 +22,7 @@ from pathlib import Path
 from iqa.atomic_files import write_atomically
 from iqa.command_line import OneLineParser, first_line, number, report
 from iqa.console import say
+from iqa.metrics import DRAWS
 from iqa.report import grid_latex as grid_latex
 from iqa.report import grid_markdown as grid_markdown
 from iqa.report import latex as report_latex
@@ -30,7 +31,6 @@ from iqa.report import words
 from iqa.report.elsewhere import elsewhere_numbers
 from iqa.report.evaluations import read_evaluations
 from iqa.report.interpretation import interpret
-from iqa.report.metrics import DRAWS
 from iqa.report.numbers import analyse
 from iqa.report.parts import declared_groups, group_numbers, read_names, sick_folders, without_images
 from iqa.report.rows import find_grid

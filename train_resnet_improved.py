@@ -73,10 +73,10 @@ from iqa.atomic_files import write_atomically
 from iqa.console import say
 from iqa.data.datasets import load_dataset, split_csv
 from iqa.data.labels import LabelledImages, QualityData
+from iqa.health import layer_health
+from iqa.metrics import correlate
 from iqa.models import published
 from iqa.processes import is_first, process_count, process_number
-from iqa.report.health import layer_health
-from iqa.report.metrics import correlate
 from iqa.training import checkpoint_evaluation, devices, distributed
 from iqa.training.backbone_weights import build_backbone
 from iqa.training.description import announce, changed_processes, describe_run, size_of

@@ -25,10 +25,10 @@ from torch import Tensor, nn  # noqa: E402
 from data_loader import EvaluationPlan, PatchLoader  # noqa: E402
 from iqa.data.datasets import load_dataset  # noqa: E402
 from iqa.data.images import DecodedImages  # noqa: E402
+from iqa.health import layer_health  # noqa: E402
+from iqa.metrics import plcc, srcc  # noqa: E402
 from iqa.models.backbones import BACKBONES, Backbone  # noqa: E402
 from iqa.models.variants import FUSIONS  # noqa: E402
-from iqa.report.health import layer_health  # noqa: E402
-from iqa.report.metrics import plcc, srcc  # noqa: E402
 from iqa.training.backbone_weights import load_backbone_weights  # noqa: E402
 from models_resnet_improved import ImageQualityResNet  # noqa: E402
 

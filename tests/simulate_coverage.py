@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from iqa.report.metrics import bootstrap_correlations, crossed_interval, srcc  # noqa: E402
+from iqa.metrics import bootstrap_correlations, crossed_interval, srcc  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from scipy import stats
 
-from iqa.report import metrics
+from iqa import metrics
 
 FOLDER = ROOT / "docs/experiments"
 LITE = ROOT / "docs/biq2021"

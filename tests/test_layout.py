@@ -24,7 +24,7 @@ ROOMS = {
     "models": set(),
     "report": {"models"},
     "scoring": {"data"},
-    "training": {"data", "models", "report"},
+    "training": {"data", "models"},
     "demo": {"data"},
     "benchmark": {"data", "models", "training"},
 }

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iqa.report import metrics
+from iqa import metrics
 from iqa.report.rows import BASELINE, FULL, Family
 from iqa.report.runs import Run
 

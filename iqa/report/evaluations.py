@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iqa.report.runs import Run, differences_in, on_images, read_json, read_predictions
+from iqa.report.runs import Run, differences_in, on_images, read_checked_predictions, read_json
 
 AGAIN = "evaluate again with --overwrite"
 KEYS = ("run_id", "variant", "epoch", "dataset", "set", "split", "trained_on", "crops", "precision")
@@ -91,7 +91,7 @@ def _read_evaluation(path: Path, runs: list[Run]) -> tuple[Evaluation | None, st
             f"{path}: of epoch {facts['epoch']} of {run.name}, whose chosen epoch is {chosen}: evaluate its _best.pth",
         )
     predictions = path.with_name(path.name.replace("evaluation_", "predictions_", 1)).with_suffix(".csv")
-    names, mos, scores, attention = read_predictions(predictions, AGAIN)
+    names, mos, scores, attention = read_checked_predictions(predictions, AGAIN)
     return Evaluation(facts, predictions, replace(run, names=names, mos=mos, scores=scores, attention=attention)), None
 
 

@@ -1,7 +1,7 @@
 """The health of the runs -> sections of report.md: the signs before the verdict, the figures behind them."""
 
+from iqa.health import PERCENTILES, lost_units, mos_decimals, places
 from iqa.report import words
-from iqa.report.health import PERCENTILES, lost_units, mos_decimals, places
 from iqa.report.tables import NONE, table
 
 

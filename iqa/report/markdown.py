@@ -1,9 +1,9 @@
 """Numbers -> report.md, and the short table for the terminal."""
 
+from iqa.metrics import LEVEL, POWER
 from iqa.report import grid_words as grid_words
 from iqa.report import health_sections, part_sections, words
 from iqa.report import outcome_words as outcome_words
-from iqa.report.metrics import LEVEL, POWER
 from iqa.report.numbers import COMPARISONS, views
 from iqa.report.outcomes import OUTCOMES
 from iqa.report.outcomes import SHOWN as OUTCOME_SHOWN

@@ -9,9 +9,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from iqa.report import metrics
+from iqa import metrics
+from iqa.health import findings, is_sick, run_health
 from iqa.report.decomposition import contrast_numbers, decompose
-from iqa.report.health import findings, is_sick, run_health
 from iqa.report.outcomes import attention_numbers, outcome_numbers
 from iqa.report.rows import BASELINE, FULL, MULTISCALE, RUN_HERE, SMART_IQA, Family, Grid, described_rows
 from iqa.report.runs import STAGES, Run, notes

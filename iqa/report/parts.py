@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from iqa.report import metrics
+from iqa import metrics
+from iqa.health import is_sick
 from iqa.report.decomposition import METRICS, decompose
-from iqa.report.health import is_sick
 from iqa.report.numbers import (
     COMPARISONS,
     Bootstrap,

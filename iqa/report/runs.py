@@ -1,6 +1,5 @@
 """Run folders on disk -> checked runs, and whether they may be compared."""
 
-import csv
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -8,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from iqa.metrics import checked_pair, plcc, srcc
 from iqa.models.published import OWN
-from iqa.report.metrics import checked_pair, plcc, srcc
+from iqa.predictions import ATTENTION_COLUMNS, read_predictions
 from iqa.report.rows import folders_of
 
-STAGES = [f"attention_stage{stage}" for stage in (1, 2, 3, 4)]
+STAGES = list(ATTENTION_COLUMNS)
 
 # Flags in which runs may differ: they make the variant, name the seed, say where files lie or how fast to go, or
 # are compared by what they came to (precision and select_on have the value "auto").
@@ -129,7 +129,7 @@ def _read_run(variant: str, folder: Path) -> Run:
         config,
         result,
         _read_epochs(folder / "metrics.jsonl"),
-        *read_predictions(folder / "predictions_test.csv"),
+        *read_checked_predictions(folder / "predictions_test.csv"),
     )
 
 
@@ -177,29 +177,16 @@ def _read_epochs(path: Path) -> list[dict]:
     return epochs
 
 
-def read_predictions(
+def read_checked_predictions(
     path: Path, way_out: str = "repeat the run"
 ) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray | None]:
     """Names, MOS, scores and attention of a file of predictions, sorted by name; refuses what has no correlation."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: missing, so the folder is not whole; {way_out}")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        absent = [column for column in ("image_name", "mos", "score") if column not in columns]
-        if absent:
-            raise ValueError(f"{path}: no column {absent[0]!r} among {columns}; {way_out}")
-        rows = sorted(reader, key=lambda row: row["image_name"])
-    names = [row["image_name"] for row in rows]
-    if len(set(names)) < len(names):
-        raise ValueError(f"{path}: an image is named twice; {way_out}")
+    found = read_predictions(path, way_out)
     try:
-        mos, scores = (np.array([float(row[column]) for row in rows]) for column in ("mos", "score"))
-        checked_pair(scores, mos)
-        attention = np.array([[float(row[s]) for s in STAGES] for row in rows]) if STAGES[0] in columns else None
-    except (TypeError, ValueError) as error:
+        checked_pair(found.scores, found.mos)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return names, mos, scores, attention
+    return found.names, found.mos, found.scores, found.attention
 
 
 # ---- may they be compared? -----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 The rule. A comparison is *shown* when its p-value, after Holm's correction over the comparisons made, is below
 0.05; else it is *undecided*, whatever its sign. What it is about depends on the trainings behind it:
 
-* **sick**: a run that it rests on is not sound (iqa/report/health.py). The two trained models may be said to differ, and
+* **sick**: a run that it rests on is not sound (iqa/health.py). The two trained models may be said to differ, and
   the comparison is one of trainings, not of ideas.
 * **models**: one or two seeds. The trained models differ by so much on these images, and nothing is said of the ideas:
   one seed cannot tell an idea from its training, and with two the interval covers the truth in as little as 90%
@@ -18,7 +18,7 @@ trained models. What rests on a sick run is not compared with published figures.
 
 from collections.abc import Iterable
 
-from iqa.report.health import mos_decimals
+from iqa.health import mos_decimals
 from iqa.report.numbers import COMPARISONS, all_comparisons
 from iqa.report.rows import CNN, FULL
 

@@ -1,8 +1,5 @@
 """What a run leaves: the lines that people grep, its checkpoints, metrics, predictions and result."""
 
-import csv
-import io
-import itertools
 from typing import Any
 
 import numpy as np
@@ -11,7 +8,8 @@ import torch
 from iqa.atomic_files import write_atomically
 from iqa.console import say
 from iqa.data.labels import LabelledImages
-from iqa.report.health import health_lines, run_health
+from iqa.health import health_lines, run_health
+from iqa.predictions import Predictions
 from iqa.training.checkpoints import save_checkpoint
 from iqa.training.run_files import RunFiles, write_lines
 
@@ -80,25 +78,8 @@ def record(
 
 
 def predictions_csv(images: LabelledImages, scored) -> str:
-    """image_name, mos, score and the four attention weights where there are any; numbers in full.
-
-    `scored` has scores [N] and attention, [N, 4] or None.
-    """
-    scores, attention = scored.scores, scored.attention
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    stages = [] if attention is None else [f"attention_stage{i + 1}" for i in range(attention.shape[1])]
-    weights = itertools.repeat(()) if attention is None else attention.tolist()
-    writer.writerow(["image_name", "mos", "score", *stages])
-    rows = zip(images.names, images.mos.tolist(), scores.tolist(), weights, strict=False)
-    writer.writerows([name, mos, score, *row] for name, mos, score, row in rows)
-    return text.getvalue()
-
-
-def read_predictions(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """The scores [N] and MOS [N] of a predictions file."""
-    rows = list(csv.DictReader(io.StringIO(text)))
-    return tuple(np.array([float(row[column]) for row in rows]) for column in ("score", "mos"))
+    """Text of a file of predictions; `scored` has scores [N] and attention, [N, 4] or None."""
+    return Predictions(images.names, images.mos, scored.scores, scored.attention).to_csv()
 
 
 def summarise(
@@ -133,10 +114,10 @@ def summarise(
     say(f"Selected epoch: {chosen['epoch']} (best {select_on.title()} SRCC {chosen[f'{select_on}_srcc']:.4f})")
     say(f"Selected Test SRCC: {chosen['test_srcc']:.4f}")
     say(f"Selected Test PLCC: {chosen['test_plcc']:.4f}")
-    scores, mos = read_predictions(predictions["test"])
+    test = Predictions.from_csv(predictions["test"])
     health = run_health(
-        scores=scores,
-        mos=mos,
+        scores=test.scores,
+        mos=test.mos,
         mos_range=config["mos_range"],
         target_layers=chosen.get("target_layers"),
         selected_epoch=chosen["epoch"],

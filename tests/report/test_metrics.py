@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import simulate_coverage  # noqa: E402
 
-from iqa.report import metrics  # noqa: E402
+from iqa import metrics  # noqa: E402
 
 CORRELATIONS = {
     "srcc": lambda x, y: stats.spearmanr(x, y).statistic,

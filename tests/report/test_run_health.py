@@ -7,8 +7,8 @@ import pytest
 from made_up_runs import SOUND_LAYERS
 from scipy import stats
 
-from iqa.report import health
-from iqa.report.health import findings, health_lines, is_sick, layer_health, run_health
+from iqa import health
+from iqa.health import findings, health_lines, is_sick, layer_health, run_health
 
 SKEWED = stats.beta(5, 3).ppf(np.linspace(0.0005, 0.9995, 4000))  # in (0, 1), as photographs' MOS lie
 SCALES = [(0, 1), (1, 5), (0, 100)]

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ConstantLR
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan
 from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
-from iqa.report.metrics import correlate
+from iqa.metrics import correlate
 from iqa.training.optimization import build_optimizer
 from iqa.training.progress import LossMeter
 from models_resnet_improved import ImageQualityResNet, PatchScores

@@ -14,7 +14,7 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iqa.report.metrics import correlate
+from iqa.metrics import correlate
 
 PERCENTILES = (1, 5, 50, 95, 99)
 NEAR_AN_END = 0.01  # of the MOS scale: scores so close to the lowest or the highest are counted
