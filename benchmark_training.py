@@ -19,44 +19,17 @@ input costs nothing. FULL / habit is what whoever comes from the habit gains.
 """
 
 import argparse
-import copy
-import itertools
-import json
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from torch.optim.lr_scheduler import ConstantLR
-
-from data_loader import EvaluationPlan, PatchLoader, PatchTransform, TrainingPlan
 from iqa.atomic_files import check_writable, write_atomically
-from iqa.benchmark.arithmetic import MatrixProduct, flop_per_patch, wait_for
-from iqa.benchmark.report import KINDS, achieved, cache_report, machine, memory, print_report, projection
-from iqa.benchmark.trials import First, Work, measure, timed
-from iqa.command_line import OneLineParser, number, one_line, report, write_error
-from iqa.data.cutting import PatchCutter
-from iqa.data.datasets import load_dataset
-from iqa.data.image_cache import ImageCache
-from iqa.data.images import SHORT_SIDE, DecodedImages
-from iqa.models.folding import fold_batch_norms
-from iqa.models.variants import VARIANTS
-from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, open_device
-from iqa.training.optimization import build_optimizer
-from iqa.training.options import STRIDE
-from models_resnet_improved import ImageQualityResNet
-from train_resnet_improved import evaluate, start_model, train_epoch
+from iqa.cli import Command, OneLineParser, number
+from iqa.data.images import SHORT_SIDE
 
-VARIANT = VARIANTS[2]
-OPTIMIZER = {"lr": 1e-4, "weight_decay": 1e-4}
-LIMIT_SHARE = 0.2  # of a trial's seconds, for the matrix product
+STRIDE = 32  # of the last stage: half of the smallest patch
 
 
-def parse_options() -> argparse.Namespace:
+def parse_options(argv: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -85,26 +58,56 @@ def parse_options() -> argparse.Namespace:
         "--output", default="benchmark.json", metavar="FILE", help="the same numbers; default: benchmark.json"
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     options.images = options.images or (64 if options.quick else 400)
     options.seconds = options.seconds or (5 if options.quick else 30)
     return options
 
 
-def main() -> int:
-    options = parse_options()
-    try:
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print and write; returns the exit status."""
+    with Command(argv, when_stopped="Nothing was written.", more_memory="choose a smaller --batch_size") as command:
+        options = parse_options(argv)
         check_writable("--output", Path(options.output))
+        from benchmark_training import benchmark  # it loads torch, which takes seconds
+
         benchmark(options)
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:
-        if options.traceback:
-            raise
-        report(one_line(error, "choose a smaller --batch_size"))
-        return 1
-    except KeyboardInterrupt:
-        write_error("Stopped; nothing was written.")
-        return 130
-    return 0
+    return command.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+import copy
+import itertools
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch.optim.lr_scheduler import ConstantLR
+
+from data_loader import EvaluationPlan, PatchLoader, PatchTransform, TrainingPlan
+from iqa.benchmark.arithmetic import MatrixProduct, flop_per_patch, wait_for
+from iqa.benchmark.report import KINDS, achieved, cache_report, machine, memory, print_report, projection
+from iqa.benchmark.trials import First, Work, measure, timed
+from iqa.data.cutting import PatchCutter
+from iqa.data.datasets import load_dataset
+from iqa.data.image_cache import ImageCache
+from iqa.data.images import DecodedImages
+from iqa.models.folding import fold_batch_norms
+from iqa.models.variants import VARIANTS
+from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, open_device
+from iqa.training.optimization import build_optimizer
+from models_resnet_improved import ImageQualityResNet
+from train_resnet_improved import evaluate, start_model, train_epoch
+
+VARIANT = VARIANTS[2]
+OPTIMIZER = {"lr": 1e-4, "weight_decay": 1e-4}
+LIMIT_SHARE = 0.2  # of a trial's seconds, for the matrix product
 
 
 def benchmark(options: argparse.Namespace) -> None:
@@ -252,7 +255,3 @@ def make_demo(folder: Path, images: int) -> Path:
     if made.returncode:
         raise RuntimeError(f"the demo images cannot be made: {made.stderr.strip().removeprefix('error: ')}")
     return folder
-
-
-if __name__ == "__main__":
-    sys.exit(main())

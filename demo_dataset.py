@@ -11,19 +11,17 @@ A scene is a function of (seed, name), and its faults of (seed, name, MOS): the 
 import argparse
 import csv
 import os
-import signal
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from iqa.command_line import OneLineParser, report, write_error
-from iqa.console import say
+from iqa.cli import Command, OneLineParser, report, say
 from iqa.data.koniq import OFFICIAL_CSV
 from iqa.demo.folder import IMAGE_FOLDER, prepare_folder, remove_leftovers, write_images
 from iqa.demo.rows import chosen_rows, sizes_line
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--output", required=True, help="folder to write; must be new, empty, or this demo begun before"
@@ -34,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--metadata", help=f"take names, MOS and sets from this official csv ({OFFICIAL_CSV})")
     parser.add_argument("--seed", type=int, default=42, help="another seed gives other scenes (default 42)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per CPU core)")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -53,25 +51,21 @@ def build(arguments: argparse.Namespace) -> None:
     say(f"{output}: {len(rows)} demo images, {sizes_line(rows)}")
 
 
-def main() -> int:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers are ended too
-    arguments = parse_arguments()
-    try:
-        build(arguments)
-    except (ValueError, csv.Error) as error:
-        report(str(error))
-        return 2
-    except OSError as error:
-        report(f"--output {arguments.output}: {error}; an image takes about 0.2 MB")
-        return 2
-    except BrokenProcessPool:
-        report(f"--workers {arguments.workers}: a worker was killed; the same command with fewer goes on from here")
-        return 2
-    except KeyboardInterrupt:
-        write_error("interrupted; the same command completes the folder")
-        return 130
-    return 0
+def main(argv: list[str] | None = None) -> int:
+    """Write the demo; returns the exit status."""
+    with Command(argv, when_stopped="The same command completes the folder.") as command:
+        arguments = parse_arguments(argv)
+        command.status = 2
+        try:
+            build(arguments)
+            command.status = 0
+        except (ValueError, csv.Error) as error:
+            report(str(error))
+        except BrokenProcessPool:
+            report(f"--workers {arguments.workers}: a worker was killed; the same command with fewer goes on from here")
+        except OSError as error:
+            report(f"--output {arguments.output}: {error}; an image takes about 0.2 MB")
+    return command.status
 
 
 if __name__ == "__main__":

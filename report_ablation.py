@@ -9,10 +9,22 @@ the verdict and a short table. It trains nothing, needs no GPU and may be run at
 Runs on several backbones, and those of the published models, become one report on all of them.
 """
 
-from iqa.report.command import begin, end
+import sys
 
-if __name__ == "__main__":  # the libraries take a second to load, in which Ctrl-C ends the command in order too
-    begin()
+from iqa.cli import Command, OneLineParser, number, say
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the report; returns the exit status."""
+    with Command(argv, when_stopped="The same command writes the report anew.") as command:
+        from report_ablation import run  # its libraries take a second to load
+
+        run(argv)
+    return command.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
 
 import argparse
 import json
@@ -20,8 +32,6 @@ import re
 from pathlib import Path
 
 from iqa.atomic_files import write_atomically
-from iqa.command_line import OneLineParser, first_line, number, report
-from iqa.console import say
 from iqa.metrics import DRAWS
 from iqa.report import grid_latex as grid_latex
 from iqa.report import grid_markdown as grid_markdown
@@ -142,21 +152,17 @@ def pages_of(numbers: dict):
     return (grid_markdown, grid_latex) if "backbones" in numbers else (report_markdown, report_latex)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    flags = parse_arguments(arguments)
-    try:
-        numbers = make_report(
-            flags.log_folder,
-            flags.evaluations,
-            allow_mismatch=flags.allow_mismatch,
-            draws=flags.draws,
-            seed=flags.seed,
-            groups=flags.groups,
-            without=flags.without,
-        )
-    except (OSError, ValueError) as error:
-        report(first_line(error))
-        return 1
+def run(argv: list[str] | None) -> None:
+    flags = parse_arguments(argv)
+    numbers = make_report(
+        flags.log_folder,
+        flags.evaluations,
+        allow_mismatch=flags.allow_mismatch,
+        draws=flags.draws,
+        seed=flags.seed,
+        groups=flags.groups,
+        without=flags.without,
+    )
     for warning in words.warnings(numbers):
         say(f"Note: {warning}")
     say(f"\nReport: {flags.log_folder / 'report.md'} (also report.tex, report.json, figures/)\n")
@@ -167,8 +173,3 @@ def main(arguments: list[str] | None = None) -> int:
         if numbers[part]:
             say(" ".join(numbers[part]["sentences"]) + "\n")
     say(pages_of(numbers)[0].short_table(numbers))
-    return 0
-
-
-if __name__ == "__main__":
-    end(main)

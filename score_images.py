@@ -11,14 +11,36 @@ From Python, with paths, PIL images or tensors [3, H, W] (uint8, or floats in 0-
     scores = load_scorer("checkpoints/resnet_improved_ms_att_best.pth")(["photo.jpg", image, tensor])
 """
 
-from iqa.scoring.command import begin, end
+import sys
+import warnings
 
-if __name__ == "__main__":  # a wrong flag or file is told here, and ends the command: torch takes seconds to load
-    command = begin(__doc__)
+from iqa.atomic_files import check_writable
+from iqa.cli import Command, say
+from iqa.scoring.files import as_utf8, find_images
+from iqa.scoring.options import build_parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Score the images that the flags name; returns the exit status."""
+    when_stopped = "--output and --report are written when every image is scored."
+    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an unreadable file is an error of its own
+    sys.stdout.reconfigure(errors="backslashreplace")
+    with Command(argv, when_stopped=when_stopped) as command:
+        options = build_parser(__doc__).parse_args(argv)
+        paths = find_images(options.images)
+        check_writable("--output", options.output)
+        check_writable("--report", options.report)
+        from score_images import run  # it loads torch, which takes seconds
+
+        command.status = run(options, paths)
+    return command.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
 
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,13 +53,11 @@ from tqdm import tqdm
 
 from data_loader import EvaluationPlan, PatchLoader, mean_per_image
 from iqa.atomic_files import write_atomically
-from iqa.console import say
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
 from iqa.models.backbones import BACKBONES
 from iqa.models.folding import fold_batch_norms
 from iqa.models.published import MODELS, OWN, PUBLISHED, build_published, published_model, scoring_flags
 from iqa.scoring import page as scores_page
-from iqa.scoring.files import as_utf8
 from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
 from iqa.scoring.table import STAGES, Row, as_csv, as_json, describe, print_table
 from iqa.training.checkpoints import load_checkpoint, refuse_other_head
@@ -264,7 +284,3 @@ def score(paths: list[str], scorer, options) -> Iterator[Row]:
             with bar.external_write_mode():  # the row takes the place of the bar
                 yield Row(as_utf8(path), scored.score, attention, scored.error, scored.extra, scored.patches)
             bar.update()
-
-
-if __name__ == "__main__":
-    end(command, run)

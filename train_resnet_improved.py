@@ -52,17 +52,86 @@ the network is; iqa/training/ has the flags (options.py), the files (run_files.p
                 --overwrite
 """
 
-from iqa.training.command import begin, end
+import argparse
+import sys
+from typing import Any, NamedTuple, TextIO
 
-if (
-    __name__ == "__main__"
-):  # a wrong flag, folder or label is told here, and ends the command: torch takes seconds to load
-    command = begin()
+from iqa.cli import Command, say
+from iqa.data.datasets import load_dataset, split_csv
+from iqa.data.labels import LabelledImages, QualityData, require_sets
+from iqa.models import published
+from iqa.models.variants import Variant
+from iqa.processes import is_first, process_count, process_number
+from iqa.training.options import parse_options
+from iqa.training.run_files import RunFiles, write_json
+
+RESUME_HINT = "The same command with --resume goes on after the last whole epoch, if one was finished."
+
+
+class Run(NamedTuple):
+    """A training that may begin: what it trains, its files, and its data."""
+
+    variant: Variant
+    files: RunFiles
+    data: QualityData
+    before: dict[str, Any] | None  # config.json of the run to resume, None for a new one
+    locks: list[TextIO]  # on the folders of the run, held until the program ends
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train, or evaluate a checkpoint, as the flags say; returns the exit status."""
+    with Command(argv) as command:
+        options = parse_options(argv)
+        if options.evaluate is not None:
+            from train_resnet_improved import evaluate_checkpoint  # it loads torch, which takes seconds
+
+            evaluate_checkpoint(options)
+        else:
+            command.when_stopped = RESUME_HINT
+            command.more_memory = f"choose a --batch_size smaller than {options.batch_size}"
+            run = prepare(options)
+            if run:
+                from train_resnet_improved import train  # it loads torch, which takes seconds
+
+                train(options, run.variant, run.files, run.data, run.before)
+    return command.status
+
+
+def prepare(options: argparse.Namespace) -> Run | None:
+    """Check the folders and the data, and keep other runs out of the folders; None if the run to resume is finished."""
+    variant = published.row_of(
+        options.model,
+        backbone=options.backbone,
+        use_multiscale=options.use_multiscale,
+        use_attention=options.use_attention,
+    )
+    files = RunFiles.of(options, variant)
+    if files.is_finished(options):
+        say(f"{files.output}: this run is finished; see {files.result}")
+        return None
+    locks = files.lock() if is_first() else []
+    before = files.config_to_resume(options)
+    split_file = files.split if before and files.split.exists() else options.split_file
+    data = load_dataset(
+        options.dataset,
+        options.data_path,
+        mos_range=options.mos_range,
+        split_seed=options.split_seed,
+        split_file=split_file,
+    )
+    require_sets(data)
+    mos = data.sets["training"].mos
+    if mos.min() == mos.max():
+        raise ValueError(f"--data_path {data.root}: every training MOS is {mos[0]:g}, so there is nothing to learn")
+    return Run(variant, files, data, before, locks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -70,13 +139,8 @@ from torch import Tensor
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
 from iqa.atomic_files import write_atomically
-from iqa.console import say
-from iqa.data.datasets import load_dataset, split_csv
-from iqa.data.labels import LabelledImages, QualityData
 from iqa.health import layer_health
 from iqa.metrics import correlate
-from iqa.models import published
-from iqa.processes import is_first, process_count, process_number
 from iqa.training import checkpoint_evaluation, devices, distributed
 from iqa.training.backbone_weights import build_backbone
 from iqa.training.description import announce, changed_processes, describe_run, size_of
@@ -86,7 +150,6 @@ from iqa.training.optimization import choose_recipe, freeze_batch_norms, resume_
 from iqa.training.progress import Forecast, LossMeter, watch
 from iqa.training.recipe import OF_A_BATCH
 from iqa.training.records import begin_files, predictions_csv, print_summary, record, save_last, summarise
-from iqa.training.run_files import RunFiles, write_json
 from iqa.training.scored_model import ScoredModel, some_of
 from iqa.training.seeds import mixed_seed
 from iqa.training.selection import best_epoch, choose_selection_set
@@ -430,7 +493,3 @@ def evaluate_checkpoint(options) -> None:
             write_atomically(files.predictions, predictions_csv(chosen.images, scored))
             write_json(files.facts, facts)
         say(f"SRCC: {srcc:.4f}\nPLCC: {plcc:.4f}\nPredictions: {files.predictions}")
-
-
-if __name__ == "__main__":
-    end(command, evaluate_checkpoint if command.options.evaluate else train)  # with the options, and what train takes

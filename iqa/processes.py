@@ -1,12 +1,9 @@
-"""Which of the processes that torchrun started this one is; alone, the first of one."""
+"""Rank and world size under torchrun; a process started without it is the first of one."""
 
 import ctypes
 import os
 import signal
 import sys
-from typing import NoReturn
-
-from iqa.streams import flush
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 LAUNCHED = "TORCHELASTIC_RUN_ID" in os.environ  # set by torchrun; others may leave RANK behind
@@ -29,18 +26,6 @@ def end_with_parent() -> None:
     """Linux ends this process where the one that started it is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def leave(status: int) -> NoReturn:
-    """End the program.
-
-    One of several processes goes without Python's own way out: a thread of gloo's that still lets go of a tensor then
-    is aborted, and the process with it (https://github.com/pytorch/pytorch/pull/179291).
-    """
-    if process_count() > 1:
-        flush()
-        os._exit(status)
-    sys.exit(status)
 
 
 def is_first() -> bool:

@@ -62,9 +62,9 @@ def test_imports_go_one_way(path):
 @pytest.mark.parametrize(
     "module",
     [
-        "iqa.training.command",
+        "iqa.cli",
         "iqa.training.options",
-        "iqa.scoring.command",
+        "iqa.scoring.options",
         "iqa.data.check",
         "iqa.models.variants",
         "report_ablation",

@@ -9,9 +9,7 @@ from conftest import ROOT
 
 IMPORTS = """
 import multiprocessing, sys, warnings
-from iqa.command_line import report, write_error
-from iqa.console import say
-from iqa.processes import leave
+from iqa.cli import Command, report, say, write_error
 """
 SEVERAL = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0"}
 CASES = {
@@ -28,7 +26,7 @@ CASES = {
     "an error": ("report('x'); sys.exit(2)", 2, {}),
     "a warning": ("warnings.warn('x'); sys.exit(3)", 3, {}),
     "an exception": ("say('x'); 1 / 0", 1, {}),
-    "one of several processes": ("print('x'); leave(4)", 4, SEVERAL),
+    "one of several processes": ("with Command([]): print('x'); sys.exit(4)", 4, SEVERAL),
 }
 
 

@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from iqa.processes import is_first, leave, process_count, process_number  # noqa: E402
+from iqa.cli import Command  # noqa: E402
+from iqa.processes import is_first, process_count, process_number  # noqa: E402
 from iqa.training.distributed import distribute, joined, mean_over_processes  # noqa: E402
 from iqa.training.losses import training_loss  # noqa: E402
 from iqa.training.recipe import LOSSES  # noqa: E402
@@ -48,8 +49,7 @@ def train(name: str) -> dict[str, torch.Tensor]:
 
 
 torch.set_default_dtype(torch.float64)
-with joined(torch.device("cpu")):
+with Command([]), joined(torch.device("cpu")):
     reached = {key: x for name in LOSSES for key, x in train(name).items()}
     if is_first():
         torch.save(reached, sys.argv[1])
-leave(0)

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from iqa.atomic_files import check_writable, write_atomically
-from iqa.command_line import HelpWithDefaults, OneLineParser, first_line, given_flags, number, report
-from iqa.console import say
+from iqa.cli import Command, HelpWithDefaults, OneLineParser, given_flags, number, say
 from iqa.data.datasets import load_dataset
 from iqa.data.flags import add_dataset_flags, dataset_mistake
 from iqa.data.labels import QualityData
@@ -23,34 +22,30 @@ WITHOUT = {  # a set that has no images
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print what the folder holds, and on request which test images have near copies; returns the exit status."""
-    options = parse(arguments)
-    try:
-        check_writable("--near_copies", options.near_copies)
-        data = load_dataset(
-            options.dataset,
-            options.folder,
-            mos_range=options.mos_range,
-            split_seed=options.split_seed,
-            split_file=options.split_file,
-        )
-        for line in describe(options.dataset, data):
-            say(line)
-        if options.near_copies:
-            from iqa.data.near_copies import (  # only now: it loads Pillow
-                as_lines,
-                describe_near_copies,
-                find_near_copies,
-            )
+    with Command(argv) as command:
+        check(parse(argv))
+    return command.status
 
-            copies = find_near_copies(data, options.hash_distance)
-            write_atomically(options.near_copies, as_lines(copies.found))
-            say(describe_near_copies(copies, options.hash_distance, options.near_copies))
-    except (OSError, ValueError) as error:
-        report(first_line(error))
-        return 1
-    return 0
+
+def check(options: argparse.Namespace) -> None:
+    check_writable("--near_copies", options.near_copies)
+    data = load_dataset(
+        options.dataset,
+        options.folder,
+        mos_range=options.mos_range,
+        split_seed=options.split_seed,
+        split_file=options.split_file,
+    )
+    for line in describe(options.dataset, data):
+        say(line)
+    if options.near_copies:
+        from iqa.data.near_copies import as_lines, describe_near_copies, find_near_copies  # only now: it loads Pillow
+
+        copies = find_near_copies(data, options.hash_distance)
+        write_atomically(options.near_copies, as_lines(copies.found))
+        say(describe_near_copies(copies, options.hash_distance, options.near_copies))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

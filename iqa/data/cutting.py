@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from iqa.console import say
+from iqa.cli import say
 from iqa.processes import end_with_parent, processes_here
 
 WORKERS_FOR_GPU = 4

@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from iqa.command_line import number
+from iqa.cli import number
 from iqa.data.datasets import DATASETS
 
 STANDARD = "koniq-10k"  # the data set of the experiment, whose split is no choice

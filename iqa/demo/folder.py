@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from iqa.atomic_files import write_atomically
-from iqa.console import say
+from iqa.cli import say
 from iqa.data.koniq import DEMO_NOTE, OFFICIAL_CSV
 from iqa.demo.faults import demo_image
 from iqa.demo.scenes import HEIGHT, WIDTH

@@ -4,7 +4,7 @@ import glob
 import os
 from collections import Counter
 
-from iqa.console import say
+from iqa.cli import printable, say
 
 # What a folder is searched for; a file that is named, or matches a pattern, is tried whatever its ending.
 ENDINGS = frozenset(".avif .bmp .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split())
@@ -57,11 +57,6 @@ def is_image_name(name: str) -> bool:
 
 def fail(error: OSError) -> None:
     raise error
-
-
-def printable(text: str) -> str:
-    """Control characters and bytes that are no UTF-8 as escapes: no name can steer a terminal or end a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def as_utf8(text: str) -> str:

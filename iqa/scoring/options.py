@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from iqa.command_line import OneLineParser, number
+from iqa.cli import OneLineParser, number
 
 
 def ending(*allowed: str):

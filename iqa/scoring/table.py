@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from iqa.console import say
+from iqa.cli import say
 from iqa.scoring.files import printable
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")

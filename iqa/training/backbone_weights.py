@@ -5,7 +5,7 @@ import pickle
 import torch
 from torch import nn
 
-from iqa.command_line import first_line
+from iqa.cli import first_line
 from iqa.models.backbones import BACKBONES, Backbone
 
 COUNTER = ".num_batches_tracked"  # of a batch norm, which training does not use; older files lack it, torchvision's too

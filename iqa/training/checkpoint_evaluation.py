@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from iqa.console import say
+from iqa.cli import say
 from iqa.data.labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
 from iqa.training.devices import device_name
 

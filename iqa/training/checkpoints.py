@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from iqa.atomic_files import atomic_path
-from iqa.command_line import first_line
+from iqa.cli import first_line
 
 PICKLE = b"\x80"  # the first byte of a pickle; a zip archive, which torch writes since 1.6, begins with PK
 

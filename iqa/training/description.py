@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
-from iqa.console import say
+from iqa.cli import say
 from iqa.data.labels import QualityData
 from iqa.models.variants import Variant
 from iqa.processes import process_count

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from iqa.console import say
+from iqa.cli import say
 from iqa.data.images import cpu_count
 from iqa.processes import process_count, processes_here
 

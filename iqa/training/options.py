@@ -2,7 +2,7 @@
 
 import argparse
 
-from iqa.command_line import HelpWithDefaults, OneLineParser, given_flags, number
+from iqa.cli import HelpWithDefaults, OneLineParser, given_flags, number
 from iqa.data.flags import STANDARD, add_dataset_flags, dataset_mistake
 from iqa.data.images import RESIZES, SHORT_SIDE
 from iqa.models.backbones import BACKBONES, patch_size_problem

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from iqa.console import say
+from iqa.cli import say
 from iqa.data.image_cache import LOG_EVERY
 from iqa.processes import is_first
 

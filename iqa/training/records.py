@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from iqa.atomic_files import write_atomically
-from iqa.console import say
+from iqa.cli import say
 from iqa.data.labels import LabelledImages
 from iqa.health import health_lines, run_health
 from iqa.predictions import Predictions

@@ -1,6 +1,6 @@
 """Which epoch of a run counts, and by which set."""
 
-from iqa.console import say
+from iqa.cli import say
 from iqa.data.labels import QualityData
 
 

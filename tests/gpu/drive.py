@@ -19,8 +19,12 @@ from parts import PARTS, SETTINGS, Context, Part  # noqa: E402
 from processes import Failed, OutOfTime, json_of, run  # noqa: E402
 
 from iqa.atomic_files import check_writable, write_atomically  # noqa: E402
-from iqa.command_line import OneLineParser, number, report  # noqa: E402
-from iqa.console import say  # noqa: E402
+from iqa.cli import (  # noqa: E402
+    OneLineParser,
+    number,
+    report,
+    say,  # noqa: E402
+)
 from iqa.data.datasets import load_dataset  # noqa: E402
 from iqa.data.labels import LabelledImages  # noqa: E402
 

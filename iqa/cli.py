@@ -1,0 +1,236 @@
+"""What the commands share: checked flags, lines of output, errors of one line, and signals that end a command in order.
+
+A script checks its flags and files before it loads torch, which takes seconds. Its `main` is therefore defined and called
+above the slow imports, and imports the rest of its own file:
+
+    def main(argv: list[str] | None = None) -> int:
+        with Command(argv) as command:
+            options = build_parser().parse_args(argv)
+            from score_images import run
+            command.status = run(options)
+        return command.status
+"""
+
+import argparse
+import atexit
+import difflib
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn, TextIO
+
+from iqa.processes import is_first, process_count, process_number
+
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "llocate memory", "bad_alloc")  # CUDA, its libraries, the host, C++
+USER_ERRORS = (OSError, ValueError, MemoryError, RuntimeError)  # of input, disks and devices; any other error is a bug
+REPORT_DELAY = 5  # seconds that other processes wait for the one in which an error began
+
+
+# Flags
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argparse parser whose errors are one line."""
+
+    about = ""  # put before an error message
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        known = (
+            difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1) if unknown else ()
+        )
+        hint = f"; did you mean {known[0]}?" if known else ""
+        report(f"{self.about}{message}{hint}; see --help")
+        self.exit(2)
+
+
+class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Append the default to the help of each flag that has one, unless the help states it."""
+
+    def _get_help_string(self, action):
+        if action.default in (None, False, "") or "default:" in action.help:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def given_flags(parser: argparse.ArgumentParser, argv: list[str] | None, options: argparse.Namespace) -> set[str]:
+    """Names of the flags that the command line contains, whatever their values."""
+    unset = object()
+    blank = argparse.Namespace(**dict.fromkeys(vars(options), unset))
+    return {name for name, value in vars(parser.parse_args(argv, blank)).items() if value is not unset}
+
+
+def number(kind: type, low: float, high: float = math.inf, *, below: bool = False) -> Callable:
+    """An argparse type: a finite `kind` in [low, high], or in [low, high) with `below`."""
+    bounds = f"{low} to {'below ' * below}{high}"
+    if high == math.inf:
+        bounds = "finite" if low == -math.inf else f"at least {low}"
+
+    def parse(text):
+        try:
+            value = kind(text)
+            in_range = math.isfinite(value) and low <= value <= high and not (below and value == high)
+        except (ValueError, OverflowError):
+            in_range = False
+        if not in_range:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {'an integer' if kind is int else 'a number'}, {bounds}")
+        return value
+
+    return parse
+
+
+# The course of a command
+
+
+class Stopped(BaseException):
+    """Raised by SIGTERM and Ctrl-C."""
+
+
+class Command:
+    """A context that turns signals and errors into one line on standard error and an exit status.
+
+    The first signal raises `Stopped`; the second one ends the process at once.
+
+    Attributes:
+        status: the exit status; 0 unless the body sets it or fails.
+        when_stopped: a sentence for the message of a stopped command: what it wrote, how to go on.
+        more_memory: advice for a command that ran out of memory.
+    """
+
+    def __init__(self, argv: list[str] | None, *, when_stopped: str = "", more_memory: str = "try --device cpu"):
+        self.show_traceback = "--traceback" in (sys.argv if argv is None else argv)
+        self.when_stopped, self.more_memory = when_stopped, more_memory
+        self.status, self.signal = 0, None
+
+    def __enter__(self) -> "Command":
+        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _stop(self, number: int, _frame) -> NoReturn:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.signal = signal.Signals(number)
+        raise Stopped(number)
+
+    def __exit__(self, _kind, error: BaseException | None, _trace) -> bool:
+        if error is not None:
+            sys.unraisablehook = lambda _: None  # failures of the clean-up must not hide the error
+            self.status = self._report(error)
+        if self.signal is None:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+        if process_count() > 1:
+            # A thread of gloo that still releases a tensor at Python's regular exit would be aborted, and the process
+            # with it (https://github.com/pytorch/pytorch/pull/179291).
+            flush()
+            os._exit(self.status)
+        return True
+
+    def _report(self, error: BaseException) -> int:
+        """Print what ended the command; returns the exit status."""
+        if isinstance(error, SystemExit):
+            return error.code if isinstance(error.code, int) else int(error.code is not None)
+        if self.signal:  # workers that received it too may have ended the command by an error of theirs
+            if is_first():
+                write_error(f"Stopped by {self.signal.name}. {self.when_stopped}".rstrip())
+            return 128 + self.signal
+        if isinstance(error, ModuleNotFoundError):
+            report_missing_package(type(error), error, error.__traceback__)
+        elif self.show_traceback or not isinstance(error, USER_ERRORS):
+            traceback.print_exception(error)
+        else:
+            report(one_line(error, self.more_memory))
+        return 1
+
+
+def report_missing_package(kind: type[BaseException], error: BaseException, trace) -> None:
+    """An exception hook: one line for a package that is not installed."""
+    if issubclass(kind, ModuleNotFoundError) and not str(error.name).startswith("iqa"):
+        report(f"the package {error.name} is missing: source .venv/bin/activate, or bash run_tests.sh makes it")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = report_missing_package  # while a script imports its modules
+
+
+# Errors of one line
+
+
+def one_line(error: BaseException, more_memory: str = "try --device cpu") -> str:
+    """The error's message, with advice where another program wrote it."""
+    line = first_line(error)
+    if "DataLoader worker" in line or "shared memory" in line and "out of resource" not in line:  # of a GPU kernel
+        return f"--num_workers: a process that cuts patches died ({line}); use fewer, or 0, or enlarge /dev/shm"
+    if isinstance(error, MemoryError) or any(sign in line for sign in OUT_OF_MEMORY):
+        return f"not enough memory ({line}); {more_memory}"
+    return line
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message; of an error in a loader's worker, the last line of the traceback it carries."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return (lines[-1].partition(": ")[2] or lines[-1]) if lines[0].startswith("Caught ") else lines[0]
+
+
+def report(error: str) -> None:
+    """Print one line on standard error.
+
+    With several processes, an error often follows from the failure of another one: its report comes first, and torchrun
+    ends the other processes as soon as that one has ended.
+    """
+    lost_another = process_count() > 1 and any(sign in error for sign in ("gloo", "NCCL", "Connection closed"))
+    if lost_another or not is_first():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(REPORT_DELAY)
+        error = f"process {process_number()} of 0-{process_count() - 1}: {error}"
+    write_error(f"error: {printable(error)}")
+
+
+def printable(text: str) -> str:
+    """Control characters and bytes that are not UTF-8 become escapes: no name can steer a terminal or end a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# Lines of output. A reader may close the stream before the program ends, as `head` does. Python keeps what it could not
+# write and tries again, at the start of each worker and at its own end, where the failure is status 120. The stream is
+# therefore redirected to /dev/null (Python documentation, module signal, "Note on SIGPIPE").
+
+
+def say(line: str = "") -> None:
+    """Print a line on standard output, in the first process only."""
+    if is_first():
+        write_line(line, sys.stdout)
+
+
+def write_error(line: str) -> None:
+    write_line(line, sys.stderr)
+
+
+def write_line(line: str, stream: TextIO) -> None:
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        redirect_to_null(stream)
+
+
+def flush() -> None:
+    """Flush both streams, which argparse and warnings write to as well."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed from the start
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            redirect_to_null(stream)
+
+
+def redirect_to_null(stream: TextIO) -> None:
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), stream.fileno())
+    stream.flush()
+
+
+atexit.register(flush)  # before Python's own last flush, however the program ends
