@@ -23,7 +23,7 @@ from iqa.models.pooling import GRID
 from iqa.models.published import PUBLISHED, build_published
 from iqa.models.standardise import Standardise, measuring
 from iqa.models.variants import VARIANTS, Variant, find_variant, variants_of
-from iqa.training.backbone_weights import build_backbone
+from iqa.models.weights import build_backbone
 
 HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers

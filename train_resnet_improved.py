@@ -141,8 +141,8 @@ from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_imag
 from iqa.atomic_files import write_atomically
 from iqa.health import layer_health
 from iqa.metrics import correlate
+from iqa.models.weights import build_backbone
 from iqa.training import checkpoint_evaluation, devices, distributed
-from iqa.training.backbone_weights import build_backbone
 from iqa.training.description import announce, changed_processes, describe_run, size_of
 from iqa.training.live_view import live_view
 from iqa.training.losses import training_loss

@@ -29,7 +29,7 @@ from iqa.health import layer_health  # noqa: E402
 from iqa.metrics import plcc, srcc  # noqa: E402
 from iqa.models.backbones import BACKBONES, Backbone  # noqa: E402
 from iqa.models.variants import FUSIONS  # noqa: E402
-from iqa.training.backbone_weights import load_backbone_weights  # noqa: E402
+from iqa.models.weights import load_backbone_weights  # noqa: E402
 from models_resnet_improved import ImageQualityResNet  # noqa: E402
 
 runpy.run_path(str(ROOT / "tests/efficientnet_lite0/sitecustomize.py"))

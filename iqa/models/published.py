@@ -1,6 +1,5 @@
-"""The table of the published models: how each is built, known by its weights, and trained. Flags need no torch."""
+"""The table of the published models: how each is built and recognised by its weights. Importing it loads no torch."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,40 +9,6 @@ from iqa.models.variants import Variant, find_variant
 PATCH_MULTIPLE = 32  # their distortion modules cut the maps at strides 4, 8, 16, 32 into 8x8, 4x4, 2x2 and 1 cells
 
 
-class Recipe(NamedTuple):
-    """What a published model was trained with; the fields below `schedule` have the names of the flags."""
-
-    optimizer: str  # of torch.optim
-    schedule: Callable[..., tuple[float, float]]  # (recipe, epochs before, epochs of the run) -> learning_rates
-    head_lr_ratio: float  # learning rate of the rest over that of the backbone, which the distortion modules share
-    lr: float  # of the backbone
-    weight_decay: float
-    batch_size: int
-    epochs: int
-    train_patch_num: int
-    test_patch_num: int
-    max_grad_norm: float
-
-    def learning_rates(self, before: int, epochs: int) -> tuple[float, float]:
-        """Of the backbone and of the rest, in the epoch with `before` epochs before it, in a run of `epochs`."""
-        return self.schedule(self, before, epochs)
-
-
-def in_steps(recipe: Recipe, before: int, epochs: int) -> tuple[float, float]:
-    """HyperIQA's: it lowers the rest's rate after an epoch by that epoch's number, so a seventh has the first rate."""
-    ratio = recipe.head_lr_ratio if before < 10 else 1.0
-    return recipe.lr, recipe.lr * ratio / 10 ** (max(0, before - 1) // 6)
-
-
-def on_a_cosine(recipe: Recipe, before: int, epochs: int, floor: float = 1e-6) -> tuple[float, float]:
-    """SMART-IQA's, as torch's CosineAnnealingLR: to a floor above the backbone's own rate, which therefore rises."""
-    part = (1 + math.cos(math.pi * before / epochs)) / 2
-    return tuple(floor + (rate - floor) * part for rate in (recipe.lr, recipe.lr * recipe.head_lr_ratio))
-
-
-RECIPE_FLAGS = Recipe._fields[Recipe._fields.index("schedule") + 1 :]
-
-
 class Published(NamedTuple):
     """One row: a published model."""
 
@@ -51,7 +16,7 @@ class Published(NamedTuple):
     variant: Variant  # its names; what it fuses is its own matter
     parameters: int
     build: Callable[..., Any]  # (backbone with the weights to start from, **use_multiscale and use_attention)
-    recipe: Recipe
+    patch_num: int  # patches per image, in training and in evaluation
 
 
 def build_hyperiqa(backbone):
@@ -72,36 +37,14 @@ PUBLISHED = {
         Variant("published_hyperiqa", "hyperiqa", "resnet50", False, False),
         27_375_369,
         build_hyperiqa,
-        Recipe(
-            "Adam",
-            in_steps,
-            head_lr_ratio=10.0,
-            lr=2e-5,
-            weight_decay=5e-4,
-            batch_size=96,
-            epochs=16,
-            train_patch_num=25,
-            test_patch_num=25,
-            max_grad_norm=0.0,
-        ),
+        patch_num=25,
     ),
     "smart_iqa": Published(
         "SMART-IQA",
         Variant("published_smart_iqa", "smart_iqa", "swin_b", True, True),
         89_111_941,
         build_smart_iqa,
-        Recipe(
-            "AdamW",
-            on_a_cosine,
-            head_lr_ratio=10.0,
-            lr=5e-7,
-            weight_decay=2e-4,
-            batch_size=32,
-            epochs=10,
-            train_patch_num=20,
-            test_patch_num=20,
-            max_grad_norm=1.0,
-        ),
+        patch_num=20,
     ),
 }
 
@@ -112,11 +55,6 @@ MODELS = (OWN, *PUBLISHED)
 def row_of(model: str, **flags) -> Variant:
     """Names and backbone of a published model, or of the variant that the flags name."""
     return find_variant(**flags) if model == OWN else PUBLISHED[model].variant
-
-
-def recipe_of(model: str, flags: Mapping[str, Any]) -> Recipe:
-    """The recipe of a published model, with the numbers that the flags have."""
-    return PUBLISHED[model].recipe._replace(**{name: flags[name] for name in RECIPE_FLAGS})
 
 
 def build_published(name: str, backbone, **fusion: bool):
@@ -169,7 +107,7 @@ def scoring_flags(model) -> dict[str, Any]:
         "use_multiscale": fusion[0],
         "use_attention": fusion[1],
         "patch_size": 224,
-        "test_patch_num": PUBLISHED[name].recipe.test_patch_num,
+        "test_patch_num": PUBLISHED[name].patch_num,
         "resize": "squeeze",
     }
 

@@ -13,8 +13,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from iqa.models import published
-from iqa.training.recipe import PUBLISHED_RECIPE
+from iqa.training.recipe import PUBLISHED_RECIPE, Recipe, published_recipe
 
 STEPS_DOWN = 3  # of --lr_schedule step: a tenth of the rate after each third of the run
 
@@ -23,7 +22,7 @@ def choose_recipe(
     options: argparse.Namespace, model: nn.Module, steps_per_epoch: int
 ) -> tuple[torch.optim.Optimizer, LRScheduler]:
     """The optimizer and the schedule, which goes on with every training step, by the flags or as a model was published."""
-    recipe = published.recipe_of(options.model, vars(options)) if options.recipe == PUBLISHED_RECIPE else None
+    recipe = published_recipe(options.model, vars(options)) if options.recipe == PUBLISHED_RECIPE else None
     optimizer = build_optimizer(
         model,
         lr=options.lr,
@@ -77,7 +76,7 @@ def freeze_batch_norms(backbone: nn.Module) -> None:
             layer.eval()
 
 
-def changes(recipe: published.Recipe, epochs: int, steps_per_epoch: int) -> list:
+def changes(recipe: Recipe, epochs: int, steps_per_epoch: int) -> list:
     """For the backbone and the rest: by how much a published schedule multiplies the rate before a step."""
 
     def factor(group: int, step: int) -> float:

@@ -6,10 +6,19 @@ from iqa.cli import HelpWithDefaults, OneLineParser, given_flags, number
 from iqa.data.flags import STANDARD, add_dataset_flags, dataset_mistake
 from iqa.data.images import RESIZES, SHORT_SIDE
 from iqa.models.backbones import BACKBONES, patch_size_problem
-from iqa.models.published import MODELS, OWN, PATCH_MULTIPLE, PUBLISHED, RECIPE_FLAGS
+from iqa.models.published import MODELS, OWN, PATCH_MULTIPLE, PUBLISHED
 from iqa.processes import process_count
 from iqa.training.live_view import INSTALL, is_installed
-from iqa.training.recipe import BEST, LOSSES, OF_A_BATCH, PUBLISHED_RECIPE, RECIPES, SCHEDULES
+from iqa.training.recipe import (
+    BEST,
+    LOSSES,
+    OF_A_BATCH,
+    PUBLISHED_RECIPE,
+    PUBLISHED_RECIPES,
+    RECIPE_FLAGS,
+    RECIPES,
+    SCHEDULES,
+)
 
 DESCRIPTION = "Train and evaluate one variant of the HyperIQA ablation, or a published model, on KonIQ-10k."
 STRIDE = 32  # of ResNet50's last stage: the smallest patch
@@ -270,7 +279,7 @@ def fill_published(options: argparse.Namespace, given: set[str]) -> None:
     facts = row.variant._asdict()
     values = {name: facts.get(name) for name in VARIANT_FLAGS}
     if options.recipe == PUBLISHED_RECIPE:
-        values |= {name: getattr(row.recipe, name) for name in RECIPE_FLAGS if name not in given}
+        values |= {name: getattr(PUBLISHED_RECIPES[options.model], name) for name in RECIPE_FLAGS if name not in given}
     vars(options).update(values)
 
 

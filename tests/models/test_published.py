@@ -28,6 +28,7 @@ from iqa.models.backbones import BACKBONES
 from iqa.models.folding import fold_batch_norms
 from iqa.models.published import PUBLISHED, build_published, published_model, scoring_flags
 from iqa.training.optimization import build_optimizer
+from iqa.training.recipe import PUBLISHED_RECIPES
 
 FUSIONS = {"single": (False, False), "multiscale": (True, False), "attention": (True, True)}
 REFERENCES = {  # parameters, digest of the state dict, scores of images(2), attention
@@ -250,7 +251,7 @@ def model(request, no_random_start):
 
 
 def test_every_parameter_is_optimized_once_at_its_rate_and_receives_a_gradient(model):
-    recipe = PUBLISHED[model.variant.tag].recipe
+    recipe = PUBLISHED_RECIPES[model.variant.tag]
     optimizer = build_optimizer(
         model, lr=recipe.lr, head_lr_ratio=recipe.head_lr_ratio, weight_decay=0, kind=recipe.optimizer
     )
@@ -337,7 +338,7 @@ def test_smart_iqa_on_a_smaller_swin_is_told():
 
 
 def test_hyperiqas_rates():
-    recipe = PUBLISHED["hyperiqa"].recipe
+    recipe = PUBLISHED_RECIPES["hyperiqa"]
     backbone, rest = zip(*(recipe.learning_rates(before, 16) for before in range(16)), strict=True)
     assert set(backbone) == {2e-5}
     np.testing.assert_allclose(rest, [2e-4] * 7 + [2e-5] * 3 + [2e-6] * 3 + [2e-7] * 3)
@@ -345,7 +346,7 @@ def test_hyperiqas_rates():
 
 @pytest.mark.parametrize("epochs", [3, 10])
 def test_smart_iqas_rates_are_those_of_torchs_cosine(epochs):
-    recipe = PUBLISHED["smart_iqa"].recipe
+    recipe = PUBLISHED_RECIPES["smart_iqa"]
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (5e-7, 5e-6)]
     optimizer = torch.optim.AdamW(groups)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=1e-6)

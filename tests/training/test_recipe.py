@@ -18,7 +18,7 @@ from iqa.models.backbones import BACKBONES
 from iqa.models.published import PUBLISHED
 from iqa.training.optimization import choose_recipe
 from iqa.training.options import parse_options
-from iqa.training.recipe import BEST
+from iqa.training.recipe import BEST, PUBLISHED_RECIPES
 from iqa.training.scored_model import ScoredModel, fit_line
 from score_images import load_scorer
 
@@ -285,7 +285,7 @@ def test_a_schedule_goes_over_the_steps_of_the_run_behind_its_warm_up(name, shap
 
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_a_published_recipe_has_the_rates_of_its_epochs(model):
-    recipe = PUBLISHED[model].recipe
+    recipe = PUBLISHED_RECIPES[model]
     rates = rates_of("--model", model, "--recipe", "published", steps=2 * recipe.epochs, per_epoch=2)
     expected = [recipe.learning_rates(step // 2, recipe.epochs) for step in range(2 * recipe.epochs)]
     assert np.array(rates) == pytest.approx(np.array(expected), rel=1e-9)

@@ -5,7 +5,6 @@ import pickle
 import torch
 from torch import nn
 
-from iqa.cli import first_line
 from iqa.models.backbones import BACKBONES, Backbone
 
 COUNTER = ".num_batches_tracked"  # of a batch norm, which training does not use; older files lack it, torchvision's too
@@ -37,7 +36,7 @@ def load_backbone_weights(network: nn.Module, row: Backbone, weights: str) -> No
     try:
         state = read()
     except Exception as error:  # a missing file, no network, a truncated download
-        reason = first_line(error)
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if isinstance(error, pickle.UnpicklingError):
             reason = "it holds more than tensors and plain values, or is no state dict"
         raise FileNotFoundError(f"--weights {weights}: cannot load {where} ({reason}); {choices}") from error
