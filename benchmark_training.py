@@ -90,7 +90,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import ConstantLR
 
-from data_loader import EvaluationPlan, PatchLoader, PatchTransform, TrainingPlan
+from data_loader import EvaluationPlan, PatchLoader, PatchTransform, Resize, TrainingPlan
 from iqa.benchmark.arithmetic import MatrixProduct, flop_per_patch, wait_for
 from iqa.benchmark.report import KINDS, achieved, cache_report, machine, memory, print_report, projection
 from iqa.benchmark.trials import First, Work, measure, timed
@@ -118,7 +118,7 @@ def benchmark(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data = load_dataset("koniq-10k", options.data_path or make_demo(Path(scratch) / "demo", options.images))
         images = data.sets["training"]
-        cache = ImageCache(data.root, Path(scratch) / "cache", lambda line: None)
+        cache = ImageCache(data.root, Path(scratch) / "cache", Resize(), lambda line: None)
         build = timed(lambda: cache.open(images.paths))
         product = MatrixProduct(device, precision, LIMIT_SHARE * options.seconds)
         numbers = {"machine": machine(device, precision, product, options), "cache": cache_report(build, len(images))}
@@ -222,7 +222,7 @@ class Benchmark:
         optimizer = build_optimizer(model, **OPTIMIZER)
         size, batch = self.options.patch_size, self.options.batch_size
         plan = TrainingPlan(self.sizes, self.images.mos, patches=1, patch_size=size, batch_size=1, seed=42)
-        cutter = PatchCutter(DecodedImages(self.images.paths), size)
+        cutter = PatchCutter(DecodedImages(self.images.paths, Resize()), size)
         transform = PatchTransform(color_jitter=False).to(self.device)
 
         def patch(planned):

@@ -1,34 +1,15 @@
 #!/usr/bin/env python3
-"""A data folder -> labelled images -> batches of patches: all that happens to an image before the network sees it.
+"""A data folder -> labelled images -> batches of patches.
 
     python3 data_loader.py ./koniq-10k                               # check a folder and print its split
-    python3 data_loader.py ./ChallengeDB_release --dataset livec     # of another data set
+    python3 data_loader.py ./ChallengeDB_release --dataset livec     # the same for another data set
 
-The way of an image, and of this file from top to bottom:
+Labels are read by iqa/data/datasets.py, images are decoded by iqa/data/images.py. This file resizes the images (`Resize`),
+chooses the patches (`TrainingPlan`, `EvaluationPlan`) and turns them into batches for the network (`PatchLoader`,
+`PatchTransform`). Every draw is a function of (seed, epoch, sample) for training and of (seed, image name) for evaluation: the
+number of workers, the cache, the device and a resume change nothing.
 
-    labels    names, MOS and sets, read and checked by iqa/data/datasets.py. A MOS keeps the scale of its file: 0 to 100 for
-              KonIQ, whose official csv names the set of each image too (iqa/data/koniq.py)
-    pixels    an image, turned by its EXIF rotation and made RGB, is resized by Pillow's antialiased bilinear filter so that
-              its shorter side is 384 pixels, up or down, and its aspect is kept, the longer side rounded: 1024 wide and
-              768 high becomes 512 wide and 384 high. With --resize squeeze every image becomes 384 wide and 512 high.
-              It is done once, and the bytes are kept in a file (iqa/data/image_cache.py); with --no_cache it is done
-              for each patch
-    patches   squares of P x P pixels inside the image. To train, --train_patch_num of each image in each epoch, their row
-              and column uniform over all that fit, drawn anew for each epoch, and the patches of all images shuffled.
-              To evaluate, --test_patch_num of each image, the same ones every time: an even grid from edge to edge,
-              floor(sqrt(n)) rows of it (25: 5 rows of 5; 1: the centre), or with --test_random_crop uniform places, by a
-              generator of (seed, CRC-32 of the name). A place u in 0 to 1 is the pixel floor(u (H - P + 1)), at most H - P
-    batches   patches cut from the pixels (iqa/data/cutting.py) and changed on the device. To train, mirrored left to right
-              with probability 1/2, then, without --no_color_jitter, changed in brightness, contrast and saturation by
-              factors uniform in 0.9 to 1.1 and in hue by up to 0.05 turns, in this order, each patch by amounts of its
-              own. To train and to evaluate, normalised by the mean and deviation of ImageNet. What fills no whole
-              batch is left out of a training epoch, and is a smaller last batch of an evaluation
-    scores    of the patches come back in the same order; an image's is their mean, unweighted
-
-Every draw is a function of (seed, epoch, sample) for training and of (seed, image name) for random test crops, never of
-what was drawn before: the number of workers, the cache, the device and a resume change nothing.
-
-Axes: B patches, H rows, W columns, P patch size in pixels, C = 3 channels.
+Axes: B patches, H rows, W columns, P patch size in pixels.
 """
 
 if __name__ == "__main__":  # the check of a folder is told at once: torch takes seconds to load
@@ -40,7 +21,9 @@ if __name__ == "__main__":  # the check of a folder is told at once: torch takes
 
 import copy
 import itertools
+import math
 import signal
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,15 +31,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from iqa.data.color_jitter import jitter_colors
 from iqa.data.cutting import AHEAD, DeviceImages, PatchCutter, as_tensors, choose_workers, leave_signals_to_parent
 from iqa.data.image_cache import ImageCache
-from iqa.data.images import DecodedImages, StoredImages
+from iqa.data.images import SHORT_SIDE, DecodedImages, StoredImages
 from iqa.data.labels import QualityData
-from iqa.data.places import corners, grid_positions, random_positions
 
 JITTER = (0.1, 0.1, 0.1, 0.05)  # half widths: brightness, contrast and saturation as factors, hue in turns
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -64,6 +47,24 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 # Pixels
+
+
+@dataclass(frozen=True)
+class Resize:
+    """--resize: "keep" the aspect, or "squeeze" every image to 384 wide and 512 high as the published models expect it."""
+
+    name: str = "keep"
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after the resize: 1024x768 becomes 512x384."""
+        if self.name == "squeeze":
+            return 384, 512
+        scale = SHORT_SIDE / min(width, height)  # the shorter side becomes 384
+        return round(width * scale), round(height * scale)
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """RGB image -> uint8 [H, W, 3], by Pillow's antialiased bilinear filter."""
+        return np.asarray(image.resize(self.size(*image.size), Image.Resampling.BILINEAR))
 
 
 def open_images(
@@ -79,20 +80,50 @@ def open_images(
     Args:
         cache_dir: of the resized images, which are decoded once; None decodes a file for each of its patches.
         preload: hold the resized pixels in host memory.
-        resize: keep the aspect, or squeeze every image to 384 wide and 512 high.
+        resize: name of the `Resize`.
     """
     paths = [path for images in data.sets.values() for path in images.paths]
     if cache_dir is None:
-        images = DecodedImages(paths, resize)
+        images = DecodedImages(paths, Resize(resize))
     else:
-        images = ImageCache(data.root, cache_dir, log, resize).open(paths)
-    ends = np.cumsum([len(images) for images in data.sets.values()])
-    parts = zip(data.sets, [0, *ends[:-1]], ends, strict=True)
-    opened = {name: images.part(start, end) for name, start, end in parts if end > start}
-    return {name: part.in_memory() for name, part in opened.items()} if preload else opened
+        images = ImageCache(data.root, cache_dir, Resize(resize), log).open(paths)
+    opened, start = {}, 0
+    for name, labelled in data.sets.items():
+        if len(labelled):
+            part = images.chosen(np.arange(start, start + len(labelled)))
+            opened[name] = part.in_memory() if preload else part
+        start += len(labelled)
+    return opened
 
 
 # Patches
+
+
+def corners(sizes: np.ndarray, positions: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [N, 2] in 0-1, down and across -> rows [N] and columns [N] of the first pixels of patches inside the images.
+
+    sizes [N, 2] are height and width of the images.
+    """
+    room = sizes - patch_size
+    assert (room >= 0).all()
+    first = np.minimum((positions * (room + 1)).astype(np.int64), room)
+    return first[:, 0], first[:, 1]
+
+
+def random_positions(name: str, patches: int, seed: int) -> np.ndarray:
+    """[patches, 2], a function of the seed and the image's name alone."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())]).random((patches, 2))
+
+
+def grid_positions(patches: int) -> np.ndarray:
+    """[patches, 2]: floor(sqrt(patches)) rows of evenly spaced patches, from edge to edge (25: 5 rows of 5; 1: the centre)."""
+
+    def spread(n: int) -> np.ndarray:
+        return np.linspace(0, 1, n) if n > 1 else np.array([0.5])
+
+    rows = math.isqrt(patches)
+    columns = [patches // rows + (row < patches % rows) for row in range(rows)]
+    return np.array([(y, x) for y, n in zip(spread(rows), columns, strict=True) for x in spread(n)])
 
 
 class PatchBatch(NamedTuple):

@@ -51,7 +51,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data_loader import EvaluationPlan, PatchLoader, mean_per_image
+from data_loader import EvaluationPlan, PatchLoader, Resize, corners, grid_positions, mean_per_image
 from iqa.atomic_files import write_atomically
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
 from iqa.models.backbones import BACKBONES
@@ -196,7 +196,7 @@ class Scorer:
 
         def read(image):
             try:
-                pixels = pixels_of(image, self.resize)
+                pixels = pixels_of(image, Resize(self.resize))
                 return pixels, extra(pixels) if extra else None
             except Exception as error:  # damaged files make Pillow raise almost anything
                 return reason(error), None
@@ -277,9 +277,13 @@ def run(options, paths: list[str]) -> int:
 
 def score(paths: list[str], scorer, options) -> Iterator[Row]:
     """One row per path, in order, with a progress bar on a terminal."""
-    picture_of = scores_page.picture_of if options.report else None
+
+    def picture_of(pixels: Pixels) -> scores_page.Picture:
+        places = corners(np.array([pixels.shape[:2]]), grid_positions(scorer.patches), scorer.patch_size)
+        return scores_page.picture_of(pixels, np.stack(places, 1).tolist())
+
     with tqdm(total=len(paths), desc="Scoring", unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
-        for path, scored in zip(paths, scorer.stream(paths, picture_of), strict=True):
+        for path, scored in zip(paths, scorer.stream(paths, picture_of if options.report else None), strict=True):
             attention = scored.attention if options.attention else None
             with bar.external_write_mode():  # the row takes the place of the bar
                 yield Row(as_utf8(path), scored.score, attention, scored.error, scored.extra, scored.patches)

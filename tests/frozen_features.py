@@ -22,7 +22,7 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from data_loader import EvaluationPlan, PatchLoader  # noqa: E402
+from data_loader import EvaluationPlan, PatchLoader, Resize  # noqa: E402
 from iqa.data.datasets import load_dataset  # noqa: E402
 from iqa.data.images import DecodedImages  # noqa: E402
 from iqa.health import layer_health  # noqa: E402
@@ -61,7 +61,7 @@ class Features(NamedTuple):
 def extract(images, mos_range: tuple[float, float], count: int | None) -> Features:
     """One central patch of 224 pixels an image, of the first `count` images."""
     chosen = slice(None, count)
-    decoded, names = DecodedImages(images.paths[chosen]), images.names[chosen]
+    decoded, names = DecodedImages(images.paths[chosen], Resize()), images.names[chosen]
     low, high = mos_range
     mos = 100 * (images.mos[chosen] - low) / (high - low)
     plan = EvaluationPlan(decoded.sizes(), mos, names, patches=1, patch_size=224, batch_size=16, seed=0, random=False)

@@ -21,7 +21,7 @@ import PIL
 from tqdm import tqdm
 
 from iqa.atomic_files import write_atomically
-from iqa.data.images import SHORT_SIDE, StoredImages, decode, map_ahead
+from iqa.data.images import SHORT_SIDE, Resize, StoredImages, map_ahead, read_pixels
 
 FLUSH_EVERY = 256  # images between two flushes to disk: what a power cut can cost
 LOG_EVERY = 10  # seconds between two lines of progress in a log
@@ -38,9 +38,9 @@ class ImageCache:
         resize: one of RESIZES; each has a cache of its own.
     """
 
-    def __init__(self, root: Path, cache_dir: Path, log: Callable[[str], None] = print, resize: str = "keep"):
+    def __init__(self, root: Path, cache_dir: Path, resize: Resize, log: Callable[[str], None] = print):
         settings = [str(root.resolve()), SHORT_SIDE, "bilinear", PIL.__version__]
-        settings += [] if resize == "keep" else [resize]  # a cache of a version without --resize stays good
+        settings += [] if resize.name == "keep" else [resize.name]  # the key of a cache from before --resize
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         self.root, self.folder, self.log, self.resize = root, Path(cache_dir) / key, log, resize
         self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.jsonl"
@@ -143,8 +143,8 @@ class ImageCache:
                     )
 
 
-def decode_in_order(missing: list, resize: str) -> Iterator[tuple]:
-    return map_ahead(lambda item: (item[0], decode(item[1], resize)), missing)
+def decode_in_order(missing: list, resize: Resize) -> Iterator[tuple]:
+    return map_ahead(lambda item: (item[0], read_pixels(item[1], resize)), missing)
 
 
 def flush_to_disk(file) -> None:

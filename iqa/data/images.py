@@ -1,117 +1,271 @@
-"""Image files -> resized pixels, uint8 [H, W, 3]: decoded anew for each use, or views into one array of all."""
+"""Image files -> upright RGB pixels, and the resized images of a data set.
+
+`open_image` decides which files are read; `upright_size` and `to_upright_rgb` decide what an opened image looks like. The cached
+and the uncached path, scoring and the search for near copies use these functions. docs/data.md lists their rules.
+"""
 
 import collections
 import contextlib
-import itertools
+import io
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-SHORT_SIDE = 384  # pixels; KonIQ's 1024x768 photographs become 512x384 (width x height)
-SQUEEZED = (384, 512)  # width x height of every image with `squeeze`, whatever its aspect
-RESIZES = ("keep", "squeeze")  # the aspect; Resize((512, 384)) of HyperIQA and SMART-IQA is height x width
-MAX_PIXELS = 89_478_485  # a larger image is an error: decoding it would take over 256 MiB
+SHORT_SIDE = 384  # pixels of the shorter side after the resize
+RESIZES = ("keep", "squeeze")
+FORMATS = frozenset(  # raster formats only: opening an EPS file starts Ghostscript
+    "AVIF BMP DDS DIB GIF HEIF ICNS ICO IM JPEG JPEG2000 MPO PCX PNG PPM PSD QOI SGI SUN TGA TIFF WEBP".split()
+)
+WITHOUT_SIGNATURE = ("IM", "TGA")  # tried last
+RAW_ENDINGS = frozenset(".3fr .arw .cr2 .cr3 .dng .nef .nrw .orf .pef .raf .rw2 .srw".split())
+HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx mif1 msf1".split())
+MAX_PIXELS = 89_478_485  # 256 MiB as RGB; a larger image is an error
+MAX_JPEG_PIXELS = 250_000_000  # a JPEG above MAX_PIXELS is decoded at a quarter of its width and height
 MAX_ASPECT = 16  # long side over short side
+MAX_PNG_METADATA = 1 << 20  # bytes of a chunk
+PNG_METADATA = frozenset(b"iCCP tEXt zTXt iTXt cHRM gAMA sRGB pHYs".split())
+TRANSPOSES = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_one_large_image = threading.Lock()  # decoding a progressive JPEG takes up to 8 bytes a pixel
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # an error here: see MAX_PIXELS
-
-
-def decode(path: Path, resize: str = "keep") -> np.ndarray:
-    """Read an image and resize it: uint8 [H, W, 3]. Its shorter side becomes 384 pixels, or all of it 384x512.
-
-    EXIF rotation is applied; transparency is laid over white; 16-bit grey is scaled to 8 bits; every other mode
-    (grey, palette, CMYK, YCbCr) goes through Pillow's ``convert("RGB")``. The resize is Pillow's antialiased bilinear.
-
-    Raises:
-        ValueError: names the file, where it is missing, truncated, not an image, or too large.
-    """
-    with readable(path) as image:
-        return resized_pixels(image, resize)
-
-
-def resized_pixels(image: Image.Image, resize: str = "keep") -> np.ndarray:
-    """What `decode` does to an opened image: uint8 [H, W, 3]; ValueError for one outside the limits of size."""
-    check_size(*image.size)
-    image = to_rgb(ImageOps.exif_transpose(image))
-    return np.asarray(image.resize(resized(*image.size, resize), Image.Resampling.BILINEAR))
+warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata and large images; what cannot be read is an error
 
 
-def resized(width: int, height: int, resize: str = "keep") -> tuple[int, int]:
-    """The (width, height) after the resize, one of RESIZES."""
-    if resize == "squeeze":
-        return SQUEEZED
-    scale = SHORT_SIDE / min(width, height)
-    return round(width * scale), round(height * scale)
+class Resize(Protocol):
+    """The resize of data_loader.py."""
+
+    name: str
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height before -> after."""
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """An RGB image -> uint8 [H, W, 3]."""
 
 
-def size_of(path: Path, resize: str = "keep") -> tuple[int, int]:
-    """(height, width) of ``decode(path, resize)``, without decoding."""
-    with readable(path) as image:
-        width, height = image.size
-        if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
-            width, height = height, width
-        return resized(width, height, resize)[::-1]
+# Image files
 
 
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[Image.Image]:
-    """The opened image, within the limits of size; every way to fail is a ValueError that names the file."""
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """The image in a file, not decoded yet.
+
+    Raises:
+        ValueError: names the file and the reason, where it cannot be opened, or decoded in the body.
+    """
     try:
-        with Image.open(path) as image:
-            check_size(*image.size)
-            yield image
+        if path.suffix.lower() in RAW_ENDINGS:
+            raise ValueError("a RAW file; convert it to JPEG or 8-bit TIFF")
+        if path.exists() and not path.is_file():
+            raise ValueError("not a regular file")  # a named pipe would be waited for
+        with open(path, "rb") as file, open_raster(file) as image:
+            check_size(*image.size, MAX_JPEG_PIXELS if isinstance(image, JpegImagePlugin.JpegImageFile) else MAX_PIXELS)
+            is_large = image.width * image.height > MAX_PIXELS
+            with _one_large_image if is_large else contextlib.nullcontext():
+                if is_large:
+                    image.draft(None, (image.width // 4, image.height // 4))
+                yield image
     except MemoryError:
         raise
-    except Exception as error:  # Pillow raises a dozen kinds, a function of which byte is wrong
+    except Exception as error:  # Pillow raises a dozen kinds, depending on which byte is wrong
         raise ValueError(f"{path}: unreadable image ({error}); replace the file or remove its row") from error
 
 
-def check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS or not max(width, height) <= MAX_ASPECT * min(width, height) > 0:
-        raise ValueError(f"{width}x{height} pixels, over {MAX_PIXELS:,} or longer than {MAX_ASPECT}:1")
+def open_raster(file: BinaryIO) -> Image.Image:
+    """Image.open for the formats of FORMATS."""
+    head = file.read(12)
+    if head.startswith(b"\x89PNG"):
+        file = without_large_metadata(file)
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        register_heif()
+    Image.init()
+    try:
+        image = Image.open(
+            file, formats=sorted(FORMATS & set(Image.ID), key=lambda name: (name in WITHOUT_SIGNATURE, name))
+        )
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image in a supported format") from error
+    except Image.DecompressionBombError:  # from 179 megapixels on
+        if not head.startswith(b"\xff\xd8"):
+            raise
+        file.seek(0)
+        image = JpegImagePlugin.JpegImageFile(file)
+    if image.format == "PNG" and "transparency" in image.info:
+        scale_transparency(image)
+    return image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+def register_heif() -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ValueError("a HEIC file; to read it, pip install pillow-heif") from error
+    pillow_heif.register_heif_opener()
+
+
+def without_large_metadata(file: BinaryIO) -> BinaryIO:
+    """The PNG file, or a copy without the metadata that Pillow cannot read or that exceed MAX_PNG_METADATA."""
+    file.seek(8)
+    png = PngImagePlugin.PngStream(file)
+    kept, dropped, end = [(0, 8)], False, 8  # (start, length)
+    with contextlib.suppress(Exception):  # a damaged file: Image.open says what is wrong
+        while file.seek(end):
+            kind, start, length = png.read()
+            is_ancillary, end = kind[0] & 0x20, start + length + 4
+            if (
+                is_ancillary
+                and length > MAX_PNG_METADATA
+                or kind in PNG_METADATA
+                and not is_readable(png, kind, start, length)
+            ):
+                dropped = True
+            else:
+                kept.append((start - 8, length + 12))
+    if dropped:
+        copy = io.BytesIO()
+        for start, length in kept:
+            file.seek(start)
+            copy.write(file.read(length))
+        file = copy
+    file.seek(0)
+    return file
+
+
+def is_readable(png: PngImagePlugin.PngStream, kind: bytes, start: int, length: int) -> bool:
+    """Whether Pillow reads the chunk; it refuses text and profiles of over 1 MB after decompression."""
+    try:
+        png.call(kind, start, length)
+    except Exception:
+        return False
+    return True
+
+
+def scale_transparency(image: PngImagePlugin.PngImageFile) -> None:
+    """The transparent colour of a PNG file in the 0-255 of the pixels; Pillow leaves it in the file's own bit depth."""
+    color, rawmode = image.info["transparency"], image.tile[0][3]
+    if rawmode in ("1", "L;2", "L;4"):
+        image.info["transparency"] = min(255, color * {"1": 255, "L;2": 85, "L;4": 17}[rawmode])
+    elif rawmode == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in color)
+
+
+def check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
+    if width * height > limit or not max(width, height) <= MAX_ASPECT * min(width, height) > 0:
+        raise ValueError(f"{width}x{height} pixels, over {limit:,} or longer than {MAX_ASPECT}:1")
+
+
+# Orientation and colours
+
+
+def orientation_of(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # malformed metadata, of which Pillow raises many kinds
+        return None
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of `to_upright_rgb(image)`, for which a file is not decoded."""
+    width, height = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:  # not loaded: Pillow may have turned the size
+        width, height = (image.tag_v2[key] for key in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
+    return (height, width) if orientation_of(image) in (5, 6, 7, 8) else (width, height)
+
+
+def to_upright_rgb(image: Image.Image) -> Image.Image:
+    """The decoded image as RGB, turned by its EXIF orientation, transparency laid over white."""
+    size = upright_size(image)
+    image.load()  # which turns a TIFF
+    transpose = TRANSPOSES.get(orientation_of(image))
+    if image.mode.startswith(("I", "F")):
+        image = deep_to_grey(image)
     elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image = image if transpose is None else image.transpose(transpose)
+    if image.size != size:
+        raise ValueError(f"{size[0]}x{size[1]} pixels by its header, {image.width}x{image.height} when decoded")
+    return image
+
+
+def deep_to_grey(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits -> 8 bits: 16-bit values by the header's depth, others only where their range is known."""
+    values, bits = np.asarray(image), bit_depth(image)
+    low, high = values.min(), values.max()
+    if image.mode == "F" and 0 <= low and high <= 255:
+        levels = np.rint(255 * values) if high <= 1 else values
+    elif image.mode != "F" and (bits <= 16 or 0 <= low and 255 < high <= 65535):
+        levels = (values >> (min(bits, 16) - 8)).clip(0, 255)
+    else:
+        raise ValueError(
+            f"mode {image.mode} with values {low:g} to {high:g}, of unknown range; save it with 8 or 16 bits"
+        )
+    levels = levels.astype(np.uint8)
+    if "transparency" in image.info:
+        levels[values == image.info["transparency"]] = 255
+    return Image.fromarray(levels)
+
+
+def bit_depth(image: Image.Image) -> int:
+    """Bits of a grey value by the file's header."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0]
+    return 16 if image.mode.startswith("I;16") or image.format in ("PNG", "PPM") else 32
+
+
+# Resized images
+
+
+def read_pixels(path: Path, resize: Resize) -> np.ndarray:
+    """The image of a file, resized: uint8 [H, W, 3]; ValueError names a file that cannot be read."""
+    with open_image(path) as image:
+        return resize(to_upright_rgb(image))
+
+
+def read_size(path: Path, resize: Resize) -> tuple[int, int]:
+    """(height, width) of `read_pixels`, from the header."""
+    with open_image(path) as image:
+        return resize.size(*upright_size(image))[::-1]
 
 
 class DecodedImages(Sequence):
-    """No cache: ``images[i]`` decodes its file anew, uint8 [H, W, 3]."""
+    """Images without a cache: ``images[i]`` decodes its file anew, uint8 [H, W, 3]."""
 
-    def __init__(self, paths: Sequence[Path], resize: str = "keep"):
+    def __init__(self, paths: Sequence[Path], resize: Resize):
         self.paths, self.resize = list(paths), resize
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return decode(self.paths[index], self.resize)
+        return read_pixels(self.paths[index], self.resize)
 
-    def part(self, start: int, end: int) -> "DecodedImages":
-        return DecodedImages(self.paths[start:end], self.resize)
-
-    def chosen(self, numbers: np.ndarray) -> "DecodedImages":
+    def chosen(self, numbers: Iterable[int]) -> "DecodedImages":
         return DecodedImages([self.paths[i] for i in numbers], self.resize)
 
     def sizes(self) -> np.ndarray:
         """[N, 2] height and width of each image after the resize, from the files' headers."""
-        with ThreadPoolExecutor(cpu_count()) as pool:
-            return np.array(list(pool.map(size_of, self.paths, itertools.repeat(self.resize)))).reshape(-1, 2)
+        sizes = map_ahead(lambda path: read_size(path, self.resize), self.paths)
+        return np.array(list(sizes)).reshape(-1, 2)
 
     def in_memory(self) -> "StoredImages":
         """All of them decoded, in one array of host memory."""
-        with ThreadPoolExecutor(cpu_count()) as pool:
-            return stored_together(list(pool.map(decode, self.paths, itertools.repeat(self.resize))))
+        return stored_together(list(map_ahead(self.__getitem__, range(len(self)))))
 
 
 class StoredImages(Sequence):
@@ -127,10 +281,7 @@ class StoredImages(Sequence):
         offset, (height, width) = self.offsets[index], self._sizes[index]
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
-    def part(self, start: int, end: int) -> "StoredImages":
-        return StoredImages(self.pixels, self.offsets[start:end], self._sizes[start:end])
-
-    def chosen(self, numbers: np.ndarray) -> "StoredImages":
+    def chosen(self, numbers: Iterable[int]) -> "StoredImages":
         return StoredImages(self.pixels, self.offsets[numbers], self._sizes[numbers])
 
     def sizes(self) -> np.ndarray:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
-from iqa.data.images import map_ahead, readable, to_rgb
+from iqa.data.images import map_ahead, open_image, to_upright_rgb
 from iqa.data.labels import QualityData, require_sets
 
 ROWS, COLUMNS = 8, 8  # bits of a hash
@@ -91,9 +91,9 @@ def small_greys(paths: Sequence[Path]) -> np.ndarray:
 
 def small_grey(path: Path) -> np.ndarray:
     """[8, 9] uint8; ValueError names a file that is no image."""
-    with readable(path) as image:
+    with open_image(path) as image:
         image.draft("L", DRAFT)
-        grey = to_rgb(ImageOps.exif_transpose(image)).convert("L")
+        grey = to_upright_rgb(image).convert("L")
         return np.asarray(grey.resize((COLUMNS + 1, ROWS), Image.Resampling.BILINEAR))
 
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from iqa.data.places import corners, grid_positions
 from iqa.scoring.page_parts import SCRIPT, STYLE
 from iqa.scoring.table import scale, whose
 
@@ -79,14 +78,15 @@ class Picture(NamedTuple):
     jpeg: bytes
     height: int  # pixels after the resize
     width: int
+    corners: list[tuple[int, int]]  # row and column of the first pixel of each patch
 
 
-def picture_of(pixels: np.ndarray) -> Picture:
+def picture_of(pixels: np.ndarray, corners: list[tuple[int, int]]) -> Picture:
     """Resized pixels [H, W, 3] uint8 -> what the page shows of them."""
     image, file = Image.fromarray(pixels), io.BytesIO()
     image.thumbnail(PICTURE, Image.Resampling.BILINEAR)
     image.save(file, "JPEG", quality=80)
-    return Picture(file.getvalue(), *pixels.shape[:2])
+    return Picture(file.getvalue(), *pixels.shape[:2], corners)
 
 
 def page(rows: list, about: dict, stages: tuple[str, ...]) -> str:
@@ -142,11 +142,9 @@ def table_row(row, stages: int, patch_size: int) -> str:
 
 def patch_map(row, patch_size: int) -> str:
     """'width height patch size;left top score;...', in pixels of the resized image, as the script reads it."""
-    size = np.array([row.picture.height, row.picture.width])
-    places = zip(*corners(size[None], grid_positions(len(row.patches)), patch_size), row.patches, strict=True)
     groups = [
         (row.picture.width, row.picture.height, patch_size),
-        *((left, top, f"{score:.2f}") for top, left, score in places),
+        *((left, top, f"{score:.2f}") for (top, left), score in zip(row.picture.corners, row.patches, strict=True)),
     ]
     return ";".join(" ".join(map(str, group)) for group in groups)
 

@@ -8,21 +8,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from iqa.data.images import decode, resized_pixels
+from iqa.data.images import Resize, check_size, read_pixels, to_upright_rgb
 
 Pixels = np.ndarray  # [H, W, 3] uint8, resized
 AnyImage = str | os.PathLike | Image.Image | Tensor
 
 
-def pixels_of(image: AnyImage, resize: str = "keep") -> Pixels:
+def pixels_of(image: AnyImage, resize: Resize) -> Pixels:
     """The resized pixels of a path, a PIL image or a tensor; ValueError says what is wrong with it."""
     if isinstance(image, (str, os.PathLike)):
-        return decode(Path(image), resize)
+        return read_pixels(Path(image), resize)
     if isinstance(image, Tensor):
         image = image_of_tensor(image)
     if not isinstance(image, Image.Image):
         raise ValueError(f"a {type(image).__name__} is no path, PIL image or tensor")
-    return resized_pixels(image, resize)
+    check_size(*image.size)
+    return resize(to_upright_rgb(image))
 
 
 def image_of_tensor(tensor: Tensor) -> Image.Image:
@@ -38,6 +39,6 @@ def image_of_tensor(tensor: Tensor) -> Image.Image:
 
 
 def reason(error: Exception) -> str:
-    """What is wrong with an image, in one line: of `decode`, what Pillow said."""
+    """What is wrong with an image, in one line: of a file, what Pillow said."""
     error = error.__cause__ if isinstance(error.__cause__, Exception) else error
     return " ".join(str(error).split()) or type(error).__name__

@@ -15,8 +15,13 @@ import torchvision
 from conftest import ROOT, write_image
 from PIL import Image
 
+from data_loader import Resize
 from iqa.data.image_cache import ImageCache
-from iqa.data.images import DecodedImages, decode
+from iqa.data.images import DecodedImages, read_pixels
+
+
+def decode(path, resize="keep") -> np.ndarray:
+    return read_pixels(path, Resize(resize))
 
 
 def save(path, image, **options):
@@ -44,7 +49,7 @@ def test_the_shorter_side_becomes_384_and_the_aspect_is_kept(tmp_path, size, res
     pixels = decode(path)
     assert pixels.shape == (resized[1], resized[0], 3) and pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, np.asarray(photograph(size).resize(resized, Image.Resampling.BILINEAR)))
-    assert tuple(DecodedImages([path]).sizes()[0]) == pixels.shape[:2]
+    assert tuple(DecodedImages([path], Resize()).sizes()[0]) == pixels.shape[:2]
 
 
 @pytest.mark.parametrize("size", [(1024, 768), (48, 64), (384, 512), (90, 30)])
@@ -52,7 +57,7 @@ def test_squeeze_is_the_resize_of_the_published_programs(tmp_path, size):
     path = save(tmp_path / "a.png", photograph(size))
     theirs = torchvision.transforms.Resize((512, 384))(photograph(size))
     np.testing.assert_array_equal(decode(path, "squeeze"), np.asarray(theirs))
-    assert theirs.size == (384, 512) and tuple(DecodedImages([path], "squeeze").sizes()[0]) == (512, 384)
+    assert theirs.size == (384, 512) and tuple(DecodedImages([path], Resize("squeeze")).sizes()[0]) == (512, 384)
 
 
 def test_every_mode_becomes_rgb(tmp_path):
@@ -77,10 +82,10 @@ def test_exif_rotation_is_applied(tmp_path):
     exif[0x0112] = 6
     path = save(tmp_path / "a.jpg", photograph(), exif=exif)
     assert decode(path).shape == (512, 384, 3)
-    assert tuple(DecodedImages([path]).sizes()[0]) == (512, 384)
+    assert tuple(DecodedImages([path], Resize()).sizes()[0]) == (512, 384)
     turned = photograph().transpose(Image.Transpose.ROTATE_270).resize((384, 512), Image.Resampling.BILINEAR)
     assert np.abs(decode(path, "squeeze").astype(int) - np.asarray(turned)).mean() < 12  # as a JPEG keeps it
-    assert tuple(DecodedImages([path], "squeeze").sizes()[0]) == (512, 384)
+    assert tuple(DecodedImages([path], Resize("squeeze")).sizes()[0]) == (512, 384)
 
 
 def make_unreadable(path, how):
@@ -113,7 +118,7 @@ def images(tmp_path):
 
 
 def open_cache(images, log=lambda line: None):
-    return ImageCache(images[0].parent, images[0].parent.parent / "cache", log).open(images)
+    return ImageCache(images[0].parent, images[0].parent.parent / "cache", Resize(), log).open(images)
 
 
 def assert_decoded(stored, paths):
@@ -127,27 +132,27 @@ def test_cached_preloaded_and_uncached_pixels_are_the_same(images):
     for source in (
         stored,
         stored.in_memory(),
-        DecodedImages(images),
-        DecodedImages(images).in_memory(),
-        stored.part(0, 6),
+        DecodedImages(images, Resize()),
+        DecodedImages(images, Resize()).in_memory(),
+        stored.chosen(np.arange(6)),
     ):
         assert_decoded(source, images)
         np.testing.assert_array_equal(source.sizes(), [decode(path).shape[:2] for path in images])
-    assert_decoded(stored.part(2, 4).in_memory(), images[2:4])
+    assert_decoded(stored.chosen(np.arange(2, 4)).in_memory(), images[2:4])
 
 
 def test_kept_and_squeezed_pixels_lie_apart_and_the_cache_of_before_stays(images):
     root = images[0].parent
     kept, squeezed = (
-        ImageCache(root, root.parent / "cache", lambda line: None, resize) for resize in ("keep", "squeeze")
+        ImageCache(root, root.parent / "cache", Resize(resize), lambda line: None) for resize in ("keep", "squeeze")
     )
     settings = json.dumps([str(root.resolve()), 384, "bilinear", PIL.__version__])  # the key of before --resize
     assert kept.folder.name == hashlib.sha256(settings.encode()).hexdigest()[:16] != squeezed.folder.name
     assert_decoded(kept.open(images), images)
     for source in (
         squeezed.open(images),
-        DecodedImages(images, "squeeze").part(0, 6),
-        DecodedImages(images, "squeeze").in_memory(),
+        DecodedImages(images, Resize("squeeze")).chosen(np.arange(6)),
+        DecodedImages(images, Resize("squeeze")).in_memory(),
     ):
         np.testing.assert_array_equal(source.sizes(), [[512, 384]] * 6)
         for pixels, path in zip(source, images, strict=True):
@@ -207,6 +212,7 @@ def test_a_killed_build_is_completed(images, tmp_path):
     program = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
+from data_loader import Resize
 from iqa.data import image_cache
 image_cache.FLUSH_EVERY = 2
 decode = image_cache.decode_in_order
@@ -218,7 +224,7 @@ def killed_after_three(*arguments):
 image_cache.decode_in_order = killed_after_three
 from pathlib import Path
 paths = sorted(Path({str(images[0].parent)!r}).iterdir())
-image_cache.ImageCache(paths[0].parent, paths[0].parent.parent / "cache").open(paths)
+image_cache.ImageCache(paths[0].parent, paths[0].parent.parent / "cache", Resize()).open(paths)
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == -signal.SIGKILL
     lines = []

@@ -6,7 +6,7 @@ import torch
 from conftest import write_image
 from torchvision.transforms.v2 import functional as tv
 
-from data_loader import EvaluationPlan, PatchLoader, PatchTransform, TrainingPlan
+from data_loader import EvaluationPlan, PatchLoader, PatchTransform, Resize, TrainingPlan
 from iqa.data.color_jitter import jitter_colors
 from iqa.data.cutting import DeviceImages, as_tensors
 from iqa.data.image_cache import ImageCache
@@ -106,8 +106,8 @@ def images(tmp_path_factory):
     paths = [root / "data" / name for name in NAMES]
     for i, path in enumerate(paths):
         write_image(path, 15 * i, (64, 48) if i < 5 else (48, 64))
-    cached = ImageCache(root / "data", root / "cache", lambda line: None).open(paths)
-    return {"decoded": DecodedImages(paths), "cached": cached, "preloaded": cached.in_memory()}
+    cached = ImageCache(root / "data", root / "cache", Resize(), lambda line: None).open(paths)
+    return {"decoded": DecodedImages(paths, Resize()), "cached": cached, "preloaded": cached.in_memory()}
 
 
 def inputs_of(images, plan, **changes) -> torch.Tensor:

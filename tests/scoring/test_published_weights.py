@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
-from data_loader import IMAGENET_MEAN, IMAGENET_STD
-from iqa.data.places import corners, grid_positions
+from data_loader import IMAGENET_MEAN, IMAGENET_STD, corners, grid_positions
 from iqa.models.published import published_model
 from iqa.training.options import parse_options
 from score_images import load_scorer

@@ -13,7 +13,7 @@ from faults import COMMAND, FLAGS, NAME, assert_nobody_is_left, at_call, copy_ru
         pytest.param(signal.SIGTERM, "torch.nn.functional.l1_loss", 2, id="training"),
         pytest.param(signal.SIGINT, "data_loader.mean_per_image", 1, id="evaluation"),
         pytest.param(signal.SIGTERM, "torch.save", 1, id="saving"),
-        pytest.param(signal.SIGINT, "iqa.data.images.resized", 4, id="caching"),
+        pytest.param(signal.SIGINT, "iqa.data.image_cache.read_pixels", 4, id="caching"),
     ],
 )
 def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_path, number, function, call):

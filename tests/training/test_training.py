@@ -12,7 +12,7 @@ from conftest import ROOT, SIZES, assert_one_line_error, make_data, make_rows, r
 from scipy.stats import pearsonr, spearmanr
 from torch.optim.lr_scheduler import ConstantLR
 
-from data_loader import EvaluationPlan, PatchLoader, TrainingPlan
+from data_loader import EvaluationPlan, PatchLoader, Resize, TrainingPlan
 from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
 from iqa.metrics import correlate
@@ -106,7 +106,7 @@ def test_the_saved_weights_reproduce_the_scores(finished_run, tiny_data, small_c
     model = ImageQualityResNet(use_multiscale=True, use_attention=True, weights="none")
     model.load_state_dict(saved["model"])
     images = load_dataset("koniq-10k", tiny_data).sets["test"]
-    decoded = DecodedImages(images.paths)
+    decoded = DecodedImages(images.paths, Resize())
     plan = EvaluationPlan(
         decoded.sizes(), images.mos, images.names, patches=2, patch_size=32, batch_size=1, seed=42, random=False
     )
@@ -192,7 +192,7 @@ def mean_input(patches: torch.Tensor) -> PatchScores:
 
 def test_the_score_of_an_image_is_the_mean_over_its_patches(tiny_data):
     images = load_dataset("koniq-10k", tiny_data).sets["training"]
-    decoded = DecodedImages(images.paths)
+    decoded = DecodedImages(images.paths, Resize())
     settings = {"patches": 6, "patch_size": 64, "seed": 1, "random": True}
     loaders = [
         PatchLoader(
@@ -221,7 +221,7 @@ def test_a_step_with_non_finite_gradients_changes_nothing(tiny_data, monkeypatch
     """On a GPU too, which is not waited for: there the check comes after the step."""
     monkeypatch.setattr(LossMeter, "check", lambda meter: None)
     images = load_dataset("koniq-10k", tiny_data).sets["training"]
-    decoded, layer = DecodedImages(images.paths), torch.nn.Linear(1, 1)
+    decoded, layer = DecodedImages(images.paths, Resize()), torch.nn.Linear(1, 1)
     plan = TrainingPlan(decoded.sizes(), images.mos, patches=2, patch_size=32, batch_size=8, seed=42)
     loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
     before, optimizer = layer.weight.detach().clone(), build_optimizer(layer, lr=0.1, weight_decay=0.1)
