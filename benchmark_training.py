@@ -101,7 +101,8 @@ from iqa.data.images import DecodedImages
 from iqa.models.folding import fold_batch_norms
 from iqa.models.variants import VARIANTS
 from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, open_device
-from iqa.training.optimization import build_optimizer
+from iqa.training.optimization import LearningRates, build_optimizer
+from iqa.training.step import EagerStep, choose_step
 from models_resnet_improved import ImageQualityResNet
 from train_resnet_improved import evaluate, start_model, train_epoch
 
@@ -150,10 +151,17 @@ class Benchmark:
         self.model = model.to(device, memory_format=torch.channels_last)
         start_model(self.model, self.training_loader(1), precision)
         self.optimizer = build_optimizer(self.model, **OPTIMIZER)
-        self.schedule = ConstantLR(self.optimizer, factor=1.0)
         self.forward, self.score = self.model, fold_batch_norms(self.model).describe
         if options.compile:
-            self.forward, self.score = torch.compile(self.forward), torch.compile(self.score)
+            self.forward, self.score = (
+                torch.compile(self.forward, dynamic=False),
+                torch.compile(self.score, dynamic=False),
+            )
+        self.rates = LearningRates(
+            self.optimizer, ConstantLR(self.optimizer, factor=1.0), as_tensors=device.type == "cuda"
+        )
+        eager = EagerStep(self.model, self.forward, self.optimizer, F.l1_loss, precision=precision)
+        self.step = choose_step("auto", eager, device)
 
     def loader(self, plan, color_jitter=False) -> PatchLoader:
         return PatchLoader(
@@ -175,18 +183,7 @@ class Benchmark:
 
     def training(self) -> Work:
         def run(loader):
-            train_epoch(
-                self.model,
-                self.forward,
-                self.optimizer,
-                loader,
-                loss_of=F.l1_loss,
-                schedule=self.schedule,
-                precision=self.precision,
-                max_grad_norm=0,
-                names=self.images.names,
-                title="benchmark",
-            )
+            train_epoch(self.model, self.step, loader, rates=self.rates, names=self.images.names, title="benchmark")
 
         return Work(self.training_loader, run, self.habit(training=True), self.options.batch_size, self.flop.training)
 

@@ -146,13 +146,14 @@ from iqa.training import checkpoint_evaluation, devices, distributed
 from iqa.training.description import announce, changed_processes, describe_run, size_of
 from iqa.training.live_view import live_view
 from iqa.training.losses import training_loss
-from iqa.training.optimization import choose_recipe, freeze_batch_norms, resume_recipe
+from iqa.training.optimization import LearningRates, choose_recipe, freeze_batch_norms
 from iqa.training.progress import Forecast, LossMeter, watch
 from iqa.training.recipe import OF_A_BATCH
 from iqa.training.records import begin_files, predictions_csv, print_summary, record, save_last, summarise
 from iqa.training.scored_model import ScoredModel, some_of
 from iqa.training.seeds import mixed_seed
 from iqa.training.selection import best_epoch, choose_selection_set
+from iqa.training.step import CapturedStep, EagerStep, choose_step
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from score_images import load_scorer
 
@@ -189,17 +190,30 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         trained = distributed.distribute(
             model, device
         )  # the other processes take the first one's start; gradients are averaged
-        optimizer, schedule = choose_recipe(options, model, steps_per_epoch=len(training))
+        rates = choose_recipe(options, model, steps_per_epoch=len(training))
         loss_of = training_loss(options.loss, data.sets["training"].mos.std())
         scored_model = ScoredModel(model, ema=options.ema)  # for evaluation, and kept: the weights or their average
         history, predictions = [], {}  # a line per epoch, and the predictions of the best one
         if saved:
             scored_model.load(saved)
-            resume_recipe(optimizer, schedule, saved)
+            rates.load(saved)
             history, predictions = saved["history"], saved["predictions"]
         forward, score = trained, scored_model.folded.describe
         if options.compile:
-            forward, score = torch.compile(forward), torch.compile(score)
+            forward, score = torch.compile(forward, dynamic=False), devices.compile_for_one_size(score)
+        step = choose_step(
+            options.cuda_graph,
+            EagerStep(
+                model,
+                forward,
+                rates.optimizer,
+                loss_of,
+                precision=precision,
+                max_grad_norm=options.max_grad_norm,
+            ),
+            device,
+            warn=say,
+        )
 
         if before:
             say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
@@ -223,19 +237,15 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         board = files.output / "tensorboard" if options.tensorboard and is_first() else None
         with live_view(board, history) as show:
             for epoch in range(len(history) + 1, options.epochs + 1):
-                start, title, rate = time.monotonic(), f"Epoch {epoch}/{options.epochs}", schedule.get_last_lr()[0]
+                start, title, rate = time.monotonic(), f"Epoch {epoch}/{options.epochs}", rates.floats[0]
                 torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
                 training.plan.epoch = epoch  # other patches, in another order
                 loss = train_epoch(
                     model,
-                    forward,
-                    optimizer,
+                    step,
                     training,
-                    loss_of=loss_of,
-                    schedule=schedule,
+                    rates=rates,
                     after_step=scored_model.after_step,
-                    precision=precision,
-                    max_grad_norm=options.max_grad_norm,
                     freeze_batch_norm=options.freeze_batch_norm,
                     names=data.sets["training"].names,
                     title=title,
@@ -275,7 +285,7 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                     predictions = {n: predictions_csv(images, scored[n]) for n, (images, _) in evaluation.items()}
                 if is_first():
                     # _last.pth, before what tells of the epoch: metrics.jsonl, predictions_*.csv and, of the best one, _best.pth
-                    save_last(files, scored_model, optimizer, schedule, history, predictions)
+                    save_last(files, scored_model, rates, history, predictions)
                     weights = scored_model.weights() if options.save_model else None
                     record(files, history, predictions, best_epoch(history, select_on), weights)
                 show(row)
@@ -386,15 +396,11 @@ def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) ->
 
 def train_epoch(
     model,
-    forward,
-    optimizer,
+    step: EagerStep | CapturedStep,
     loader: PatchLoader,
     *,
-    loss_of: Callable[[Tensor, Tensor], Tensor],
-    schedule,
+    rates: LearningRates,
     after_step: Callable[[], None] = lambda: None,
-    precision: str,
-    max_grad_norm: float,
     freeze_batch_norm: bool = False,
     names: tuple[str, ...],
     title: str,
@@ -403,11 +409,9 @@ def train_epoch(
     """One pass over the plan; returns the mean loss, of L1 in points of MOS. On one GPU only reports wait for the device.
 
     Args:
-        forward: the model as it is trained, by several processes or compiled.
-        loss_of: scores [B] and MOS [B] -> a scalar.
-        schedule: of the learning rates, a step of it for each of the optimizer.
+        step: trains the model on one batch.
+        rates: learning rates, which change with every step.
         after_step: lets the weights count in their average, where there is one.
-        max_grad_norm: longer gradients are clipped to it; 0 leaves them.
         freeze_batch_norm: the backbone's batch norms use the statistics that they have, and keep them.
         names: of the training images, for errors.
     """
@@ -416,20 +420,9 @@ def train_epoch(
         freeze_batch_norms(model.slow_part)
     meter = LossMeter(loader, names, title, forecast)
     for inputs, batch in meter.batches():
-        with devices.autocast(loader.device, precision):
-            scores = forward(inputs)  # [B, 3, P, P] -> [B]
-        assert scores.shape == batch.mos.shape  # an L1 loss would broadcast silently
-        loss = loss_of(scores, batch.mos)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
-        meter.add(distributed.mean_over_processes(loss.detach()), norm)
-        optimizer.found_inf = (~norm.isfinite()).float()  # the optimizer leaves such a step out, and waits for nothing
-        if max_grad_norm:
-            torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_grad_norm, norm)
-        optimizer.step()
-        schedule.step()
+        loss, norm = step(inputs, batch.mos)
+        meter.add(distributed.mean_over_processes(loss), norm)
+        rates.step()
         after_step()
     return meter.mean()
 

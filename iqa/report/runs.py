@@ -35,6 +35,7 @@ FREE_FLAGS = {
     "preload_images",
     "no_cache",
     "compile",
+    "cuda_graph",
     "deterministic",
     "precision",
     "select_on",

@@ -4,9 +4,11 @@ import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from iqa.cli import say
 from iqa.data.images import cpu_count
@@ -95,6 +97,18 @@ def choose_precision(name: str, device: torch.device, before: dict[str, Any] | N
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def compile_for_one_size(score: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Compiled for batches of the first size; smaller last batches run eagerly, since every size would be compiled."""
+    compiled, size = torch.compile(score, dynamic=False), None
+
+    def call(inputs: Tensor) -> Any:
+        nonlocal size
+        size = size or len(inputs)
+        return compiled(inputs) if len(inputs) == size else score(inputs)
+
+    return call
 
 
 def evaluation_batch(device: torch.device, batch_size: int) -> int:

@@ -1,6 +1,7 @@
 """The optimizer of a run and the course of its learning rates."""
 
 import argparse
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,10 +19,49 @@ from iqa.training.recipe import PUBLISHED_RECIPE, Recipe, published_recipe
 STEPS_DOWN = 3  # of --lr_schedule step: a tenth of the rate after each third of the run
 
 
-def choose_recipe(
-    options: argparse.Namespace, model: nn.Module, steps_per_epoch: int
-) -> tuple[torch.optim.Optimizer, LRScheduler]:
-    """The optimizer and the schedule, which goes on with every training step, by the flags or as a model was published."""
+class LearningRates:
+    """The learning rates of an optimizer, which its schedule computes as Python floats, once a training step.
+
+    Args:
+        as_tensors: let the optimizer read them from tensors on the device, filled once a step: a captured training step
+            (iqa/training/step.py) would freeze a float.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, schedule: LRScheduler, *, as_tensors: bool):
+        self.optimizer, self.schedule = optimizer, schedule
+        devices = [group["params"][0].device for group in optimizer.param_groups] if as_tensors else []
+        self.tensors = [torch.zeros((), device=device) for device in devices]
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Keep the floats that the schedule has set, and give them to the optimizer as tensors where it reads tensors."""
+        self.floats = [group["lr"] for group in self.optimizer.param_groups]
+        for group, tensor in zip(self.optimizer.param_groups, self.tensors, strict=bool(self.tensors)):
+            group.update(lr=tensor.fill_(group["lr"]), capturable=True)
+
+    def step(self) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.floats, strict=True):
+            group["lr"] = rate
+        self.schedule.step()
+        self.hand_over()
+
+    def state(self) -> dict[str, Any]:
+        """Of optimizer and schedule, for a checkpoint: the same whether the run was on a CPU or a GPU."""
+        optimizer = self.optimizer.state_dict()
+        for group, rate in zip(optimizer["param_groups"], self.floats, strict=True):
+            group.update(lr=rate, capturable=False)
+        return {"optimizer": optimizer, "schedule": self.schedule.state_dict()}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Continue from `state`; a checkpoint without a schedule is of a run at a constant rate."""
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if "schedule" in saved:
+            self.schedule.load_state_dict(saved["schedule"])
+        self.hand_over()
+
+
+def choose_recipe(options: argparse.Namespace, model: nn.Module, steps_per_epoch: int) -> LearningRates:
+    """The optimizer with its learning rates, by the flags or as a model was published."""
     recipe = published_recipe(options.model, vars(options)) if options.recipe == PUBLISHED_RECIPE else None
     optimizer = build_optimizer(
         model,
@@ -39,14 +79,8 @@ def choose_recipe(
         schedules.append(StepLR(optimizer, -(-steps // STEPS_DOWN), gamma=0.1))
     elif recipe:
         schedules.append(MultiplicativeLR(optimizer, changes(recipe, options.epochs, steps_per_epoch)))
-    return optimizer, ChainedScheduler(schedules)
-
-
-def resume_recipe(optimizer: torch.optim.Optimizer, schedule: LRScheduler, saved: dict) -> None:
-    """Go on from a checkpoint; one that has no schedule is of a run at a constant rate."""
-    optimizer.load_state_dict(saved["optimizer"])
-    if "schedule" in saved:
-        schedule.load_state_dict(saved["schedule"])
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    return LearningRates(optimizer, ChainedScheduler(schedules), as_tensors=on_gpu)
 
 
 def build_optimizer(

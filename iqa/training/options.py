@@ -191,6 +191,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="processes that cut patches; -1: 0 on a CPU, 4 for a GPU",
     )
     machine.add_argument("--compile", action="store_true", help="use torch.compile")
+    machine.add_argument(
+        "--cuda_graph",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="replay the training step as one CUDA graph; auto: on one GPU, eagerly elsewhere or where it cannot be captured",
+    )
     machine.add_argument("--deterministic", action="store_true", help="the same bits on every CUDA run; slower")
 
     output = parser.add_argument_group("output")

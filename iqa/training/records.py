@@ -28,16 +28,15 @@ def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
             say(f"Warning: {title} has no {name} SRCC and cannot be chosen: {note}")
 
 
-def save_last(files: RunFiles, scored, optimizer, schedule, history: list[dict], predictions: dict) -> None:
-    """All that a resume needs, before anything that tells of this epoch; `scored` is the ScoredModel."""
+def save_last(files: RunFiles, scored, rates, history: list[dict], predictions: dict) -> None:
+    """All that a resume needs, before anything that tells of this epoch; `scored` is the ScoredModel, `rates` LearningRates."""
     config = files.read_config()
     save_checkpoint(
         files.last,
         {
             "model": scored.weights(),
             **scored.state(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
+            **rates.state(),
             "history": history,
             "predictions": predictions,
             "run_id": config["run_id"],

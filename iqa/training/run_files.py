@@ -30,6 +30,7 @@ FREE_ON_RESUME = (
     "traceback",
     "precision",
     "tensorboard",
+    "cuda_graph",
 )
 
 # What runs did that were begun before there were these flags.

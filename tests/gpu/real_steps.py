@@ -18,8 +18,9 @@ from data_loader import PatchLoader  # noqa: E402
 from iqa.data.datasets import load_dataset  # noqa: E402
 from iqa.models.variants import Variant  # noqa: E402
 from iqa.training.devices import choose_kernels, choose_precision, open_device  # noqa: E402
-from iqa.training.optimization import build_optimizer  # noqa: E402
+from iqa.training.optimization import LearningRates, build_optimizer  # noqa: E402
 from iqa.training.options import parse_options  # noqa: E402
+from iqa.training.step import CapturedStep, EagerStep, choose_step  # noqa: E402
 from train_resnet_improved import build_model, open_loaders, start_model, train_epoch  # noqa: E402
 
 
@@ -46,7 +47,8 @@ class Trainer(NamedTuple):
     """What `train_epoch` takes, for one variant on one device."""
 
     model: torch.nn.Module
-    optimizer: torch.optim.Optimizer
+    step: CapturedStep | EagerStep
+    rates: LearningRates
     loader: PatchLoader
     precision: str
 
@@ -56,13 +58,9 @@ class Trainer(NamedTuple):
         with contextlib.redirect_stdout(io.StringIO()):
             train_epoch(
                 self.model,
-                self.model,
-                self.optimizer,
+                self.step,
                 steps,
-                loss_of=F.l1_loss,
-                schedule=ConstantLR(self.optimizer, factor=1.0),
-                precision=self.precision,
-                max_grad_norm=1,
+                rates=self.rates,
                 names=[str(i) for i in range(10_000)],
                 title="steps",
             )
@@ -94,4 +92,8 @@ def make_trainer(variant: Variant, data: str, device: str, patch_size: int, batc
         loader, *_ = open_loaders(options, labelled, opened)
         start_model(model, loader, precision)
     optimizer = build_optimizer(model, lr=options.lr, weight_decay=options.weight_decay)
-    return Trainer(model, optimizer, loader, precision)
+    rates = LearningRates(optimizer, ConstantLR(optimizer, factor=1.0), as_tensors=opened.type == "cuda")
+    step = choose_step(
+        "auto", EagerStep(model, model, optimizer, F.l1_loss, precision=precision, max_grad_norm=1), opened
+    )
+    return Trainer(model, step, rates, loader, precision)

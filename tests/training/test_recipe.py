@@ -260,12 +260,12 @@ class TwoParts(nn.Module):
 def rates_of(*flags: str, steps: int, per_epoch: int) -> list[list[float]]:
     """Of the optimizer's groups, in each step of a run."""
     options = parse_options(["--epochs", str(steps // per_epoch), *flags])
-    optimizer, schedule = choose_recipe(options, TwoParts(), per_epoch)
+    chosen = choose_recipe(options, TwoParts(), per_epoch)
     rates = []
     for _ in range(steps):
-        rates.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        schedule.step()
+        rates.append([group["lr"] for group in chosen.optimizer.param_groups])
+        chosen.optimizer.step()
+        chosen.step()
     return rates
 
 

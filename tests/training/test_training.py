@@ -16,8 +16,9 @@ from data_loader import EvaluationPlan, PatchLoader, Resize, TrainingPlan
 from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
 from iqa.metrics import correlate
-from iqa.training.optimization import build_optimizer
+from iqa.training.optimization import LearningRates, build_optimizer
 from iqa.training.progress import LossMeter
+from iqa.training.step import EagerStep
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from train_resnet_improved import best_epoch, evaluate, train_epoch
 
@@ -225,18 +226,15 @@ def test_a_step_with_non_finite_gradients_changes_nothing(tiny_data, monkeypatch
     plan = TrainingPlan(decoded.sizes(), images.mos, patches=2, patch_size=32, batch_size=8, seed=42)
     loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
     before, optimizer = layer.weight.detach().clone(), build_optimizer(layer, lr=0.1, weight_decay=0.1)
-    train_epoch(
+    step = EagerStep(
         layer,
         lambda inputs: factor * layer(inputs.mean((1, 2, 3))[:, None])[:, 0],
         optimizer,
-        loader,
-        loss_of=F.l1_loss,
-        schedule=ConstantLR(optimizer, factor=1.0),
+        F.l1_loss,
         precision="fp32",
-        max_grad_norm=0.0,
-        names=images.names,
-        title="test",
     )
+    rates = LearningRates(optimizer, ConstantLR(optimizer, factor=1.0), as_tensors=False)
+    train_epoch(layer, step, loader, rates=rates, names=images.names, title="test")
     assert torch.equal(layer.weight, before) == (factor != 1.0)
 
 

@@ -1,0 +1,156 @@
+"""One training step, from the forward pass to the optimizer: run eagerly, or captured once and replayed as a CUDA graph.
+
+A replay repeats the recorded kernels on the same memory. Values that Python holds are frozen in it, so everything that
+changes from step to step is a tensor on the device: the learning rates (optimization.LearningRates), the gradient norm
+and the flag that skips a step. Loss meter, weight averaging and schedule hold values in Python and stay outside.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from iqa.processes import process_count
+from iqa.training import devices
+
+WARM_UP = 3  # eager steps before the capture; they select kernels, compile, and create the state of the optimizer
+
+
+class EagerStep:
+    """Forward pass, loss, backward pass, clipping and optimizer, one kernel after the other.
+
+    A step whose gradients are not finite leaves the weights as they are; nothing waits for the device.
+
+    Args:
+        model: whose parameters are trained.
+        forward: the model as it is trained, compiled or distributed: [B, 3, P, P] -> [B].
+        optimizer: a fused one, which heeds `found_inf`.
+        loss_of: scores [B] and MOS [B] -> a scalar.
+        max_grad_norm: longer gradients are clipped to it; 0: never.
+    """
+
+    name = "eager"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        forward: Callable[[Tensor], Tensor],
+        optimizer: torch.optim.Optimizer,
+        loss_of: Callable[[Tensor, Tensor], Tensor],
+        *,
+        precision: str,
+        max_grad_norm: float = 0.0,
+    ):
+        self.forward, self.optimizer, self.loss_of = forward, optimizer, loss_of
+        self.precision, self.max_grad_norm = precision, max_grad_norm
+        self.parameters = list(model.parameters())
+        optimizer.found_inf = torch.zeros((), device=self.parameters[0].device)
+
+    def __call__(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
+        """Train on inputs [B, 3, P, P] and MOS [B]; returns the loss and the gradient norm, valid until the next step."""
+        with devices.autocast(inputs.device, self.precision):
+            scores = self.forward(inputs)
+        assert scores.shape == mos.shape  # an L1 loss would broadcast silently
+        loss = self.loss_of(scores, mos)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
+        self.optimizer.found_inf.copy_(~norm.isfinite())
+        if self.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+        self.optimizer.step()
+        return loss.detach(), norm
+
+
+class CapturedStep:
+    """An eager step as one CUDA graph: a few eager steps, then one capture, then a replay for each batch.
+
+    Batches of another size than the captured one are run eagerly. Where the capture fails, so are all.
+
+    Args:
+        step: what is captured. The state of its optimizer must not be loaded after the first call.
+        required: a capture that fails is an error.
+        warn: is given the reason of a capture that fails.
+    """
+
+    def __init__(self, step: EagerStep, *, required: bool = False, warn: Callable[[str], None] = print):
+        self.step, self.required, self.warn = step, required, warn
+        self.stream = torch.cuda.Stream()
+        self.warm_up, self.failed = WARM_UP, False
+        self.graph = None
+
+    @property
+    def name(self) -> str:
+        return EagerStep.name if self.failed else "cuda graph"
+
+    def __call__(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
+        """As EagerStep; the returned tensors are overwritten by the next replay."""
+        if self.warm_up:
+            self.warm_up -= 1
+            return self.on_capture_stream(inputs, mos)
+        if self.graph is None and not self.failed:
+            self.capture(inputs, mos)
+        if self.failed or inputs.shape != self.inputs.shape:
+            return self.step(inputs, mos)
+        self.inputs.copy_(inputs)
+        self.mos.copy_(mos)
+        self.graph.replay()
+        return self.loss, self.norm
+
+    def on_capture_stream(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
+        """An eager step on the stream of the capture, between what comes before and after it on the current stream."""
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            results = self.step(inputs, mos)
+        current.wait_stream(self.stream)
+        return results
+
+    def capture(self, inputs: Tensor, mos: Tensor) -> None:
+        """Record a step on copies of the inputs; nothing is computed, and weights and random numbers stay as they are."""
+        self.inputs, self.mos = inputs.clone(), mos.clone()
+        self.step.optimizer.zero_grad(set_to_none=True)  # the recorded backward pass writes gradients, not adds to them
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            # "thread_local": the loader's thread pins memory meanwhile. The outer stream context is left even where the
+            # end of an invalid capture raises.
+            with (
+                torch.cuda.stream(current),
+                torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
+            ):
+                self.loss, self.norm = self.step(self.inputs, self.mos)
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            if self.required:
+                raise ValueError(
+                    f"--cuda_graph on: the training step cannot be captured ({reason}); use auto"
+                ) from error
+            self.failed = True
+            leave_capture(inputs.device)
+            self.warn(f"Warning: the training step runs eagerly: it cannot be captured as a CUDA graph ({reason})")
+        else:
+            self.graph = graph
+
+
+def leave_capture(device: torch.device) -> None:
+    """Give the default generator a state outside the failed capture: before torch 2.13 it would refuse eager dropout."""
+    generator = torch.cuda.default_generators[device.index or 0]
+    generator.graphsafe_set_state(generator.clone_state())
+
+
+def choose_step(
+    cuda_graph: str, step: EagerStep, device: torch.device, warn: Callable[[str], None] = print
+) -> EagerStep | CapturedStep:
+    """The step by --cuda_graph; auto: captured on one GPU, eager on a CPU and with several processes.
+
+    Raises:
+        ValueError: "on" without a GPU, or with several processes.
+    """
+    possible = device.type == "cuda" and process_count() == 1
+    if cuda_graph == "on" and not possible:
+        raise ValueError(
+            f"--cuda_graph on: needs one process on a GPU, and this is {process_count()} on {device}; use auto"
+        )
+    if cuda_graph == "off" or not possible:
+        return step
+    return CapturedStep(step, required=cuda_graph == "on", warn=warn)
