@@ -51,7 +51,7 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--num_workers", type=number(int, -1), default=-1, help="-1: 0 on a CPU, 4 for a GPU")
-    parser.add_argument("--preload_images", action="store_true", help="hold the images in the device's memory")
+    parser.add_argument("--preload_images", choices=("auto", "gpu", "host", "no"), default="auto", help="as in a run")
     parser.add_argument("--color_jitter", action="store_true", help="the ablation trains without it")
     parser.add_argument("--compile", action="store_true", help="use torch.compile; its time is reported apart")
     parser.add_argument(
@@ -100,7 +100,7 @@ from iqa.data.image_cache import ImageCache
 from iqa.data.images import DecodedImages
 from iqa.models.folding import fold_batch_norms
 from iqa.models.variants import VARIANTS
-from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, open_device
+from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, open_device, preloaded
 from iqa.training.optimization import LearningRates, build_optimizer
 from iqa.training.step import EagerStep, choose_step
 from models_resnet_improved import ImageQualityResNet
@@ -138,7 +138,7 @@ class Benchmark:
 
     def __init__(self, options, device, precision, images, stored):
         self.options, self.device, self.precision, self.images = options, device, precision, images
-        self.stored = stored.in_memory() if options.preload_images else stored
+        self.stored = preloaded({"training": stored}, options.preload_images, device, is_cached=True)["training"]
         self.sizes = stored.sizes()
         model = ImageQualityResNet(
             use_multiscale=VARIANT.use_multiscale,
@@ -171,7 +171,6 @@ class Benchmark:
             color_jitter=color_jitter,
             device=self.device,
             num_workers=self.options.num_workers,
-            on_device=self.options.preload_images and self.device.type == "cuda",
         )
 
     def training_loader(self, steps: int) -> PatchLoader:

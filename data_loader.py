@@ -36,7 +36,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from iqa.data.color_jitter import jitter_colors
-from iqa.data.cutting import AHEAD, DeviceImages, PatchCutter, as_tensors, choose_workers, leave_signals_to_parent
+from iqa.data.cutting import (
+    AHEAD,
+    DeviceImages,
+    PatchCutter,
+    as_tensors,
+    choose_workers,
+    leave_signals_to_parent,
+    made_ahead,
+)
 from iqa.data.image_cache import ImageCache
 from iqa.data.images import SHORT_SIDE, DecodedImages, StoredImages
 from iqa.data.labels import QualityData
@@ -71,7 +79,6 @@ def open_images(
     data: QualityData,
     *,
     cache_dir: Path | None,
-    preload: bool = False,
     resize: str = "keep",
     log: Callable[[str], None] = print,
 ) -> dict[str, StoredImages | DecodedImages]:
@@ -79,7 +86,6 @@ def open_images(
 
     Args:
         cache_dir: of the resized images, which are decoded once; None decodes a file for each of its patches.
-        preload: hold the resized pixels in host memory.
         resize: name of the `Resize`.
     """
     paths = [path for images in data.sets.values() for path in images.paths]
@@ -90,8 +96,7 @@ def open_images(
     opened, start = {}, 0
     for name, labelled in data.sets.items():
         if len(labelled):
-            part = images.chosen(np.arange(start, start + len(labelled)))
-            opened[name] = part.in_memory() if preload else part
+            opened[name] = images.chosen(np.arange(start, start + len(labelled)))
         start += len(labelled)
     return opened
 
@@ -242,11 +247,10 @@ class PatchLoader:
     """Iterates over a plan: (inputs [B, 3, P, P], planned batch), both on the device.
 
     Args:
-        images: of `open_images`, which the plan's image numbers count.
+        images: of `open_images`, or copied to the device by `DeviceImages.of`; the plan's image numbers count them.
         plan: `TrainingPlan` or `EvaluationPlan`.
         color_jitter: change the colours by the plan's amounts.
         num_workers: processes that cut patches ahead; 0 cuts them in this one, -1 is none on a CPU, 4 beside a GPU.
-        on_device: hold the images (which must be `StoredImages`) in the device's memory.
         share: (i, n) for part i of the n parts of the plan; (0, 1) for all of it.
 
     Raises:
@@ -262,20 +266,20 @@ class PatchLoader:
         color_jitter: bool,
         device,
         num_workers: int,
-        on_device=False,
         share=(0, 1),
     ):
         self.plan, self.device = plan, device
         self.part = plan if share == (0, 1) else plan.share(*share)
         self.transform = PatchTransform(color_jitter=color_jitter).to(device)
-        self.cutter = PatchCutter(images, patch_size)
-        self.device_images = DeviceImages(images, patch_size, device) if on_device else None
+        on_device = isinstance(images, DeviceImages)
+        self.images, self.patch_size = images, patch_size
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         workers = 0 if on_device else choose_workers(num_workers, device.type, self.part.batch_size * patch_size**2 * 3)
         self.cut = (
             self.part
             if on_device
             else DataLoader(
-                self.cutter,
+                PatchCutter(images, patch_size),
                 sampler=self.part,
                 batch_size=None,  # the plan's items are whole batches
                 num_workers=workers,
@@ -292,22 +296,26 @@ class PatchLoader:
         return len(self.part)
 
     def __iter__(self) -> Iterator[tuple[Tensor, PatchBatch]]:
-        for batch in self.cut_batches():
-            batch = self.cut_on_device(batch) if self.device_images else self.to_device(batch)
-            yield self.transform(batch), batch
+        return made_ahead(map(self.inputs, self.cut_batches()), self.stream)
 
     def first(self, patches: int) -> Tensor:
         """The inputs of the plan's first patches, so many or all there are, whatever this loader's share of them."""
         inputs = []
         for batch in itertools.islice(self.plan, -(-patches // self.plan.batch_size)):
             batch = PatchBatch(*(field if field is None else field[:patches] for field in batch))
-            batch = self.cut_on_device(batch) if self.device_images else self.to_device(self.cutter[batch])
-            inputs.append(self.transform(batch))
+            if not isinstance(self.images, DeviceImages):
+                batch = PatchCutter(self.images, self.patch_size)[batch]
+            inputs.append(self.inputs(batch)[0])
         return torch.cat(inputs)[:patches]
 
-    def cut_on_device(self, batch: PatchBatch) -> PatchBatch:
-        batch = self.to_device(as_tensors(batch))
-        return batch._replace(pixels=self.device_images.cut(batch))
+    def inputs(self, batch: PatchBatch) -> tuple[Tensor, PatchBatch]:
+        """A batch that is cut, or for `DeviceImages` planned -> its inputs [B, 3, P, P], and the batch on the device."""
+        if isinstance(self.images, DeviceImages):
+            batch = self.to_device(as_tensors(batch))
+            batch = batch._replace(pixels=self.images.cut(batch, self.patch_size))
+        else:
+            batch = self.to_device(batch)
+        return self.transform(batch), batch
 
     def cut_batches(self) -> Iterator[PatchBatch]:
         try:

@@ -359,7 +359,7 @@ def open_loaders(options, data: QualityData, device: torch.device) -> tuple[Patc
     if options.loss != "l1":
         numbers = some_of(len(data.sets["training"]))
         images, pixels = data.sets["training"].chosen(numbers), opened["training"].chosen(numbers)
-        calibration = [(images, evaluation_loader(options, images, pixels, {**cutting, "on_device": False}))]
+        calibration = [(images, evaluation_loader(options, images, pixels, cutting))]
     training = PatchLoader(opened["training"], plan, color_jitter=not options.no_color_jitter, **cutting)
     return training, evaluation, calibration
 
@@ -368,13 +368,13 @@ def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict,
     """The resized images of every set that has some, and how all loaders cut patches from them."""
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
     with distributed.one_here_first():  # which fills the cache
-        opened = open_images(data, cache_dir=cache_dir, preload=options.preload_images, resize=options.resize, log=say)
+        opened = open_images(data, cache_dir=cache_dir, resize=options.resize, log=say)
+    opened = devices.preloaded(opened, options.preload_images, device, is_cached=cache_dir is not None)
     return opened, {
         "patch_size": options.patch_size,
         "device": device,
         "num_workers": options.num_workers,
         "share": (process_number(), process_count()),
-        "on_device": options.preload_images and devices.fits_on_device(opened, device),
     }
 
 

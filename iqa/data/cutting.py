@@ -6,9 +6,9 @@ Axes: B patches, H rows, W columns, P patch size in pixels. A batch is data_load
 import functools
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from iqa.cli import say
+from iqa.data.images import map_ahead
 from iqa.processes import end_with_parent, processes_here
+
+T = TypeVar("T")
 
 WORKERS_FOR_GPU = 4
 AHEAD = 2  # batches of each worker that lie ready
@@ -53,21 +56,66 @@ def in_shared_memory(batch: NamedTuple) -> NamedTuple:
 
 
 class DeviceImages:
-    """All images in the memory of the device; patches are cut there by one gather."""
+    """Resized images in the memory of the device, from which a batch of patches is cut by one gather."""
 
-    def __init__(self, stored, patch_size: int, device: torch.device):
-        self.pixels = torch.from_numpy(stored.pixels).to(device)
-        self.offsets = torch.from_numpy(stored.offsets).to(device)
-        self.widths = torch.from_numpy(np.ascontiguousarray(stored.sizes()[:, 1])).to(device)
-        self.steps = torch.arange(patch_size, device=device)
-        self.bytes = torch.arange(3 * patch_size, device=device)
+    def __init__(self, pixels: Tensor, offsets: np.ndarray, sizes: np.ndarray):
+        self.pixels, self.host_offsets, self.host_sizes = pixels, offsets, sizes
+        self.offsets = torch.tensor(offsets, device=pixels.device)
+        self.widths = torch.tensor(sizes[:, 1], device=pixels.device)
 
-    def cut(self, batch: NamedTuple) -> Tensor:
+    @classmethod
+    def of(cls, images: Sequence[np.ndarray], device: torch.device) -> "DeviceImages":
+        """A copy of the images of `open_images`, one after the other."""
+        sizes = images.sizes()
+        ends = np.cumsum(3 * sizes.prod(1))
+        pixels = torch.empty(int(ends[-1]), dtype=torch.uint8, device=device)
+        for image, target in zip(map_ahead(images.__getitem__, range(len(images))), ends, strict=True):
+            pixels[target - image.size : target] = torch.tensor(image.reshape(-1))
+        return cls(pixels, np.concatenate([[0], ends[:-1]]), sizes)
+
+    def __len__(self) -> int:
+        return len(self.host_offsets)
+
+    def chosen(self, numbers: Iterable[int]) -> "DeviceImages":
+        return DeviceImages(self.pixels, self.host_offsets[numbers], self.host_sizes[numbers])
+
+    def sizes(self) -> np.ndarray:
+        """[N, 2] height and width of each image."""
+        return self.host_sizes
+
+    def cut(self, batch: NamedTuple, patch_size: int) -> Tensor:
         """A batch on the device -> its pixels [B, P, P, 3] uint8."""
-        rows = batch.top[:, None] + self.steps  # [B, P]
+        rows = batch.top[:, None] + torch.arange(patch_size, device=self.pixels.device)  # [B, P]
         starts = self.offsets[batch.image, None] + 3 * (rows * self.widths[batch.image, None] + batch.left[:, None])
-        pixels = self.pixels[starts[:, :, None] + self.bytes]  # [B, P, 3P]
-        return pixels.unflatten(2, (-1, 3))
+        bytes_of_row = torch.arange(3 * patch_size, device=self.pixels.device)
+        return self.pixels[starts[:, :, None] + bytes_of_row].unflatten(2, (-1, 3))
+
+
+def made_ahead(items: Iterator[T], stream: torch.cuda.Stream | None) -> Iterator[T]:
+    """Make each item on a GPU's `stream` while the work on the item before it runs on the current stream.
+
+    Two events order the streams. `ready`: the work on an item starts when the item is made. `used`: the next item is made when the
+    work on the item before the last is done, whose memory it may reuse. An item is valid until the next one is asked for.
+
+    Args:
+        stream: of these items alone; None, on a CPU: items are made when they are asked for.
+    """
+    if stream is None:
+        yield from items
+        return
+    consumer = torch.cuda.current_stream(stream.device)
+    used = consumer.record_event()
+    while True:
+        with torch.cuda.stream(stream):
+            stream.wait_event(used)
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            ready = stream.record_event()
+        consumer.wait_event(ready)
+        used = consumer.record_event()
+        yield item
 
 
 @functools.cache  # said once

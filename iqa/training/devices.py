@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from iqa.cli import say
+from iqa.data.cutting import DeviceImages
 from iqa.data.images import cpu_count
 from iqa.processes import process_count, processes_here
 
@@ -116,12 +117,30 @@ def evaluation_batch(device: torch.device, batch_size: int) -> int:
     return min(EVALUATION_BATCH[device.type], EVALUATED_PER_TRAINED * batch_size)
 
 
-def fits_on_device(opened: dict, device: torch.device) -> bool:
-    """Whether the pixels take at most half of the GPU's free memory; says where they are held."""
-    needed = sum(images.pixels.nbytes for images in opened.values())
-    fits = device.type == "cuda" and 2 * needed <= torch.cuda.mem_get_info(device)[0]
-    say(f"Preloaded: {needed / 1e9:.2f} GB of pixels in {'GPU' if fits else 'host'} memory")
-    return fits
+def preloaded(opened: dict[str, Any], where: str, device: torch.device, *, is_cached: bool) -> dict[str, Any]:
+    """The images of every set in the memory that --preload_images names, or as they are.
+
+    Args:
+        where: "gpu" or "host"; "auto": the GPU if the pixels take at most half of its free memory, and are cached; "yes", the flag
+            without a value: the GPU if they fit, else the host; "no".
+
+    Raises:
+        ValueError: "gpu", and they do not fit.
+    """
+    if where == "no" or where == "auto" and (device.type != "cuda" or not is_cached):
+        return opened
+    needed = 3 * sum(int(images.sizes().prod(1).sum()) for images in opened.values())
+    room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
+    if where == "gpu" and needed > room:
+        raise ValueError(
+            f"--preload_images gpu: the pixels take {needed / 1e9:.2f} GB, and half of the free memory of {device} is "
+            f"{room / 1e9:.2f} GB; use auto, host or no"
+        )
+    if where == "auto" and needed > room:
+        return opened
+    on_gpu = where != "host" and needed <= room
+    say(f"Preloaded: {needed / 1e9:.2f} GB of pixels in {'GPU' if on_gpu else 'host'} memory")
+    return {name: DeviceImages.of(part, device) if on_gpu else part.in_memory() for name, part in opened.items()}
 
 
 def device_name(device: torch.device) -> str:

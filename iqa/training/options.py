@@ -95,7 +95,16 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--no_color_jitter", action="store_true", help="leave the colours of training patches alone")
     data.add_argument("--cache_dir", metavar="DIR", help="of the resized images; default: cache/ in the data folder")
     data.add_argument("--no_cache", action="store_true", help="decode an image for each of its patches (slow)")
-    data.add_argument("--preload_images", action="store_true", help="hold the resized images in GPU or host memory")
+    data.add_argument(
+        "--preload_images",
+        nargs="?",
+        choices=("auto", "gpu", "host", "no", "yes"),
+        const="yes",
+        default="auto",
+        metavar="auto|gpu|host|no",
+        help="where to hold the resized images; auto: in GPU memory if they take at most half of what is free and are "
+        "cached, else nowhere; without a value: in GPU memory if they fit, else in host memory",
+    )
 
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument(

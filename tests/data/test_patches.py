@@ -126,14 +126,18 @@ def test_inputs_do_not_depend_on_workers_cache_or_preloading(images, source, wor
 
 def test_patches_cut_in_the_memory_of_the_device_are_the_same(images):
     plan = training_plan(images["decoded"].sizes(), patch_size=64)
-    assert torch.equal(inputs_of(images["preloaded"], plan, on_device=True), inputs_of(images["decoded"], plan))
+    for source in ("decoded", "cached", "preloaded"):
+        held = DeviceImages.of(images[source], torch.device("cpu"))
+        assert torch.equal(inputs_of(held, plan), inputs_of(images["decoded"], plan))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("on_device", [False, True])
 def test_a_gpu_is_given_the_same_patches(images, on_device):
-    plan = training_plan(images["decoded"].sizes(), patch_size=64)
-    on_gpu = inputs_of(images["preloaded"], plan, on_device=on_device, device=torch.device("cuda")).cpu()
+    plan, device = training_plan(images["decoded"].sizes(), patch_size=64), torch.device("cuda")
+    source = DeviceImages.of(images["cached"], device) if on_device else images["cached"]
+    on_gpu = inputs_of(source, plan, device=device).cpu()
     torch.testing.assert_close(on_gpu, inputs_of(images["decoded"], plan), atol=1e-4, rtol=1e-4)
 
 
@@ -174,12 +178,14 @@ def test_color_jitter_is_torchvisions_with_the_amounts_of_each_patch():
 
 def test_device_images_hold_images_of_different_sizes(images):
     stored = images["preloaded"]
-    device_images = DeviceImages(stored, 64, torch.device("cpu"))
+    device_images = DeviceImages.of(stored, torch.device("cpu"))
     batch = next(iter(evaluation_plan(stored.sizes(), patch_size=64, patches=1)))
-    pixels = device_images.cut(as_tensors(batch))
+    pixels = device_images.cut(as_tensors(batch), 64)
+    some = device_images.chosen(np.array([4, 1])).cut(as_tensors(batch._replace(image=np.array([0, 1] * 3))), 64)
     for i in range(6):
         top, left = batch.top[i], batch.left[i]
         np.testing.assert_array_equal(pixels[i], stored[i][top : top + 64, left : left + 64])
+        np.testing.assert_array_equal(some[i], stored[[4, 1][i % 2]][top : top + 64, left : left + 64])
 
 
 def test_the_transform_has_no_state_of_its_own():
