@@ -1,6 +1,7 @@
 """Shared set-up: a tiny KonIQ-shaped folder, and the real command line in a subprocess."""
 
 import csv
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,10 +19,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
-import command_server  # noqa: E402
+import forkserver  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-import served_python  # noqa: E402
 from PIL import Image  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +45,7 @@ TINY_FLAGS = (
 # Where the tests run in the background Ctrl-C is ignored, and every program that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # What commands are given: what they call resnet50 is tests/inject/small_cnn.py, but for tests of ResNet50 itself.
-INSTEAD_OF_RESNET50 = {"PYTHONPATH": command_server.INJECTING, "SMALL_CNN": "yes"}
+INSTEAD_OF_RESNET50 = {"PYTHONPATH": forkserver.INJECTING, "SMALL_CNN": "yes"}
 RESNET50 = {"SMALL_CNN": ""}
 SIZES = {"training": 8, "validation": 4, "test": 4}
 
@@ -53,7 +53,6 @@ SIZES = {"training": 8, "validation": 4, "test": 4}
 LONG = (
     "test_distributed",
     "test_runner",
-    "test_command_server",
     "test_training",
     "test_resume",
     "test_benchmark",
@@ -71,6 +70,11 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
+
+
+def pytest_unconfigure():
+    for child in multiprocessing.active_children():  # of a failed test; multiprocessing would wait for them
+        child.kill()
 
 
 def pytest_collection_modifyitems(items):
@@ -124,12 +128,12 @@ def start_program(*command, cwd: Path, real: bool = False, session: bool = True,
     """A command of this program, by the interpreter that runs the tests: a subprocess.Popen, or what is like one.
 
     Args:
-        real: never by a fork of the command server.
+        real: by an interpreter of its own, never by the fork server.
         session: in one of its own, which holds every process that it starts.
     """
     command, environment = list(map(str, command)), {**os.environ, **INSTEAD_OF_RESNET50, **environment}
-    if not real and command_server.can_serve(command, environment):
-        return command_server.start(command, cwd=cwd, env=environment, start_new_session=session)
+    if not real and forkserver.can_start(command, environment):
+        return forkserver.Script(command, cwd=cwd, env=environment, start_new_session=session)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=session, **streams)
 
@@ -190,8 +194,8 @@ def finished_run(tiny_data, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def forking_python(tmp_path_factory) -> str:
-    """An interpreter for shell commands and torchrun, by which what loads torch is a fork of the command server."""
-    return served_python.make(tmp_path_factory.mktemp("python"))
+    """An interpreter for shell scripts and torchrun that starts the scripts of this program by the fork server."""
+    return forkserver.make_interpreter(tmp_path_factory.mktemp("python"))
 
 
 @pytest.fixture
