@@ -1,8 +1,8 @@
-# Sourced by the two commands: sets $python to an interpreter that has the packages of a requirements file.
+# Sourced by run_resnet_ablation.sh and run_tests.sh: sets $python to an interpreter with the packages of a requirements file.
 #
 #     find_python requirements.txt
 #
-# An active virtual environment, or a python3 that has the packages already, is used as it is; else .venv is made here.
+# An active virtual environment, or a python3 that has the packages, is used as it is. Otherwise .venv is made in the clone.
 
 has_packages() { "$1" -m pip install --quiet --dry-run --report /dev/null --no-index -r "$2" >/dev/null 2>&1; }
 
@@ -25,6 +25,8 @@ find_python() {
         "$python" -c '' 2>/dev/null || "$base" -m venv --clear "$here/.venv" || return
         has_packages "$python" "$requirements" && return
     fi
-    echo "Installing $1 with $python (several GB with CUDA builds of torch; once)"
-    "$python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+    echo "Installing the packages of $1 with $python: 1 to 10 minutes, about 6 GB on Linux (CUDA builds of torch); only once"
+    "$python" -m pip install --disable-pip-version-check -r "$requirements" && return
+    echo "error: the packages of $1 could not be installed with $python" >&2
+    return 1
 }

@@ -196,16 +196,3 @@ def finished_run(tiny_data, tmp_path_factory) -> Path:
 def forking_python(tmp_path_factory) -> str:
     """An interpreter for shell scripts and torchrun that starts the scripts of this program by the fork server."""
     return forkserver.make_interpreter(tmp_path_factory.mktemp("python"))
-
-
-@pytest.fixture
-def recorder(tmp_path):
-    """An interpreter that takes down the commands that train, and does nothing else but name what is trained."""
-    interpreter = tmp_path / "python3"
-    interpreter.write_text(
-        f'#!/bin/bash\n[[ $* != *train_resnet* ]] || echo "$@" >>{tmp_path}/commands\n'
-        f'[[ $* != *-m\\ iqa.* ]] || exec {sys.executable} "$@"\n'
-    )
-    interpreter.chmod(0o755)
-    (tmp_path / "data").mkdir()
-    return str(interpreter)

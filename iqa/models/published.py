@@ -150,12 +150,3 @@ def fill(model, state: Mapping[str, Any], title: str) -> None:
         first = ", ".join(wrong[:3])
         raise ValueError(f"not {title} as it was published: {len(wrong)} entries differ, first {first}")
     model.load_state_dict(dict(state), strict=False)
-
-
-if (
-    __name__ == "__main__"
-):  # for the runner: a line for each published model, its log name and its flags, given ones too
-    import sys
-
-    for name, row in PUBLISHED.items():
-        print(row.variant.log_name, "--model", name, *sys.argv[1:])

@@ -37,14 +37,3 @@ def find_variant(*, backbone: str = "resnet50", use_multiscale: bool, use_attent
         if (variant.use_multiscale, variant.use_attention) == (use_multiscale, use_attention):
             return variant
     raise ValueError("--use_attention weighs the four scales against each other: add --use_multiscale")
-
-
-if __name__ == "__main__":  # for the runner: a line for each variant of the named backbones, its log name and its flags
-    import sys
-
-    for name in sys.argv[1:]:
-        if name not in BACKBONES:
-            sys.exit(f"error: BACKBONES names {name}, which is not one of {', '.join(BACKBONES)}")
-        for variant in variants_of(name):
-            flags = ["--use_multiscale"] * variant.use_multiscale + ["--use_attention"] * variant.use_attention
-            print(variant.log_name, "--backbone", name, *flags)

@@ -339,14 +339,3 @@ def contradiction(options: argparse.Namespace, given: set[str], processes: int) 
     if options.tensorboard and not is_installed():
         return f"--tensorboard needs the package tensorboard: {INSTALL}"
     return dataset_mistake(options, given) or patch_mistake(options)
-
-
-if (
-    __name__ == "__main__"
-):  # for the runner: a line for each of its rows on standard input, its log name and its flags; the
-    # number of processes and the flags that all rows get as arguments. What is wrong with a row is told before the first run.
-    import sys
-
-    for line in sys.stdin:
-        name, *flags = line.split()
-        parse_options([*flags, *sys.argv[2:]], about=f"{name}: ", processes=int(sys.argv[1]))

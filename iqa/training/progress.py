@@ -74,7 +74,7 @@ class Forecast:
     def __init__(self, epochs: int, training, evaluation: list):
         self.start, self.done = time.monotonic(), 0
         epoch = BACKWARD * work(training) + sum(map(work, evaluation))
-        self.run, self.after = epochs * epoch, int(os.environ.get("RUNS_TO_COME", 0)) * epochs * epoch
+        self.run, self.after = epochs * epoch, runs_to_come() * epochs * epoch
 
     def add(self, loader, *, backward: bool) -> None:
         """A batch was done."""
@@ -84,6 +84,12 @@ class Forecast:
         seconds = (time.monotonic() - self.start) / self.done * (self.run + self.after - self.done)
         minutes = -(-seconds // 60)
         return f"about {minutes:.0f} min in all" if minutes > 1 else "about a minute in all"
+
+
+def runs_to_come() -> int:
+    """Runs that the runner starts after this one: ABLATION_RUN is 2/9 in the second of nine."""
+    number, _, runs = os.environ.get("ABLATION_RUN", "1/1").partition("/")
+    return int(runs) - int(number)
 
 
 def work(loader) -> int:

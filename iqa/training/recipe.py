@@ -87,7 +87,3 @@ PUBLISHED_RECIPES = {
 def published_recipe(model: str, flags: Mapping[str, Any]) -> Recipe:
     """The recipe of a published model, with the values that the flags have."""
     return PUBLISHED_RECIPES[model]._replace(**{name: flags[name] for name in RECIPE_FLAGS})
-
-
-if __name__ == "__main__":  # for the runner, whose rows share their patches where not their recipe
-    print(BEST["patch_size"])

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY_FLAGS, assert_one_line_error, run_program
+from conftest import ROOT, TINY_FLAGS, run_program
 from faults import FLAGS, NAME, copy_run, inject, is_running
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -221,14 +221,3 @@ def test_what_only_another_process_meets_is_told_too(tiny_data, tmp_path, forkin
     process = together("--data_path", "koniq", cwd=tmp_path, PYTHON_EXEC=forking_python, **inject(pass_on))
     (line,) = errors_of(process)
     assert process.returncode != 0 and "process 1 of 0-1" in line and "--data_path koniq" in line
-
-
-def test_the_runner_takes_the_number_of_processes(tmp_path, recorder):
-    runner = ("bash", ROOT / "run_resnet_ablation.sh", "--data_path", "data")
-    process = run_program(*runner, cwd=tmp_path, PYTHON=recorder, NPROC="2")
-    assert process.returncode == 0, process.stderr
-    commands = (tmp_path / "commands").read_text().splitlines()
-    assert len(commands) == 3 and all(
-        "torch.distributed.run --standalone --nproc_per_node=2" in line for line in commands
-    )
-    assert_one_line_error(run_program(*runner, cwd=tmp_path, PYTHON=recorder, NPROC="two"), "NPROC=two", "1 or more")

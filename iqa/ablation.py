@@ -1,0 +1,141 @@
+"""The runs of an ablation, for run_resnet_ablation.sh: a line for each seed and each variant, its name and its own flags.
+
+    SEEDS="42 43" BACKBONES=resnet50 NPROC=1 python3 -m iqa.ablation [--demo] [--with_published] FLAGS...
+
+FLAGS are those of train_resnet_improved.py that all runs share. The flags of every run and the data folder are checked
+before the first run begins: each mistake is one line on standard error and status 2. This file does without torch.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+
+from iqa.cli import first_line, given_flags, report
+from iqa.data.datasets import load_dataset
+from iqa.data.labels import require_sets
+from iqa.models.backbones import BACKBONES
+from iqa.models.published import OWN, PUBLISHED
+from iqa.models.variants import variants_of
+from iqa.training.options import build_parser, parse_options
+from iqa.training.recipe import BEST, PUBLISHED_RECIPE
+
+OWN_FLAGS = ("--demo", "--with_published")
+SET_FOR_EACH_RUN = ("use_multiscale", "use_attention", "output_dir", "checkpoint_suffix", "overwrite", "resume")
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        for run in list_runs(arguments, os.environ):
+            print(*run)
+    except (OSError, ValueError) as error:
+        report(first_line(error))
+        return 2
+    return 0
+
+
+def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list[str]]:
+    """The log name and the flags of each run, seed by seed.
+
+    Raises:
+        ValueError, OSError: flags, variables or a data folder with which no ablation can begin.
+        SystemExit: flags that train_resnet_improved.py refuses.
+    """
+    parser = build_parser()
+    for flag in OWN_FLAGS:
+        parser.add_argument(flag, action="store_true")
+    options = parser.parse_args(arguments)
+    given = given_flags(parser, arguments, options)
+    refuse_flags(options, given, values_of("data_path", arguments))
+    processes = environment.get("NPROC") or "1"
+    if not processes.isdecimal() or int(processes) < 1:
+        raise ValueError(f"NPROC={processes}: not a number of processes; give 1 or more")
+    seeds = different_words("SEEDS", environment.get("SEEDS", ""))
+    backbones = different_words("BACKBONES", environment.get("BACKBONES") or "resnet50")
+    rows = table_rows(backbones, options.with_published, values_of("recipe", arguments), given)
+
+    shared = [argument for argument in arguments if argument not in OWN_FLAGS]
+    runs = []
+    for seed in seeds or [None]:
+        suffix = f"_seed{seed}" if len(seeds) > 1 else ""
+        for name, *flags in rows:
+            flags += ["--seed", seed] * (seed is not None) + ["--checkpoint_suffix", suffix] * bool(suffix)
+            checked = parse_options([*shared, *flags], about=f"{name}: ", processes=int(processes))
+            runs.append([name + suffix, *flags])
+    if not options.demo:
+        check_data(checked)
+    return runs
+
+
+def values_of(name: str, arguments: list[str]) -> list[str]:
+    """All values that a flag is given."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(f"--{name}", action="append", default=[])
+    return vars(parser.parse_known_args(arguments)[0])[name]
+
+
+def different_words(variable: str, text: str) -> list[str]:
+    """The words of an environment variable, each of which may be there once."""
+    words = text.split()
+    for word in words:
+        if words.count(word) > 1:
+            raise ValueError(f'{variable}="{text}": {word} is there twice; name it once')
+    return words
+
+
+def refuse_flags(options: argparse.Namespace, given: set[str], data_paths: list[str]) -> None:
+    """Refuse flags that only a single run can have, and those that contradict each other."""
+    if "model" in given:
+        raise ValueError("--model is set for each run; --with_published also trains HyperIQA and SMART-IQA")
+    if "backbone" in given:
+        raise ValueError(f'--backbone is set for each run; write BACKBONES="{options.backbone}" before the command')
+    for name in SET_FOR_EACH_RUN:
+        if name in given:
+            raise ValueError(f"--{name} is set for each run; for a single run use train_resnet_improved.py")
+    if options.demo and (len(data_paths) > 1 or "dataset" in given):
+        flag = f"--data_path {data_paths[-1]}" if len(data_paths) > 1 else f"--dataset {options.dataset}"
+        raise ValueError(f"--demo makes its own images: leave out {flag}, or --demo")
+
+
+def table_rows(backbones: list[str], with_published: bool, recipes: list[str], given: set[str]) -> list[list[str]]:
+    """The name and the flags of the variants on each backbone, and of the published models.
+
+    Args:
+        recipes: the values of --recipe: one for all rows, and "published" for the published models.
+        given: the flags that the command line contains.
+    """
+    by_own = PUBLISHED_RECIPE in recipes
+    if by_own and not with_published:
+        raise ValueError(f"--recipe {PUBLISHED_RECIPE} is for the published models: add --with_published")
+    recipe = [OWN, *(name for name in recipes if name != PUBLISHED_RECIPE)][-1]
+    rows = []
+    for backbone in backbones:
+        if backbone not in BACKBONES:
+            raise ValueError(f"BACKBONES names {backbone}, which is not one of {', '.join(BACKBONES)}")
+        for variant in variants_of(backbone):
+            fusion = [f"--{name}" for name in ("use_multiscale", "use_attention") if getattr(variant, name)]
+            rows.append([variant.log_name, "--backbone", backbone, *fusion, "--recipe", recipe])
+    if with_published:
+        flags = ["--recipe", PUBLISHED_RECIPE if by_own else recipe]
+        if by_own and recipe == "best" and "patch_size" not in given:  # all rows are compared on the same patches
+            flags += ["--patch_size", str(BEST["patch_size"])]
+        rows += [[model.variant.log_name, "--model", name, *flags] for name, model in PUBLISHED.items()]
+    return rows
+
+
+def check_data(options: argparse.Namespace) -> None:
+    """Read the labels and look for the images, as a run will do."""
+    require_sets(
+        load_dataset(
+            options.dataset,
+            options.data_path,
+            mos_range=options.mos_range,
+            split_seed=options.split_seed,
+            split_file=options.split_file,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
