@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from iqa.cli import Command, OneLineParser, report, say
-from iqa.data.koniq import OFFICIAL_CSV
+from iqa.data.readers import OFFICIAL_CSV
 from iqa.demo.folder import IMAGE_FOLDER, prepare_folder, remove_leftovers, write_images
 from iqa.demo.rows import chosen_rows, sizes_line
 

@@ -1,12 +1,16 @@
 """Small folders in the layouts of the data sets, as they are documented, and what the tests ask of them."""
 
+import contextlib
 import csv
-import sys
+import io
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import scipy.io
-from conftest import ROOT, run_program, write_image
+from conftest import ROOT, write_image
+
+from iqa.data.check import main
 
 PHOTOS = [(f"holiday/{i}.png" if i % 2 else f"{i}.jpg", round(1 + 4 * (i * 7 % 20) / 19, 2)) for i in range(20)]
 LIVE_FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
@@ -20,9 +24,15 @@ CSIQ_FOLDERS = {
 }
 
 
-def check_folder(*arguments, cwd: Path = ROOT, **environment):
-    """python3 data_loader.py."""
-    return run_program(sys.executable, ROOT / "data_loader.py", *arguments, cwd=cwd, **environment)
+def check_folder(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """python3 data_loader.py, by its main function in this process."""
+    arguments, output, errors = list(map(str, arguments)), io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            status = main(arguments)
+        except SystemExit as error:
+            status = error.code
+    return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
 
 def names_of(data) -> dict[str, set[str]]:

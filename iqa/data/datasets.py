@@ -1,6 +1,7 @@
-"""The data sets -> labelled images: each is one function that reads its labels, and one row of a table."""
+"""The table of data sets, and how each becomes checked sets of labelled images."""
 
 import csv
+import hashlib
 import io
 import os
 from collections import Counter
@@ -8,9 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from iqa.data import authentic, koniq, synthetic
-from iqa.data.image_files import Layout, locate_images
-from iqa.data.labels import FOLDER_OF_SET, SETS, Label, QualityData, check_names, quality_data, require_sets
+import numpy as np
+
+from iqa.data import readers
+from iqa.data.image_paths import Layout, check_distinct, locate_images
+from iqa.data.labels import FOLDER_OF_SET, SETS, Label, LabelledImages, QualityData, check_names, require_sets
 from iqa.data.splits import apply_split, draw_split, draw_validation
 
 MosRange = tuple[float, float]  # lowest and highest of the scale
@@ -21,48 +24,46 @@ class Dataset(NamedTuple):
 
     read: Callable[[Path], Iterable[Label]]
     label_files: tuple[str, ...]
-    image_layouts: tuple[Layout, ...]  # the first that holds the images counts
+    image_layouts: tuple[Layout, ...]  # the first that has all images is used
     title: str | None  # ends the sentence "Not results on KonIQ-10k: ..." of a report
     mos_range: MosRange | None = None  # None: from --mos_range, or the lowest and highest of the file
-    sizes: tuple[int, ...] = ()  # of the release: its images, or those to train, validate and test
+    sizes: tuple[int, ...] = ()  # of the release: the number of images, or those of training, validation and test
     scale: str = "the scale of the data set"
-    own_split: str | None = None  # where it comes from; None: the data set has none, and one is drawn
-    draws_validation: bool = False  # from the training set of its own split, which has no validation set
-    any_case: bool = False  # names and files differ in capitals
-    advice: str = ""  # where a label file comes from that is not in the release
-    groups: str | None = (
-        None  # a regular expression; its bracket or match in a name is the kind of image, for the report
-    )
+    own_split: str | None = None  # its origin; None: a split is drawn
+    draws_validation: bool = False  # from the training set of its own split
+    any_case: bool = False  # names and files differ in case
+    advice: str = ""  # the source of a label file that is not in the release
+    groups: str | None = None  # a regular expression: its group or match in a name is the kind of image, for the report
 
 
 DATASETS = {
     "koniq-10k": Dataset(
-        koniq.read_koniq,
+        readers.read_koniq,
         (),
-        koniq.IMAGE_LAYOUTS,
+        (("1024x768",), ("512x384",), ("train", "test", "val"), ("images",), (".",)),
         None,
-        koniq.MOS_RANGE,
-        koniq.OFFICIAL_SIZES,
+        (0, 100),
+        (7058, 1000, 2015),
         own_split="KonIQ-10k's own",
     ),
     "csv": Dataset(
-        authentic.read_csv,
+        readers.read_csv,
         ("labels.csv",),
         ((".",), ("images",)),
         "images and MOS of a labels.csv",
         own_split="that of labels.csv",
     ),
     "livec": Dataset(
-        authentic.read_livec,
-        authentic.LIVEC_FILES,
+        readers.read_livec,
+        readers.LIVEC_FILES,
         (("Images",),),
         "LIVE In the Wild Image Quality Challenge",
         (0, 100),
         (1162,),
     ),
     "biq2021": Dataset(
-        authentic.read_biq2021,
-        tuple(authentic.BIQ2021_FILES.values()),
+        readers.read_biq2021,
+        tuple(readers.BIQ2021_FILES.values()),
         (("Images",),),
         "BIQ2021, 12,000 photographs",
         (0, 1),
@@ -73,8 +74,8 @@ DATASETS = {
         groups=r"^ss\d\d",  # three sources of photographs
     ),
     "bid": Dataset(
-        authentic.read_bid,
-        (authentic.BID_CSV,),
+        readers.read_bid,
+        (readers.BID_CSV,),
         (("ImageDatabase",), (".",)),
         "BID, blurred photographs",
         (0, 5),
@@ -83,8 +84,8 @@ DATASETS = {
         advice="it is DatabaseGrades.xlsx, saved as csv by a spreadsheet program",
     ),
     "spaq": Dataset(
-        authentic.read_spaq,
-        (authentic.SPAQ_CSV,),
+        readers.read_spaq,
+        (readers.SPAQ_CSV,),
         (("TestImage",),),
         "SPAQ, photographs by smartphones",
         (0, 100),
@@ -92,7 +93,7 @@ DATASETS = {
         advice="it is the .xlsx of the same name, saved as csv by a spreadsheet program",
     ),
     "agiqa3k": Dataset(
-        authentic.read_agiqa3k,
+        readers.read_agiqa3k,
         ("data.csv",),
         (("AGIQA-3K",), ("images",), (".",)),
         "AGIQA-3K, generated images",
@@ -100,7 +101,7 @@ DATASETS = {
         (2982,),
     ),
     "kadid10k": Dataset(
-        synthetic.read_kadid10k,
+        readers.read_kadid10k,
         ("dmos.csv",),
         (("images",),),
         "KADID-10k, synthetic distortions of 81 photographs",
@@ -108,7 +109,7 @@ DATASETS = {
         (10125,),
     ),
     "tid2013": Dataset(
-        synthetic.read_tid2013,
+        readers.read_tid2013,
         ("mos_with_names.txt",),
         (("distorted_images",),),
         "TID2013, synthetic distortions of 25 images",
@@ -117,8 +118,8 @@ DATASETS = {
         any_case=True,
     ),
     "live": Dataset(
-        synthetic.read_live,
-        synthetic.LIVE_FILES,
+        readers.read_live,
+        readers.LIVE_FILES,
         ((".",),),
         "LIVE, synthetic distortions of 29 photographs",
         (0, 100),
@@ -127,9 +128,9 @@ DATASETS = {
         groups=r"^(\w+)/",  # distortions
     ),
     "csiq": Dataset(
-        synthetic.read_csiq,
+        readers.read_csiq,
         ("csiq_label.txt",),
-        (("dst_imgs_all",), ("dst_imgs",), tuple(f"dst_imgs/{folder}" for folder in synthetic.CSIQ_FOLDERS)),
+        (("dst_imgs_all",), ("dst_imgs",), tuple(f"dst_imgs/{folder}" for folder in readers.CSIQ_FOLDERS)),
         "CSIQ, synthetic distortions of 30 photographs",
         (0, 1),
         (866,),
@@ -152,14 +153,14 @@ def load_dataset(
 
     Args:
         mos_range: lowest and highest of the scale, for a data set whose table row has none.
-        split_seed: of what is drawn where the data set has no split, or none to validate.
-        split_file: image,split columns that count over the data set's own split, such as the split.csv of a run.
+        split_seed: of a drawn split or validation set.
+        split_file: image,split columns, such as the split.csv of a run, which replace the data set's own split.
 
     Raises:
         FileNotFoundError: the folder, its labels, images or the split file are missing.
         ValueError: labels that contradict themselves or their scale.
     """
-    if name not in DATASETS:  # of a checkpoint, which may know more than this program
+    if name not in DATASETS:  # from the checkpoint of another version
         raise ValueError(f"--dataset {name}: not one of {', '.join(DATASETS)}; name another")
     dataset, root = DATASETS[name], Path(root)
     check_files(name, root)
@@ -170,10 +171,13 @@ def load_dataset(
     labels, split, drawn = choose_split(labels, dataset, split_seed, split_file)
     warnings = [*warn_of_size(labels, dataset, custom=bool(split_file)), *warn_of_unused(labels, split)]
     labels = [label for label in labels if label.set]
-    data = quality_data(
+    paths = locate_images(root, labels, dataset.image_layouts, dataset.any_case)
+    warnings += check_distinct(labels, paths)
+    rows = "".join(f"{label.set},{label.name},{label.mos!r}\n" for label in sorted(labels))
+    data = QualityData(
         root,
-        labels,
-        locate_images(root, labels, dataset.image_layouts, dataset.any_case),
+        {name: select_set(labels, paths, name) for name in SETS},
+        hashlib.sha256(rows.encode()).hexdigest(),
         mos_range=mos_range,
         split=split,
         drawn=drawn,
@@ -185,6 +189,12 @@ def load_dataset(
     if len(dataset.sizes) == len(SETS) and not split_file:
         require_sets(data)
     return data
+
+
+def select_set(labels: list[Label], paths: dict[str, Path], name: str) -> LabelledImages:
+    chosen = [label for label in labels if label.set == name]
+    mos = np.array([label.mos for label in chosen])
+    return LabelledImages(tuple(x.name for x in chosen), mos, tuple(paths[x.name] for x in chosen))
 
 
 # Labels
@@ -205,13 +215,13 @@ def check_files(name: str, root: Path) -> None:
 
 
 def read_note(root: Path) -> str | None:
-    note = root / koniq.DEMO_NOTE
+    note = root / readers.DEMO_NOTE
     lines = note.read_text(encoding="utf-8", errors="replace").splitlines() if note.is_file() else []
     return lines[0] if lines else None
 
 
 def choose_range(labels: list[Label], given: MosRange | None, dataset: Dataset, root: Path) -> tuple[MosRange, str]:
-    """The range of the scale, within which all MOS lie, and where it comes from."""
+    """The range of the scale, within which all MOS must be, and its origin."""
     if not labels:
         raise ValueError(f"--data_path {root}: its labels name no image")
     values = [label.mos for label in labels]
@@ -228,7 +238,7 @@ def choose_range(labels: list[Label], given: MosRange | None, dataset: Dataset, 
 
 
 def check_direction(labels: list[Label], root: Path) -> None:
-    """A distortion that is stronger looks worse, if not in every image: else the scale stands on its head."""
+    """Refuse an inverted scale: on the average the strongest distortions must have the worst MOS."""
     levels = sorted({label.level for label in labels if label.level})
     if len(levels) < 2:
         return
@@ -249,7 +259,7 @@ def check_direction(labels: list[Label], root: Path) -> None:
 def choose_split(
     labels: list[Label], dataset: Dataset, seed: int, split_file: str | os.PathLike | None
 ) -> tuple[list[Label], str, bool]:
-    """The labels with their sets, where those come from, and whether they were drawn or brought along."""
+    """The labels with their sets, the origin of the split, and whether it has to be kept with the run."""
     if split_file:
         return apply_split(labels, Path(split_file)), f"from {split_file}", True
     if not any(label.set for label in labels):
@@ -261,7 +271,7 @@ def choose_split(
 
 
 def warn_of_size(labels: list[Label], dataset: Dataset, custom: bool) -> list[str]:
-    """Where the images are not as many as in the release, or in its own split."""
+    """Report other numbers of images than those of the release."""
     found = Counter(label.set for label in labels)
     if len(dataset.sizes) == len(SETS) and not custom:
         sizes = tuple(found[name] for name in SETS)
@@ -279,7 +289,7 @@ def warn_of_unused(labels: list[Label], split: str) -> list[str]:
 
 
 def split_csv(data: QualityData) -> str:
-    """image,mos,split: what --split_file reads, and a labels.csv of its own."""
+    """A csv of image,mos,split, for --split_file or as a labels.csv."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "mos", "split"])

@@ -1,4 +1,4 @@
-"""Which image is for training, validation or test where the data set does not say: drawn, or read from a file.
+"""Splits that the data set does not have: drawn, or read from a file.
 
 A draw is a function of --split_seed and of the names alone: not of --seed, so that every variant and every training
 seed is tested on the same images.
@@ -7,21 +7,29 @@ seed is tested on the same images.
 import hashlib
 from pathlib import Path
 
-from iqa.data.labels import FOLDER_OF_SET, SHORT_NAMES, Label, check_names, read_table
+from iqa.data.label_files import read_table
+from iqa.data.labels import FOLDER_OF_SET, SHORT_NAMES, Label, check_names
 
 SHARES = {"test": 0.2, "validation": 0.1}  # of a drawn split; the rest is for training
 SPLIT_VALUES = {**SHORT_NAMES, **{name: name for name in FOLDER_OF_SET}}  # train, val, test and the full names
 
 
 def draw_split(labels: list[Label], seed: int, shares: dict[str, float] = SHARES) -> list[Label]:
-    """Shares of the scenes in the order of a hash: other rows' order, MOS or machine change nothing."""
-    scenes = {label.scene or label.name for label in labels}
-    order = sorted(scenes, key=lambda scene: hashlib.sha256(f"{seed}/{scene}".encode()).digest())
+    """Shares of the scenes in the order of a hash: other rows' order, MOS or machine change nothing.
+
+    A validation set of one image becomes one of two scenes where that leaves a scene for training, else there is none.
+    """
+    images: dict[str, int] = {}  # of each scene
+    for label in labels:
+        images[label.scene or label.name] = images.get(label.scene or label.name, 0) + 1
+    order = sorted(images, key=lambda scene: hashlib.sha256(f"{seed}/{scene}".encode()).digest())
     sets, start = dict.fromkeys(order, "training"), 0
     for name, share in shares.items():
-        end = start + max(1, round(share * len(order)))
-        sets.update(dict.fromkeys(order[start:end], name))
-        start = end
+        count = max(1, round(share * len(order)))
+        if name == "validation" and sum(images[scene] for scene in order[start : start + count]) < 2:
+            count = 2 if start + 2 < len(order) else 0
+        sets.update(dict.fromkeys(order[start : start + count], name))
+        start += count
     return [label._replace(set=sets[label.scene or label.name]) for label in labels]
 
 
@@ -33,7 +41,7 @@ def draw_validation(labels: list[Label], seed: int) -> list[Label]:
 
 
 def read_split(text: str | None, where: str) -> str:
-    """One of the three sets, from train, val or test or from their full names."""
+    """The set that a split column names."""
     if text not in SPLIT_VALUES:
         raise ValueError(f"{where}: split is {text!r}, not one of {', '.join(SPLIT_VALUES)}")
     return SPLIT_VALUES[text]

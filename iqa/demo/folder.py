@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from iqa.atomic_files import write_atomically
 from iqa.cli import say
-from iqa.data.koniq import DEMO_NOTE, OFFICIAL_CSV
+from iqa.data.readers import DEMO_NOTE, OFFICIAL_CSV
 from iqa.demo.faults import demo_image
 from iqa.demo.scenes import HEIGHT, WIDTH
 

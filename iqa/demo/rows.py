@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iqa.data.koniq import OFFICIAL_CSV
+from iqa.data.readers import OFFICIAL_CSV
 from iqa.demo.faults import BEST_MOS, WORST_MOS
 from iqa.demo.scenes import random_generator
 

@@ -82,10 +82,10 @@ def test_flags_that_do_not_fit_are_one_line(tmp_path, flags, words):
 
 def test_the_check_needs_no_torch(tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
-    root = make_data(tmp_path / "koniq")
-    assert check_folder(root, PYTHONPATH=str(tmp_path)).returncode == 0
+    root, program = make_data(tmp_path / "koniq"), (sys.executable, ROOT / "data_loader.py")
+    assert run_program(*program, root, cwd=tmp_path, PYTHONPATH=str(tmp_path)).returncode == 0
     write_official_csv(root, make_rows()[:-4])
-    process = check_folder(root, PYTHONPATH=str(tmp_path))
+    process = run_program(*program, root, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert process.returncode == 1
     assert_one_line_error(process, "the split has no test images (KonIQ-10k's own)")
 

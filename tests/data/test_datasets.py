@@ -1,9 +1,12 @@
 """What every data set shares: the table, a csv of one's own, names, ranges and the places of images."""
 
+import os
 import re
+import sys
+import unicodedata
 
 import pytest
-from conftest import assert_one_line_error
+from conftest import ROOT, assert_one_line_error, run_program
 from data_folders import MAKERS, PHOTOS, check_folder, make_csv, make_kadid, mos_of, names_of, write_rows
 
 from iqa.data.datasets import DATASETS, load_dataset
@@ -77,14 +80,108 @@ def test_a_csv_without_columns_rows_or_a_range_is_an_error(tmp_path, rows, words
         load_dataset("csv", tmp_path)
 
 
-def test_images_that_are_missing_or_linked_out_of_the_folder_are_errors(tmp_path):
+def test_linked_images_are_read_wherever_they_point(tmp_path):
     root = make_csv(tmp_path / "photos")
     (root / "holiday/3.png").rename(tmp_path / "3.png")
     with pytest.raises(FileNotFoundError, match="1 of 20 labelled images are missing, first holiday/3.png"):
         load_dataset("csv", root)
-    (root / "holiday/3.png").symlink_to(tmp_path / "3.png")
-    with pytest.raises(ValueError, match=r"row 5: holiday/3.png is a link out of the data folder"):
-        load_dataset("csv", root)
+    (root / "holiday/3.png").symlink_to("../3.png")  # as in a snapshot of Hugging Face
+    (root / "holiday").rename(tmp_path / "elsewhere")
+    (root / "holiday").symlink_to(tmp_path / "elsewhere")
+    assert mos_of(load_dataset("csv", root)) == dict(PHOTOS)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("csv", "labels.csv"),
+        ("bid", "DatabaseGrades.csv"),
+        ("spaq", "Annotations/MOS and Image attribute scores.csv"),
+        ("biq2021", "Test (Images and MOS).csv"),
+        ("kadid10k", "dmos.csv"),
+    ],
+)
+def test_a_row_with_more_fields_than_the_header_is_an_error_unless_they_are_empty(tmp_path, name, file):
+    path = MAKERS[name](tmp_path) / file
+    header, first, *rest = path.read_text().splitlines()
+    write = lambda row: path.write_text("\n".join([header, row, *rest, ""]))  # noqa: E731
+    write(f"{first},, ,")
+    assert check_folder(tmp_path, "--dataset", name).returncode == 0
+    for surplus in ("85", ",85", " x ,"):  # 3,85 is 3.85 with a decimal comma
+        write(f"{first},{surplus}")
+        assert_one_line_error(
+            check_folder(tmp_path, "--dataset", name), f"{file}: row 2: more fields", surplus.strip(" ,")
+        )
+
+
+def test_two_columns_of_one_name_are_an_error(tmp_path):
+    write_rows(make_csv(tmp_path) / "labels.csv", ("image", "mos", "mos"), ("0.jpg", 3, 4))
+    assert_one_line_error(check_folder(tmp_path, "--dataset", "csv"), "labels.csv: several columns mos")
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "split.csv"])
+def test_a_table_in_another_encoding_is_an_error_that_names_it(tmp_path, name):
+    make_csv(tmp_path)
+    write_rows(tmp_path / "split.csv", ("image", "split"), ("0.jpg", "train"))
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + "größe.jpg,3".encode("latin-1"))
+    process = check_folder(tmp_path, "--dataset", "csv", "--split_file", tmp_path / "split.csv")
+    assert_one_line_error(process, name, "UTF-8")
+
+
+@pytest.mark.parametrize(
+    "spelling", ["./0.jpg", "holiday/./../0.jpg", ".//0.jpg", "link.jpg", "folder/0.jpg", "chain.jpg"]
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_file_by_two_names_is_an_error_in_two_sets_and_a_warning_in_one(tmp_path, spelling, split):
+    make_csv(tmp_path)
+    (tmp_path / "link.jpg").symlink_to("0.jpg")
+    (tmp_path / "chain.jpg").symlink_to(tmp_path / "link.jpg")
+    (tmp_path / "folder").symlink_to(".")
+    rows = [
+        ("0.jpg", 3, "train"),
+        ("2.jpg", 4, "train"),
+        ("4.jpg", 2, "test"),
+        ("6.jpg", 5, "test"),
+        (spelling, 3, split),
+    ]
+    write_rows(tmp_path / "labels.csv", ("image", "mos", "split"), *rows)
+    process = check_folder(tmp_path, "--dataset", "csv")
+    if ".." in spelling:
+        assert_one_line_error(process, "row 6", spelling, "'..'")
+    elif split == "test":
+        assert_one_line_error(process, f"row 6: {spelling} is the same file as 0.jpg", "row 2", "training and test")
+    else:
+        assert process.returncode == 0
+        assert f"Warning: {tmp_path}/labels.csv: row 6: {spelling} is the same file as 0.jpg" in process.stdout
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_is_found_in_the_other_unicode_form_where_one_file_has_it(tmp_path, form):
+    listed, stored = (
+        unicodedata.normalize(name, "Fotos é/Ångström ü.jpg") for name in (form, {"NFC": "NFD", "NFD": "NFC"}[form])
+    )
+    make_csv(tmp_path, image=listed)
+    (tmp_path / stored).parent.mkdir()
+    (tmp_path / "2.jpg").rename(tmp_path / stored)
+    data = load_dataset("csv", tmp_path)
+    assert listed in mos_of(data)
+    paths = {name: path for images in data.sets.values() for name, path in zip(images.names, images.paths, strict=True)}
+    assert paths[listed] == tmp_path / stored
+    mixed = (tmp_path / stored).with_name(unicodedata.normalize("NFC", "Ångström ") + "u\u0308.jpg")
+    mixed.touch()
+    assert_one_line_error(check_folder(tmp_path, "--dataset", "csv"), "missing", "are both like it; keep one")
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    make_csv(tmp_path)
+    (tmp_path / "0.jpg").unlink()
+    os.mkfifo(tmp_path / "0.jpg")
+    assert_one_line_error(
+        check_folder(tmp_path, "--dataset", "csv"), "1 of 20 labelled images are missing, first 0.jpg"
+    )
+    (tmp_path / "labels.csv").unlink()
+    os.mkfifo(tmp_path / "labels.csv")
+    assert_one_line_error(check_folder(tmp_path, "--dataset", "csv"), "no labels.csv")
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -140,5 +237,6 @@ def test_labels_are_checked_without_torch_and_without_scipy_where_no_file_is_mat
     make_kadid(tmp_path / "kadid")
     for name in ("torch", "scipy", "PIL", "pandas"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} was loaded')")
-    process = check_folder(tmp_path / "kadid", "--dataset", "kadid10k", PYTHONPATH=str(tmp_path))
+    command = (sys.executable, ROOT / "data_loader.py", tmp_path / "kadid", "--dataset", "kadid10k")
+    process = run_program(*command, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert process.returncode == 0, process.stderr

@@ -3,9 +3,9 @@
 import pytest
 from data_folders import PHOTOS, make_csv, names_of, write_rows
 
-from iqa.data.authentic import read_csv
 from iqa.data.datasets import load_dataset, split_csv
 from iqa.data.labels import SETS
+from iqa.data.readers import read_csv
 from iqa.data.splits import draw_split
 
 
@@ -22,9 +22,16 @@ def test_the_drawn_split_is_the_same_on_every_machine(tmp_path):
     assert names_of(load_dataset("csv", make_csv(tmp_path)))["test"] == {"2.jpg", "6.jpg", "10.jpg", "16.jpg"}
 
 
-def test_the_smallest_data_set_with_three_sets_has_three_images(tmp_path):
-    labels = list(read_csv(make_csv(tmp_path)))[:3]
-    assert sorted(label.set for label in draw_split(labels, 0)) == sorted(SETS)
+@pytest.mark.parametrize(
+    ("images", "sizes"),
+    [(3, (2, 0, 1)), (4, (1, 2, 1)), (10, (6, 2, 2)), (14, (9, 2, 3)), (15, (10, 2, 3)), (20, (14, 2, 4))],
+)
+def test_a_drawn_validation_set_has_two_images_or_more_or_there_is_none(tmp_path, images, sizes):
+    labels = list(read_csv(make_csv(tmp_path)))[:images]
+    sets = [label.set for label in draw_split(labels, 0)]
+    assert tuple(map(sets.count, SETS)) == sizes
+    scenes = [label._replace(scene=f"scene {i // 2}") for i, label in enumerate(labels)]
+    assert [label.set for label in draw_split(scenes, 0)].count("validation") in (0, 2, 4)
 
 
 def test_a_split_file_counts_over_the_drawn_split_and_what_it_leaves_out_is_said(tmp_path):

@@ -75,7 +75,7 @@ def test_tid2013_s_names_are_found_in_whatever_case_they_are_listed(tmp_path):
     ("line", "words"),
     [
         ("5.5", ["row 1: '5.5' is not MOS and name"]),
-        ("5.5 I01.BMP", ["row 1: image name 'I01.BMP' tells no reference and level, as i01_01_1.bmp does"]),
+        ("5.5 I01.BMP", ["row 1: image name 'I01.BMP' has no reference and level, as i01_01_1.bmp"]),
         ("9.5 I01_01_1.bmp", ["row 1: MOS 9.5 is outside 0 to 9"]),
         ("I01_01_1.bmp 5.5", ["row 1: image name '5.5'"]),
         ("5.5 I01_01_2.bmp", ["row 2: i01_01_2.bmp is named twice; first at", "row 1"]),
@@ -138,10 +138,10 @@ def test_no_reference_of_live_is_in_two_sets(tmp_path):
     [
         ({"dmos_new": np.zeros((1, 779))}, ["dmos_realigned.mat", "dmos_new has 779 entries", "982 images"]),
         ({"refnames_all": cell_array(["a.bmp"] * 3)}, ["refnames_all.mat", "refnames_all has 3 entries"]),
-        ({"refnames_all": cell_array([1.0] * 982)}, ["refnames_all.mat", "refnames_all entry 1 is no text"]),
+        ({"refnames_all": cell_array([1.0] * 982)}, ["refnames_all.mat", "refnames_all entry 1 is not a text"]),
         ({"dmos_new": np.full((1, 982), 111.8)}, ["dmos_realigned.mat: entry 2: dmos_new is '111.8'", "in 0-100"]),
-        ({"dmos_new": cell_array([1.0] * 982)}, ["dmos_realigned.mat: dmos_new is a cell array"]),
-        ({"orgs": np.zeros((1, 982), complex) + 1j}, ["dmos_realigned.mat: orgs is complex"]),
+        ({"dmos_new": cell_array([1.0] * 982)}, ["not a vector of numbers"]),
+        ({"orgs": np.zeros((1, 982), complex) + 1j}, ["not a vector of numbers"]),
         ({"orgs": np.array([[i % 5 != 0 for i in range(982)]])}, ["the undistorted images have the higher DMOS"]),
         ({"orgs": np.ones((1, 982))}, ["its labels name no image"]),
     ],
