@@ -1,18 +1,18 @@
-"""The three HyperIQA variants: tensors in, quality scores out.
+"""The three HyperIQA variants: patches in, quality scores out.
 
     python3 models_resnet_improved.py          # parameter counts of all models, and shapes of the three variants
-
-They are the baseline, + multi-scale (--use_multiscale) and + multi-scale + attention (--use_attention as well), on a ResNet50
-or another row of iqa/models/backbones.py; the models as they were published are in iqa/models/published.py.
 
 A patch's own features decide the weights of the small network that scores it (hyper network, Su et al., "Blindly Assess
 Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
 
-    features = backbone's last map, or all four maps fused
+    features = the backbone's last map (baseline), or its four maps fused (--use_multiscale, with or without --use_attention)
     score    = training mean + training deviation * target_net(mean of projection(features); hyper_net(features))
 
-Axes: B patches, C channels, H rows, W columns.
+Axes: B patches, C channels, H rows, W columns. Other backbones than ResNet50 are in iqa/models/backbones.py, the models as
+they were published in iqa/models/published.py.
 """
+
+import sys
 
 import torch
 from torch import Tensor, nn
@@ -29,29 +29,30 @@ HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
 ATTENTION_DROPOUT = 0.5
 # Adam moves every weight by the learning rate, whatever its gradient, so a generated weight moves by that times the sum of
-# 512 hidden values. Unscaled, these saturate the target network's sigmoids within a few dozen steps; at 1 / sqrt(512) they do
-# not, and at a third of that fewer units come near 0 or 1 (measured: docs/differences.md).
+# 512 hidden values. Unscaled, these saturate the target network's sigmoids within a few dozen steps. At 1 / sqrt(512) they
+# do not, and at a third of that fewer units come near 0 or 1 (measured: docs/differences.md).
 HYPER_GAIN = 1 / (3 * HYPER_CHANNELS**0.5)
 FIRST_DEVIATION = 0.1  # of the first scores, in deviations of the training MOS
 
 
 class ImageQualityResNet(nn.Module):
-    """Backbone, optional fusion of its four scales, hyper network and target network.
+    """Backbone, optional fusion of its four maps, hyper network and target network.
 
     Args:
-        backbone: a row of iqa/models/backbones.py; "resnet50" is torchvision's, its stages 1-4.
-        use_multiscale: fuse stages 1-4 instead of using stage 4 alone.
-        use_attention: weigh the four scales, for each patch anew; needs ``use_multiscale``.
+        backbone: a row of iqa/models/backbones.py, or "timm:NAME".
+        use_multiscale: fuse the maps of stages 1-4 instead of using that of stage 4 alone.
+        use_attention: weight the four maps for each patch; needs ``use_multiscale``.
         dropout_rate: dropout in the hyper network, 0 <= rate < 1.
-        weights: of the backbone: "imagenet" (ResNet50: torchvision's IMAGENET1K_V1), "none" or the path of a state dict.
-        drop_path_rate: of the stochastic depth of a backbone that has it; None: that of its row.
+        weights: of the backbone: "imagenet" (torchvision's IMAGENET1K_V1), "none" or the path of a state dict.
+        patch_size: side of the patches; only some backbones of timm are built for one size.
+        drop_path_rate: of the backbone's stochastic depth; None: the backbone's default.
         mos_mean, mos_deviation: of the training MOS. The network's output is in units of the deviation, so that scales of
             0-1, 1-5 and 0-100 train alike: Adam's steps do not depend on the size of the loss.
 
-    `start` has to see a batch before a new model is trained.
+    Before a new model is trained, `start` has to be called with a batch.
 
     Raises:
-        ValueError: attention without multi-scale, or weights of another shape.
+        ValueError: attention without multi-scale, or weights of another network.
         FileNotFoundError: weights that cannot be had.
     """
 
@@ -63,20 +64,22 @@ class ImageQualityResNet(nn.Module):
         use_attention=False,
         dropout_rate=0.3,
         weights="imagenet",
+        patch_size=224,
         drop_path_rate=None,
         mos_mean=0.0,
         mos_deviation=1.0,
     ):
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
-        row = BACKBONES[backbone]
-        # [B, 3, H, W] -> four maps, at strides 4, 8, 16, 32, each averaged to a 7x7 grid; a ResNet50's have 256, 512,
-        # 1024 and 2048 channels
-        self.backbone = build_backbone(backbone, weights=weights, drop_path_rate=drop_path_rate)
+        # torchvision's ResNet50 without its classifier: [B, 3, H, W] -> the maps of stages 1-4 with 256, 512, 1024 and 2048
+        # channels, at strides 4, 8, 16 and 32, each averaged to a 7x7 grid
+        self.backbone = build_backbone(backbone, weights=weights, patch_size=patch_size, drop_path_rate=drop_path_rate)
         if use_multiscale:
-            channels, self.fusion = sum(row.channels), MultiScaleFusion(row.channels, use_attention=use_attention)
+            self.fusion = MultiScaleFusion(self.backbone.channels, use_attention=use_attention)
+            channels = sum(self.backbone.channels)  # ResNet50: 3840
         else:
-            channels, self.fusion = row.channels[-1], SingleScale(row.channels)
+            self.fusion = SingleScale(self.backbone.channels)
+            channels = self.backbone.channels[-1]  # ResNet50: 2048
         self.hyper_net = HyperNet(channels, dropout_rate=dropout_rate)
         self.projection = nn.Conv2d(channels, TARGET_WIDTHS[0], 1)
         self.register_buffer("mos_mean", torch.tensor(float(mos_mean)))
@@ -100,21 +103,20 @@ class ImageQualityResNet(nn.Module):
 
     @property
     def slow_part(self) -> nn.Module:
-        """What --head_lr_ratio trains more slowly than the rest."""
+        """The part whose learning rate is --lr where --head_lr_ratio is not 1."""
         return self.backbone
 
     def rescaled(self, slope: float, intercept: float) -> dict[str, Tensor]:
-        """The entries of the state dict with which the scores are intercept + slope * what they are."""
+        """Entries of the state dict with which the scores become intercept + slope * scores."""
         return {"mos_mean": intercept + slope * self.mos_mean, "mos_deviation": slope * self.mos_deviation}
 
     @torch.no_grad()
     def start(self, images: Tensor) -> None:
-        """Let every variant on every backbone start alike: what follows from one batch [B, 3, H, W] is found here.
+        """Set the buffers and the last layer from one batch [B, 3, H, W], so that all variants and backbones start alike.
 
-        The features are standardised by constants, buffers that no training changes (iqa/models/standardise.py: a map minus
-        its channels' means, over one deviation), and the first scores of these patches get the training mean and a
-        tenth of the training deviation. Batch norms work as in training, their statistics of ImageNet unchanged, and
-        dropout is off, so no random number is drawn.
+        The features are standardised by constants, buffers that training does not change (iqa/models/standardise.py). The
+        first scores of these patches get the training mean and a tenth of the training deviation. Batch norms work as in
+        training and keep their ImageNet statistics. Dropout is off, so no random number is drawn.
         """
         with measuring(self):
             scores = self.describe(images).scores
@@ -133,9 +135,9 @@ class SingleScale(nn.Module):
 
 
 class MultiScaleFusion(nn.Module):
-    """Four 7x7 maps -> their concatenation [B, C, 7, 7], optionally weighted patch by patch, and the weights [B, 4].
+    """Four 7x7 maps -> their concatenation [B, C, 7, 7], optionally weighted for each patch, and the weights [B, 4].
 
-    Stages 1-3 pass an adapter. The four bring the same energy, whatever their channels: else 2048 would drown 256.
+    The maps of stages 1-3 pass an adapter. All four are brought to the same energy, whatever the number of their channels.
     """
 
     def __init__(self, channels: tuple[int, ...], *, use_attention: bool):
@@ -159,7 +161,7 @@ class MultiScaleFusion(nn.Module):
 
 
 class ScaleAttention(nn.Module):
-    """Channel attention, as SMART-IQA calls a weight for each scale: standardised stage 4 [B, C, 7, 7] -> [B, 4], sum 1."""
+    """Standardised stage 4 [B, C, 7, 7] -> a weight for each scale [B, 4], sum 1; SMART-IQA calls it channel attention."""
 
     def __init__(self, channels: tuple[int, ...]):
         super().__init__()
@@ -188,11 +190,11 @@ class HyperNet(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Choose the start of the *generated* layers: on standardised features weights of variance 2 / fan-in / 49, biases 0.
+        """Initialise the *generated* layers: on standardised features, weights of variance 2 / fan-in / 49 and zero biases.
 
         Chang, Flokas and Lipson, "Principled Weight Initialization for Hypernetworks", ICLR 2020. The 49 weights that
-        come from one map are correlated and meet sigmoids, which are all near 0.5: they add up, hence the 49. With
-        PyTorch's defaults the first scores reach the hundreds. `set_first_scores` then scales the last layer.
+        come from one map are correlated, and their inputs are sigmoids near 0.5, so that they add up: hence the 49.
+        With PyTorch's defaults the first scores reach the hundreds. `set_first_scores` then scales the last layer.
         """
         nn.init.kaiming_normal_(self.reduce[0].weight)
         for make, fan_in in zip([*self.weights, self.last_weight], TARGET_WIDTHS[:-1], strict=True):
@@ -203,9 +205,9 @@ class HyperNet(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def set_first_scores(self, outputs: Tensor) -> None:
-        """The last layer's start, such that the network that gave these outputs [B] gives mean 0 and FIRST_DEVIATION."""
+        """Change the last layer so that these outputs [B] become outputs of mean 0 and FIRST_DEVIATION."""
         deviation = outputs.std(correction=0)
-        if deviation > 0:  # images that are all the same have nothing to spread
+        if deviation > 0:  # it is 0 if all images are the same
             self.last_weight.weight *= FIRST_DEVIATION / deviation
             self.biases[-1].bias -= FIRST_DEVIATION / deviation * outputs.mean()
 
@@ -222,7 +224,7 @@ class HyperNet(nn.Module):
 def target_net(inputs: Tensor, layers: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
     """Score each patch by its own network: inputs [B, 112], weights [B, out, in], biases [B, out] -> [B], hidden units.
 
-    Sigmoid behind all layers but the last, as in HyperIQA: with ReLU a short training can end one-sided.
+    Sigmoid after all layers but the last, as in HyperIQA: with ReLU, the scores of a short run can end one-sided.
     """
     x, hidden = inputs[:, :, None], []  # [B, in, 1]
     for weight, bias in layers[:-1]:
@@ -246,11 +248,11 @@ def print_count(name: str, model: nn.Module) -> None:
     print(f"{name}: {count:,} parameters ({count / 1e6:.2f}M)")
 
 
-def main() -> None:
+def main() -> int:
     torch.manual_seed(0)
     for variant in VARIANTS:
         model = build_variant(variant)
-        # In training mode: the batch norms have seen no image whose statistics evaluation could use.
+        # In training mode: the statistics of the batch norms are still those of no image.
         print_count(variant.log_name, model)
         model.start(torch.randn(4, 3, 224, 224))
         for batch in (2, 1):
@@ -260,13 +262,14 @@ def main() -> None:
             for weights in attention if attention is not None else ():
                 print(f"    attention {[round(w, 4) for w in weights.tolist()]}, sum {weights.sum():.4f}")
     with torch.device("meta"):  # shapes and no values
-        for backbone in list(BACKBONES)[1:]:  # behind the one above
+        for backbone in list(BACKBONES)[1:]:
             for variant in variants_of(backbone):
                 print_count(variant.log_name, build_variant(variant))
         for name, row in PUBLISHED.items():
             network = build_backbone(row.variant.backbone, weights="none")
             print_count(row.variant.log_name, build_published(name, network))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -54,7 +54,7 @@ from tqdm import tqdm
 from data_loader import EvaluationPlan, PatchLoader, Resize, corners, grid_positions, mean_per_image
 from iqa.atomic_files import write_atomically
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
-from iqa.models.backbones import BACKBONES
+from iqa.models.backbones import BACKBONES, backbone_problem
 from iqa.models.folding import fold_batch_norms
 from iqa.models.published import MODELS, OWN, PUBLISHED, build_published, published_model, scoring_flags
 from iqa.scoring import page as scores_page
@@ -68,7 +68,6 @@ DECODERS = 8  # threads at most: an image of 89 million pixels takes half a giga
 FLAGS = {"use_multiscale": bool, "use_attention": bool, "patch_size": int, "test_patch_num": int}  # that a score needs
 YOUNGER = {
     "model": MODELS,
-    "backbone": BACKBONES,
     "resize": RESIZES,
 }  # flags that came later: first what was done before
 
@@ -118,7 +117,8 @@ def load_own(saved: dict, checkpoint: str | os.PathLike) -> tuple[nn.Module, dic
     flags, name = config["flags"], config["flags"].get("model", OWN)
     fusion = {key: flags[key] for key in ("use_multiscale", "use_attention")}
     if name == OWN:
-        model = ImageQualityResNet(backbone=flags.get("backbone", "resnet50"), **fusion, weights="none")
+        backbone = flags.get("backbone", "resnet50")
+        model = ImageQualityResNet(backbone=backbone, **fusion, weights="none", patch_size=flags["patch_size"])
     else:
         model = build_published(name, BACKBONES[PUBLISHED[name].variant.backbone].build())
     refuse_other_head(saved["model"], checkpoint, "train it again")
@@ -143,6 +143,9 @@ def check_config(saved: dict, checkpoint: str | os.PathLike) -> dict:
     for name, values in YOUNGER.items():
         if flags.get(name, next(iter(values))) not in list(values):
             raise ValueError(f"{checkpoint}: of a run with --{name} {flags[name]}; known are {', '.join(values)}")
+    problem = backbone_problem(str(flags.get("backbone", "resnet50")), patch_size=flags["patch_size"])
+    if problem and flags.get("model", OWN) == OWN:
+        raise ValueError(f"{checkpoint}: of a run with {problem}")
     return saved["config"]
 
 

@@ -307,7 +307,11 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
 def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Module:
     """The variant or published model with its starting weights, or as the last checkpoint has it."""
     mos = data.sets["training"].mos
-    backbone = {"weights": "none" if saved else options.weights, "drop_path_rate": options.drop_path_rate}
+    backbone = {
+        "weights": "none" if saved else options.weights,
+        "patch_size": options.patch_size,
+        "drop_path_rate": options.drop_path_rate,
+    }
     torch.manual_seed(mixed_seed(options.seed, 0))
     with distributed.one_here_first():  # which may download the weights
         if options.model == published.OWN:

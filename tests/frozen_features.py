@@ -3,13 +3,12 @@
     python3 tests/frozen_features.py ../shared/biq2021 --dataset csv --mos_range 0 1 --seeds 0 1 2
     python3 tests/frozen_features.py BIQ2021 --dataset biq2021 --train 1000 --test 400 --cache features.pt
 
-The features are those of an EfficientNet-lite0 trained on ImageNet (tests/efficientnet_lite0), one patch of 224 pixels an
+The features are those of a ResNet18 with ImageNet weights, torchvision's or those of --weights, one patch of 224 pixels an
 image, and what is trained is the head of models_resnet_improved.py by the recipe: AdamW, learning rate and weight decay
 1e-4, batches of 32, L1. A short training says how the variants start, not how good they become.
 """
 
 import argparse
-import runpy
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -29,16 +28,17 @@ from iqa.health import layer_health  # noqa: E402
 from iqa.metrics import plcc, srcc  # noqa: E402
 from iqa.models.backbones import BACKBONES, Backbone  # noqa: E402
 from iqa.models.variants import FUSIONS  # noqa: E402
-from iqa.models.weights import load_backbone_weights  # noqa: E402
+from iqa.models.weights import build_backbone  # noqa: E402
 from models_resnet_improved import ImageQualityResNet  # noqa: E402
 
-runpy.run_path(str(ROOT / "tests/efficientnet_lite0/sitecustomize.py"))
-CHANNELS = BACKBONES["efficientnet_lite0"].channels
+CHANNELS = (64, 128, 256, 512)
 BATCH, STEPS, LAST = 32, 300, 50  # the training loss is the mean of the last steps
 
 
 class Frozen(nn.Module):
     """Features that lie ready: [B, sum of C, 7, 7] -> four maps, times `scale`."""
+
+    channels = CHANNELS
 
     def __init__(self, scale: float = 1.0):
         super().__init__()
@@ -48,7 +48,7 @@ class Frozen(nn.Module):
         return list((self.scale * features).split(CHANNELS, 1))
 
 
-BACKBONES["frozen"] = Backbone("Frozen features", Frozen, CHANNELS, lambda: ("", dict), "frozen")
+BACKBONES["frozen"] = Backbone("Frozen features", Frozen, "frozen")
 
 
 class Features(NamedTuple):
@@ -58,7 +58,7 @@ class Features(NamedTuple):
     mos: Tensor  # [N] on a scale of 0-100
 
 
-def extract(images, mos_range: tuple[float, float], count: int | None) -> Features:
+def extract(images, mos_range: tuple[float, float], count: int | None, weights: str) -> Features:
     """One central patch of 224 pixels an image, of the first `count` images."""
     chosen = slice(None, count)
     decoded, names = DecodedImages(images.paths[chosen], Resize()), images.names[chosen]
@@ -66,9 +66,7 @@ def extract(images, mos_range: tuple[float, float], count: int | None) -> Featur
     mos = 100 * (images.mos[chosen] - low) / (high - low)
     plan = EvaluationPlan(decoded.sizes(), mos, names, patches=1, patch_size=224, batch_size=16, seed=0, random=False)
     loader = PatchLoader(decoded, plan, patch_size=224, color_jitter=False, device=torch.device("cpu"), num_workers=0)
-    row = BACKBONES["efficientnet_lite0"]
-    network = row.build().eval()
-    load_backbone_weights(network, row, "imagenet")
+    network = build_backbone("resnet18", weights=weights).eval()
     with torch.inference_mode():
         maps = [torch.cat(network(inputs), 1) for inputs, _ in loader]
     return Features(torch.cat(maps), torch.from_numpy(np.float32(mos)))
@@ -126,7 +124,7 @@ def read_features(options: argparse.Namespace) -> tuple[Features, Features]:
         return tuple(Features(*pair) for pair in torch.load(options.cache, weights_only=True))
     data = load_dataset(options.dataset, options.data_path, mos_range=options.mos_range)
     parts = [
-        extract(data.sets[name], data.mos_range, count)
+        extract(data.sets[name], data.mos_range, count, options.weights)
         for name, count in (("training", options.train), ("test", options.test))
     ]
     if options.cache:
@@ -142,6 +140,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, help="images; default: all")
     parser.add_argument("--test", type=int, help="images; default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--weights", default="imagenet", help="of the ResNet18")
     parser.add_argument("--cache", type=Path, help="file that keeps the features")
     options = parser.parse_args()
     train, test = read_features(options)

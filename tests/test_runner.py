@@ -146,7 +146,7 @@ def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, 
         (["--demo", "--data_path", "x"], {}, ["--demo", "--data_path x"]),
         (["--demo", "--epoch", "3"], {}, ["did you mean --epochs?"]),
         (["--demo"], {"SEEDS": "42 42"}, ["SEEDS", "42 is there twice"]),
-        (["--demo"], {"BACKBONES": "resnet50 vgg"}, ["BACKBONES names vgg", "resnet50"]),
+        (["--demo"], {"BACKBONES": "resnet50 vgg"}, ["--backbone vgg", "resnet50"]),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, flags, variables, words):

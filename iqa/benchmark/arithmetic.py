@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+
+from iqa.models.flop import counted_flop
 
 COUNTED_BATCH = 2  # patches: batch norm needs more than one value where the last map is 1x1
 SIDES = {"cpu": (512, 1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # of the square matrices that are multiplied
@@ -34,9 +35,9 @@ def flop_per_patch(model: nn.Module, patch_size: int) -> Flop:
     model = copy.deepcopy(model)
     with FakeTensorMode(allow_non_fake_inputs=True):
         inputs = torch.empty(COUNTED_BATCH, 3, patch_size, patch_size)
-        with FlopCounterMode(display=False) as training:
+        with counted_flop() as training:
             F.l1_loss(model.train()(inputs), torch.empty(COUNTED_BATCH)).backward()
-        with FlopCounterMode(display=False) as evaluation, torch.no_grad():
+        with counted_flop() as evaluation, torch.no_grad():
             model.eval()(inputs)
     return Flop(*(counter.get_total_flops() // COUNTED_BATCH for counter in (training, evaluation)))
 

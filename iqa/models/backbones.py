@@ -1,54 +1,42 @@
-"""The table of backbones: how each is built, the channels of its four maps, and where its ImageNet weights are.
+"""The table of backbones, and the names of all that --backbone accepts. Importing it loads neither torch nor timm.
 
-A backbone is a module that takes [B, 3, H, W] to four maps, at strides 4, 8, 16 and 32, each pooled to 7x7 by
-`iqa.models.pooling.pool_to_grid`. Its `own_name(key)` says what an entry of a weights file is called in its own state
-dict, and None for one that it does without, such as the classifier's; where it takes all names to know one, its
-`own_names(keys)` has them together instead.
+A backbone is a module that maps [B, 3, H, W], normalised for ImageNet, to four maps, each pooled to 7x7 by
+`iqa.models.pooling.pool_to_grid`. It has
+- `channels`: those of the four maps;
+- `own_names(keys)`: {name of an entry in a weights file: name in its own state dict}, without the entries that it does not
+  use, such as the classifier's.
 
-This file does without torch, so that flags can be checked before it is loaded.
+A further row is a further backbone. Any other backbone is a model of timm (iqa/models/timm_backbone.py): `timm:NAME`.
 """
 
-from collections.abc import Callable
+import difflib
+import functools
+import importlib.util
+import re
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-SWIN_DROP_PATH = 0.3  # SMART-IQA's, for fine-tuning; torchvision's 0.5 is for 300 epochs from a random start
+TIMM = "timm:"
+SWIN_DROP_PATH = 0.3  # SMART-IQA's, for fine-tuning; torchvision's 0.5 is for 300 epochs from random weights
+CNN, TRANSFORMER, OTHER = "CNN", "Transformer", "other"
 
 
 class Backbone(NamedTuple):
-    """One row: a further backbone is a further row."""
+    """One row."""
 
     title: str  # in tables
-    build: Callable[..., Any]  # the module, with random weights; imports what it needs only now
-    channels: tuple[int, int, int, int]  # of the maps at strides 4, 8, 16, 32
-    imagenet: Callable[[], tuple[str, Callable[[], dict]]]  # where its weights lie, and how their state dict is read
-    log_name: str  # of its runs: exp -> exp1_baseline, exp2_multiscale, exp3_multiscale_attention
-    tag: str = ""  # before ss_noatt, ms_noatt, ms_att in the names of checkpoints
-    patch_multiple: int = 1  # the patch sizes that it takes are multiples of this
-    drop_path_rate: float | None = None  # what `build` takes by default; None for a network without stochastic depth
+    build: Callable[..., Any]  # builds the module with random weights; it imports what it needs
+    log_name: str  # prefix of log names: exp -> exp1_baseline, exp2_multiscale, exp3_multiscale_attention
+    tag: str = ""  # prefix of ss_noatt, ms_noatt and ms_att in the names of checkpoints
+    kind: str = CNN
+    patch_multiple: int = 1  # patch sizes are multiples of this
+    drop_path_rate: float | None = None  # default of `build`; None: no stochastic depth
 
 
-def build_resnet18():
+def build_resnet(name: str):
     from iqa.models.resnet import ResNet
 
-    return ResNet("resnet18")
-
-
-def resnet18_on_imagenet():
-    from torchvision.models import ResNet18_Weights
-
-    return of_torchvision(ResNet18_Weights.IMAGENET1K_V1)
-
-
-def build_resnet50():
-    from iqa.models.resnet import ResNet
-
-    return ResNet("resnet50")
-
-
-def resnet50_on_imagenet():
-    from torchvision.models import ResNet50_Weights
-
-    return of_torchvision(ResNet50_Weights.IMAGENET1K_V1)
+    return ResNet(name)
 
 
 def build_swin_b(*, drop_path_rate: float = SWIN_DROP_PATH):
@@ -57,41 +45,73 @@ def build_swin_b(*, drop_path_rate: float = SWIN_DROP_PATH):
     return SwinB(drop_path_rate=drop_path_rate)
 
 
-def swin_b_on_imagenet():
-    from torchvision.models import Swin_B_Weights
+def build_timm(name: str, **options):
+    from iqa.models.timm_backbone import TimmBackbone
 
-    return of_torchvision(Swin_B_Weights.IMAGENET1K_V1)
-
-
-def of_torchvision(entry) -> tuple[str, Callable[[], dict]]:
-    """A row of torchvision's weights: where it is kept once it was downloaded, and how it is read."""
-    import torch
-
-    path = f"{torch.hub.get_dir()}/checkpoints/{entry.url.rsplit('/', 1)[-1]}"
-    return path, lambda: entry.get_state_dict(progress=True, check_hash=True)
+    return TimmBackbone(name, **options)
 
 
+# The keys are torchvision's names of models, whose ImageNet-1k V1 weights are --weights imagenet.
 BACKBONES = {
-    "resnet50": Backbone("ResNet50", build_resnet50, (256, 512, 1024, 2048), resnet50_on_imagenet, "exp"),
+    "resnet50": Backbone("ResNet50", functools.partial(build_resnet, "resnet50"), "exp"),
+    "resnet18": Backbone("ResNet18", functools.partial(build_resnet, "resnet18"), "resnet18_", "resnet18_"),
+    "resnet34": Backbone("ResNet34", functools.partial(build_resnet, "resnet34"), "resnet34_", "resnet34_"),
+    "resnet101": Backbone("ResNet101", functools.partial(build_resnet, "resnet101"), "resnet101_", "resnet101_"),
     "swin_b": Backbone(
-        "Swin-B",
-        build_swin_b,
-        (128, 256, 512, 1024),
-        swin_b_on_imagenet,
-        "swin",
-        "swin_b_",
-        patch_multiple=32,
-        drop_path_rate=SWIN_DROP_PATH,
-    ),
-    "resnet18": Backbone(
-        "ResNet18", build_resnet18, (64, 128, 256, 512), resnet18_on_imagenet, "resnet18_", "resnet18_"
+        "Swin-B", build_swin_b, "swin", "swin_b_", TRANSFORMER, patch_multiple=32, drop_path_rate=SWIN_DROP_PATH
     ),
 }
 
+# The kinds of timm's model families, which are the modules of timm.models; all others are OTHER.
+TIMM_KINDS = {
+    CNN: """byobnet convmixer convnext cspnet cspnext densenet dla dpn efficientnet fasternet fastvit ghostnet hardcorenas
+        hgnet hrnet inception_next inception_resnet_v2 inception_v3 inception_v4 lcnetv2 mobilenetv3 nasnet nfnet pnasnet
+        rdnet regnet repghost repvit res2net resnest resnet resnetv2 rexnet selecsls senet sknet starnet tresnet vgg vovnet
+        xception xception_aligned""".split(),
+    TRANSFORMER: """beit cait convit crossvit davit deepseek_vit deit eva gcvit gemma4_vit hiera hieradet_sam2 mvitv2 naflexvit
+        nest pit pvt_v2 qwen3_vit swin_transformer swin_transformer_v2 swin_transformer_v2_cr tnt twins vision_transformer
+        vision_transformer_relpos vision_transformer_sam volo xcit""".split(),
+}
 
-def patch_size_problem(title: str, multiple: int, patch_size: int) -> str | None:
-    """What is wrong with the patch size for a network that takes multiples alone, None where nothing is."""
+
+def find_backbone(name: str) -> Backbone:
+    """The row of the table, or one for `timm:NAME`, which timm may lack; ValueError for any other name."""
+    if name.startswith(TIMM):
+        model = name.removeprefix(TIMM)
+        prefix = re.sub(r"\W", "-", f"timm_{model}_", flags=re.ASCII)
+        return Backbone(f"{model} (timm)", functools.partial(build_timm, model), prefix, prefix, OTHER)
+    if name not in BACKBONES:
+        choices = f"choose {', '.join(BACKBONES)} or timm:NAME"
+        raise ValueError(f"--backbone {name}: {choices}{did_you_mean(name, BACKBONES)}")
+    return BACKBONES[name]
+
+
+def backbone_problem(name: str, *, patch_size: int = 224, drop_path_rate: float | None = None) -> str | None:
+    """What is wrong with these flags in one line, None where nothing is. It loads timm for `timm:NAME` only."""
+    try:
+        row = find_backbone(name)
+    except ValueError as error:
+        return str(error)
+    if name.startswith(TIMM):
+        if importlib.util.find_spec("timm") is None:
+            return f"--backbone {name}: it needs the package timm: python3 -m pip install timm"
+        from iqa.models.timm_backbone import model_problem
+
+        return model_problem(name.removeprefix(TIMM), patch_size=patch_size, drop_path_rate=drop_path_rate)
+    if drop_path_rate is not None and row.drop_path_rate is None:
+        return f"--drop_path_rate: {row.title} has no stochastic depth; leave it out, or choose another --backbone"
+    return patch_size_problem(row.title, row.patch_multiple, patch_size)
+
+
+def patch_size_problem(title: str, multiple: int, patch_size: int, own_size: int = 224) -> str | None:
+    """What is wrong with the patch size for a network that takes multiples of a number, None where nothing is."""
     if patch_size % multiple == 0:
         return None
     nearest = max(1, round(patch_size / multiple)) * multiple
-    return f"--patch_size {patch_size}: {title} takes multiples of {multiple}; choose {nearest}, or 224 as its weights know"
+    takes = f"{title} takes multiples of {multiple}"
+    return f"--patch_size {patch_size}: {takes}; choose {nearest}, or {own_size}, the size of its weights"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, names)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -91,7 +91,7 @@ def published_model(saved: Mapping[str, Any]):
         return None
     row = PUBLISHED[name]
     backbone = BACKBONES[row.variant.backbone].build()
-    model = build_published(name, backbone, **(fusion_of(state) if name == "smart_iqa" else {}))
+    model = build_published(name, backbone, **(fusion_of(state, backbone.channels) if name == "smart_iqa" else {}))
     if name == "smart_iqa":  # older versions of timm keep more than the weights
         state = renamed_under("swin.backbone.", state, backbone.own_names)
     fill(model, state, row.title)
@@ -125,9 +125,8 @@ def recognise(state: Mapping[str, Any]) -> str | None:
     return next((name for entry, name in KNOWN_BY.items() if entry in state), None)
 
 
-def fusion_of(state: Mapping[str, Any]) -> dict[str, bool]:
+def fusion_of(state: Mapping[str, Any], channels: tuple[int, ...]) -> dict[str, bool]:
     """Which of SMART-IQA's three fusions: the attention has entries, and several scales a wider first convolution."""
-    channels = BACKBONES["swin_b"].channels
     return {
         "use_multiscale": state["conv1.0.weight"].shape[1] != channels[-1],
         "use_attention": any(key.startswith("multiscale_attention.") for key in state),

@@ -1,5 +1,7 @@
 """torchvision's ResNets without their classifier."""
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 from torchvision.models import get_model
 
@@ -20,6 +22,7 @@ class ResNet(nn.Module):
         network = get_model(name, weights=None)
         self.stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
         self.stages = nn.ModuleList([network.layer1, network.layer2, network.layer3, network.layer4])
+        self.channels = tuple(network.fc.in_features // divisor for divisor in (8, 4, 2, 1))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps, x = [], self.stem(images)
@@ -29,7 +32,7 @@ class ResNet(nn.Module):
         return maps
 
     @staticmethod
-    def own_name(key: str) -> str | None:
-        """torchvision's name of an entry -> this module's."""
-        part, _, rest = key.partition(".")
-        return None if part == "fc" else f"{OWN_NAMES.get(part, part)}.{rest}"
+    def own_names(keys: Iterable[str]) -> dict[str, str]:
+        """torchvision's names of entries -> this module's, without those of the classifier."""
+        parts = {key: str(key).partition(".") for key in keys}
+        return {key: f"{OWN_NAMES.get(part, part)}.{rest}" for key, (part, _, rest) in parts.items() if part != "fc"}

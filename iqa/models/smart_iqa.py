@@ -11,7 +11,6 @@ from iqa.models.patch_scores import PatchScores
 from iqa.models.pooling import pool_to_grid
 from iqa.models.swin import SwinB
 
-CHANNELS = (128, 256, 512, 1024)
 ATTENTION_DROPOUT = 0.5
 
 
@@ -31,10 +30,11 @@ class SmartIQA(HyperNetwork):
         self, backbone: SwinB, *, use_multiscale: bool = True, use_attention: bool = True, dropout_rate: float = 0.4
     ):
         assert use_multiscale or not use_attention
-        super().__init__((sum(CHANNELS) if use_multiscale else CHANNELS[-1], 512, 256), dropout_rate=dropout_rate)
+        channels = backbone.channels
+        super().__init__((sum(channels) if use_multiscale else channels[-1], 512, 256), dropout_rate=dropout_rate)
         self.swin = SwinWithDistortions(backbone)
         self.use_multiscale = use_multiscale
-        self.multiscale_attention = MultiScaleAttention() if use_attention else None
+        self.multiscale_attention = MultiScaleAttention(channels) if use_attention else None
 
     @property
     def slow_part(self) -> nn.Module:
@@ -61,7 +61,7 @@ class SwinWithDistortions(DistortionModules):
     """[B, 3, P, P] -> maps of stages 1-4 [B, C, P / stride, P / stride]."""
 
     def __init__(self, backbone: SwinB):
-        super().__init__(CHANNELS)
+        super().__init__(backbone.channels)
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -71,10 +71,10 @@ class SwinWithDistortions(DistortionModules):
 class MultiScaleAttention(nn.Module):
     """Stage 4 [B, 1024, H, W] -> weights of stages 1-4 [B, 4] that sum to 1, fp32."""
 
-    def __init__(self):
+    def __init__(self, channels: tuple[int, ...]):
         super().__init__()
         self.attention_net = nn.Sequential(
-            nn.Linear(CHANNELS[-1], 256), nn.ReLU(), nn.Dropout(ATTENTION_DROPOUT), nn.Linear(256, len(CHANNELS))
+            nn.Linear(channels[-1], 256), nn.ReLU(), nn.Dropout(ATTENTION_DROPOUT), nn.Linear(256, len(channels))
         )
         for layer in (self.attention_net[0], self.attention_net[-1]):  # small weights: it starts near uniform
             nn.init.normal_(layer.weight, std=0.01)

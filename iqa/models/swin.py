@@ -38,6 +38,7 @@ class SwinB(nn.Module):
         )
         (proj, to_last, norm), *stages = network.features
         self.patch_embed = nn.Sequential(OrderedDict(proj=proj, to_last=to_last, norm=norm))  # -> [B, H/4, W/4, 128]
+        self.channels = tuple(proj.out_channels * 2**number for number in range(len(DEPTHS)))
         for number in range(len(DEPTHS)):
             blocks = named_as_timm(stages[2 * number])
             merging = OrderedDict(downsample=stages[2 * number - 1]) if number else OrderedDict()

@@ -1,8 +1,8 @@
-"""The variants of the ablation, for all that builds, names or checks one. This file does without torch."""
+"""The variants of the ablation: their flags, log names and checkpoint tags. Importing it loads no torch."""
 
 from typing import NamedTuple
 
-from iqa.models.backbones import BACKBONES
+from iqa.models.backbones import find_backbone
 
 
 class Variant(NamedTuple):
@@ -23,8 +23,8 @@ FUSIONS = (
 
 
 def variants_of(backbone: str) -> tuple[Variant, ...]:
-    """The three variants on one backbone."""
-    row = BACKBONES[backbone]
+    """The three variants on one backbone; ValueError for an unknown one."""
+    row = find_backbone(backbone)
     return tuple(Variant(row.log_name + name, row.tag + tag, backbone, *flags) for name, tag, *flags in FUSIONS)
 
 
@@ -32,7 +32,7 @@ VARIANTS = variants_of("resnet50")
 
 
 def find_variant(*, backbone: str = "resnet50", use_multiscale: bool, use_attention: bool) -> Variant:
-    """The row for these flags; ValueError for attention without multi-scale."""
+    """The variant with these flags; ValueError for attention without multi-scale."""
     for variant in variants_of(backbone):
         if (variant.use_multiscale, variant.use_attention) == (use_multiscale, use_attention):
             return variant

@@ -13,11 +13,12 @@ import PIL
 import scipy
 import torch
 import torchvision
-from torch.utils.flop_counter import FlopCounterMode
 
 from iqa.cli import say
 from iqa.data.labels import QualityData
+from iqa.models.flop import counted_flop
 from iqa.models.variants import Variant
+from iqa.models.weights import describe_backbone
 from iqa.processes import process_count
 from iqa.training.devices import device_name
 
@@ -30,12 +31,13 @@ def describe_run(
         "run_id": uuid.uuid4().hex,
         "variant": variant.log_name,
         "tag": variant.tag,
+        **describe_backbone(variant.backbone, options.weights),
         "flags": vars(options),
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
         "commit": current_commit(),
         "versions": {
             "python": platform.python_version(),
-            **{m.__name__: m.__version__ for m in (torch, torchvision, np, scipy)},
+            **{m.__name__: m.__version__ for m in (torch, torchvision, np, scipy, sys.modules.get("timm")) if m},
             "pillow": PIL.__version__,
         },
         "device": device_name(device),
@@ -54,7 +56,7 @@ def size_of(model: torch.nn.Module, patch_size: int) -> dict[str, int | float]:
     Counted while a patch goes through the model.
     """
     training, device = model.training, next(model.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with counted_flop() as counter, torch.no_grad():
         model.eval()(torch.zeros(1, 3, patch_size, patch_size, device=device))
     model.train(training)
     count = sum(parameter.numel() for parameter in model.parameters())

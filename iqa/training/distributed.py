@@ -6,6 +6,7 @@ Alone, every function returns what it was given, and torch.distributed is not to
 import contextlib
 import itertools
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -135,7 +136,11 @@ def distribute(model: nn.Module, device: torch.device) -> nn.Module:
     if process_count() == 1:
         return model
     if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if "timm" in sys.modules:  # whose batch norms may hold an activation
+            from timm.layers import convert_sync_batchnorm as convert
+        else:
+            convert = nn.SyncBatchNorm.convert_sync_batchnorm
+        convert(model)
     else:
         synchronise_batch_norms(model)
     on = {"device_ids": [device.index]} if device.type == "cuda" else {}
@@ -152,8 +157,10 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the patches of all processes, each of which has as many, on CPUs: torch's own needs GPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
+        x = self.normalised(x) if self.training else super().forward(x)
+        return self.act(self.drop(x)) if hasattr(self, "act") else x  # timm's BatchNormAct2d has both
+
+    def normalised(self, x: Tensor) -> Tensor:
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         mean = mean_over_processes(values.mean((0, 2, 3)))
         centred = values - mean[:, None, None]

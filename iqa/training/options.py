@@ -5,7 +5,7 @@ import argparse
 from iqa.cli import HelpWithDefaults, OneLineParser, given_flags, number
 from iqa.data.flags import STANDARD, add_dataset_flags, dataset_mistake
 from iqa.data.images import RESIZES, SHORT_SIDE
-from iqa.models.backbones import BACKBONES, patch_size_problem
+from iqa.models.backbones import BACKBONES, backbone_problem, patch_size_problem
 from iqa.models.published import MODELS, OWN, PATCH_MULTIPLE, PUBLISHED
 from iqa.processes import process_count
 from iqa.training.live_view import INSTALL, is_installed
@@ -57,20 +57,26 @@ def build_parser() -> argparse.ArgumentParser:
         default=OWN,
         help="a variant of the ablation, chosen by the flags below, or a published model as it is",
     )
-    model.add_argument("--backbone", choices=BACKBONES, default="resnet50", help="what makes the feature maps")
+    model.add_argument(
+        "--backbone",
+        default="resnet50",
+        metavar="NAME",
+        help=f"network that gives the feature maps: {', '.join(BACKBONES)}, or timm:NAME, a model of the package timm",
+    )
     model.add_argument("--use_multiscale", action="store_true", help="fuse stages 1-4 instead of stage 4 alone")
     model.add_argument("--use_attention", action="store_true", help="weigh the scales; needs --use_multiscale")
     model.add_argument("--dropout_rate", type=number(float, 0, 1, below=True), default=0.3, help="of the hyper network")
     model.add_argument(
         "--drop_path_rate",
         type=number(float, 0, 1, below=True),
-        help="of the stochastic depth of a backbone that has it; default: that of its row, 0.3 for swin_b",
+        help="of a backbone with stochastic depth; default: 0.3 for swin_b, timm's own for timm:NAME",
     )
     model.add_argument(
         "--weights",
         default="imagenet",
         metavar="imagenet|PATH|none",
-        help="of the backbone: torchvision's ImageNet-1k V1, a file with its state dict, or a random start",
+        help="of the backbone: ImageNet weights (torchvision's ImageNet-1k V1; for timm:NAME those that timm has under that "
+        "name), a file with its state dict (.pth, .safetensors), or random weights",
     )
 
     data = parser.add_argument_group("data")
@@ -304,18 +310,19 @@ def fill_best(options: argparse.Namespace, given: set[str]) -> None:
         vars(options).update({name: value for name, value in BEST.items() if name not in given})
 
 
-def patch_mistake(options: argparse.Namespace) -> str | None:
-    """What is wrong with --patch_size for the model."""
+def backbone_mistake(options: argparse.Namespace) -> str | None:
+    """What is wrong with --backbone, or with --patch_size and --drop_path_rate for it."""
+    mistake = None
     if options.model != OWN:
-        return patch_size_problem(PUBLISHED[options.model].title, PATCH_MULTIPLE, options.patch_size)
-    row = BACKBONES[options.backbone]
-    return patch_size_problem(row.title, row.patch_multiple, options.patch_size)
+        mistake = patch_size_problem(PUBLISHED[options.model].title, PATCH_MULTIPLE, options.patch_size)
+    return mistake or backbone_problem(
+        options.backbone, patch_size=options.patch_size, drop_path_rate=options.drop_path_rate
+    )
 
 
 def contradiction(options: argparse.Namespace, given: set[str], processes: int) -> str | None:
     """What is wrong with the flags together."""
     evaluate, other = options.evaluate is not None, options.dataset not in (None, STANDARD)
-    row = BACKBONES[options.backbone]
     if options.use_attention and not options.use_multiscale:
         return "--use_attention weighs the four scales against each other: add --use_multiscale"
     if options.batch_size % processes and not evaluate:
@@ -334,8 +341,6 @@ def contradiction(options: argparse.Namespace, given: set[str], processes: int) 
         return f"--evaluate_set {options.evaluate_set} says what --evaluate scores: add --evaluate CHECKPOINT"
     if other and "data_path" not in given:
         return f"--dataset {options.dataset} needs --data_path: the folder of its labels and images"
-    if "drop_path_rate" in given and row.drop_path_rate is None:
-        return f"--drop_path_rate: {row.title} has no stochastic depth; leave it out, or choose another --backbone"
     if options.tensorboard and not is_installed():
         return f"--tensorboard needs the package tensorboard: {INSTALL}"
-    return dataset_mistake(options, given) or patch_mistake(options)
+    return dataset_mistake(options, given) or backbone_mistake(options)

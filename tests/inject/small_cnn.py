@@ -15,6 +15,7 @@ def build():
 
         def __init__(self):
             super().__init__()
+            self.channels = CHANNELS
             sizes = zip((3, *CHANNELS), CHANNELS, (4, 2, 2, 2), strict=False)  # channels before and after, stride
             self.stages = nn.ModuleList(
                 nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b), nn.ReLU()) for a, b, stride in sizes
@@ -28,15 +29,15 @@ def build():
             return maps
 
         @staticmethod
-        def own_name(key):
-            return key
+        def own_names(keys):
+            return {key: key for key in keys}
 
     return SmallCNN()
 
 
-ROW = Backbone("Small CNN", build, CHANNELS, None, "small", "small_")
+ROW = Backbone("Small CNN", build, "small", "small_")
 
 
 def in_the_place_of_resnet50() -> Backbone:
     """The row that has ResNet50's names."""
-    return BACKBONES["resnet50"]._replace(build=build, channels=CHANNELS)
+    return BACKBONES["resnet50"]._replace(build=build)

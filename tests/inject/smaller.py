@@ -19,7 +19,7 @@ def resnet50() -> None:
         resnet.get_model = lambda name, weights: ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=4)
         return resnet.ResNet("resnet50")
 
-    BACKBONES["resnet50"] = BACKBONES["resnet50"]._replace(build=build, channels=(256, 512, 1024, 2048))
+    BACKBONES["resnet50"] = BACKBONES["resnet50"]._replace(build=build)
 
 
 def swin_b() -> None:
@@ -28,10 +28,10 @@ def swin_b() -> None:
     def build(*, drop_path_rate: float = SWIN_DROP_PATH):
         from torchvision.models.swin_transformer import SwinTransformer
 
-        from iqa.models import smart_iqa, swin
+        from iqa.models import swin
 
-        swin.DEPTHS, smart_iqa.CHANNELS = (1, 1, 1, 1), SWIN_CHANNELS
+        swin.DEPTHS = (1, 1, 1, 1)
         swin.SwinTransformer = lambda **widths: SwinTransformer(**{**widths, "embed_dim": SWIN_CHANNELS[0]})
         return swin.SwinB(drop_path_rate=drop_path_rate)
 
-    BACKBONES["swin_b"] = BACKBONES["swin_b"]._replace(build=build, channels=SWIN_CHANNELS)
+    BACKBONES["swin_b"] = BACKBONES["swin_b"]._replace(build=build)

@@ -31,6 +31,7 @@ from iqa.training.optimization import build_optimizer
 from iqa.training.recipe import PUBLISHED_RECIPES
 
 FUSIONS = {"single": (False, False), "multiscale": (True, False), "attention": (True, True)}
+CHANNELS = {"hyperiqa": (256, 512, 1024, 2048), "smart_iqa": (128, 256, 512, 1024)}  # of their backbones
 REFERENCES = {  # parameters, digest of the state dict, scores of images(2), attention
     "hyperiqa": (27_375_369, "99c8351302f0187b", [-6.503819, -7.799253], None),
     "smart_iqa single": (88_389_761, "636bccf8d53de728", [-2.772938, -2.452227], None),
@@ -235,8 +236,7 @@ def test_heads_equal_plain_convolutions_image_by_image(name, monkeypatch):
     """From the same maps, whatever the backbone is."""
     model, state = build(name, "meta").eval(), published_state(name)
     model.load_state_dict(state, assign=True)
-    channels = BACKBONES[model.variant.backbone].channels
-    maps = [uniform((3, c, 56 // 2**i, 56 // 2**i), f"stage {i}") + i for i, c in enumerate(channels)]
+    maps = [uniform((3, c, 56 // 2**i, 56 // 2**i), f"stage {i}") + i for i, c in enumerate(CHANNELS[name.split()[0]])]
     monkeypatch.setattr(type(model.slow_part), "forward", lambda *_: maps)
     with torch.inference_mode():
         scores = model(torch.zeros(3, 3, 224, 224))

@@ -25,7 +25,7 @@ class Maps(nn.Module):
 
     def __init__(self, scale: float):
         super().__init__()
-        self.scale = scale
+        self.scale, self.channels = scale, CHANNELS
         generator = torch.Generator().manual_seed(7)
         self.weights = [torch.rand(c, 1, 1, generator=generator) for c in CHANNELS]
         for weight in self.weights:
@@ -39,7 +39,7 @@ class Maps(nn.Module):
 @pytest.fixture(params=[0.1, 1.0, 10.0])
 def scaled(request, monkeypatch):
     """A backbone whose features are so many times as large."""
-    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(request.param), CHANNELS, dict, "maps"))
+    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(request.param), "maps"))
     return "maps"
 
 
@@ -68,7 +68,7 @@ def test_first_scores_spread_the_same_for_features_of_every_scale(monkeypatch, f
     images, others = torch.randn(2, 32, 3, 7, 7, generator=torch.Generator().manual_seed(1))
     found = []
     for scale in (0.1, 1.0, 10.0):
-        row = Backbone("Maps", lambda scale=scale: Maps(scale), CHANNELS, dict, "maps")
+        row = Backbone("Maps", lambda scale=scale: Maps(scale), "maps")
         monkeypatch.setitem(BACKBONES, "maps", row)
         found.append(torch.stack(first_scores("maps", flags, (50, 15), images, others)))
     for scores in found[1:]:  # but for the epsilon of the adapters' batch norms
@@ -93,7 +93,7 @@ def test_a_resnet50_from_random_weights_starts_so_too(resnet50, variant, size, m
 
 @pytest.mark.parametrize("flags", FLAGS, ids=ids)
 def test_the_start_draws_no_random_number_and_leaves_the_modes_and_other_statistics(monkeypatch, flags):
-    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), CHANNELS, dict, "maps"))
+    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), "maps"))
     model = ImageQualityResNet(backbone="maps", weights="none", **flags).train()
     model.projection.eval()
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
@@ -109,13 +109,13 @@ def test_the_start_draws_no_random_number_and_leaves_the_modes_and_other_statist
 @pytest.mark.parametrize("images", [torch.zeros(4, 3, 7, 7), torch.ones(1, 3, 7, 7)], ids=["all the same", "one"])
 @pytest.mark.parametrize("flags", FLAGS, ids=ids)
 def test_images_that_do_not_differ_leave_finite_scores(monkeypatch, flags, images):
-    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), CHANNELS, dict, "maps"))
+    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), "maps"))
     for scores in first_scores("maps", flags, (50, 15), images, torch.randn(4, 3, 7, 7)):
         assert scores.isfinite().all()
 
 
 def test_the_start_is_part_of_the_state(monkeypatch):
-    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), CHANNELS, dict, "maps"))
+    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), "maps"))
     images = torch.randn(8, 3, 7, 7)
     first = ImageQualityResNet(backbone="maps", weights="none", use_multiscale=True, mos_mean=3, mos_deviation=0.5)
     first.start(images)

@@ -104,7 +104,7 @@ def test_each_naming_gives_the_maps_of_torchvision(theirs, network, naming):
                 expected.append(x.permute(0, 3, 1, 2))
         maps, pooled = network.eval().stage_maps(images), network(images)
     for i, (own, other) in enumerate(zip(maps, expected, strict=True)):
-        assert own.shape == (2, ROW.channels[i], 16 // 2**i, 24 // 2**i)
+        assert own.shape == (2, network.channels[i], 16 // 2**i, 24 // 2**i)
         torch.testing.assert_close(own, other, rtol=0, atol=1e-5)
         torch.testing.assert_close(pooled[i], F.adaptive_avg_pool2d(other, 7), rtol=1e-5, atol=1e-5)
 

@@ -1,0 +1,135 @@
+"""Models of the package timm as backbones (--backbone timm:NAME). Nothing else loads timm, which is optional."""
+
+import functools
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from iqa.models import swin
+from iqa.models.backbones import OTHER, TIMM, TIMM_KINDS, did_you_mean, patch_size_problem
+from iqa.models.pooling import pool_to_grid
+
+MAPS = 4
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of the images that a backbone takes
+
+
+class NoFourMaps(ValueError):
+    """The model gives fewer feature maps, or none."""
+
+
+class TimmBackbone(nn.Module):
+    """[B, 3, P, P] normalised for ImageNet -> four maps [B, C, 7, 7].
+
+    They are the last four stages of a network with stages, and four evenly spread blocks of one with a single stride (ViT).
+
+    Args:
+        name: timm's, with or without the tag of its weights.
+        patch_size: P, which is fixed where the network has position embeddings or windows.
+        drop_path_rate: of stochastic depth; None: timm's default, mostly 0.
+    """
+
+    keeps_batch_norms = True
+
+    def __init__(self, name: str, *, patch_size: int = 224, drop_path_rate: float | None = None):
+        super().__init__()
+        self.model = create(name, patch_size=patch_size, drop_path_rate=drop_path_rate)
+        self.indices = map_indices(self.model)
+        self.channels = tuple(self.model.feature_info[i]["num_chs"] for i in self.indices)
+        names = self.model.state_dict().keys()
+        self.indices = self.model.prune_intermediate_layers(self.indices, prune_norm=True)  # and the classifier
+        self.pruned = names - self.model.state_dict().keys()
+        # Images normalised by the package's mean and deviation are image_factor * those normalised for ImageNet + image_offset.
+        config = self.model.pretrained_cfg
+        (mean, std), (own_mean, own_std) = torch.tensor(IMAGENET), torch.tensor((config["mean"], config["std"]))
+        self.register_buffer("image_factor", (std / own_std)[:, None, None])
+        self.register_buffer("image_offset", ((mean - own_mean) / own_std)[:, None, None])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        images = images * self.image_factor + self.image_offset
+        maps = self.model.forward_intermediates(
+            images, indices=self.indices, output_fmt="NCHW", intermediates_only=True
+        )
+        assert tuple(x.shape[1] for x in maps) == self.channels
+        return [pool_to_grid(x) for x in maps]
+
+    def own_names(self, keys: Iterable[str]) -> dict[str, str]:
+        """timm's names of entries -> this module's, without those of the classifier."""
+        return {key: f"model.{key}" for key in keys if key not in self.pruned}
+
+    def converted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The entries of a weights file under timm's names, position embeddings resized to the patch size.
+
+        timm knows the names of a network's authors, and this program torchvision's of a Swin; a ResNet has one naming.
+        """
+        if "features.0.0.weight" in state and type(self.model).__name__ == "SwinTransformer":
+            names = swin.SwinB.own_names(state)
+            state = {re.sub(r"^layers_", "layers.", name): state[key] for key, name in names.items()}
+        convert = getattr(sys.modules[type(self.model).__module__], "checkpoint_filter_fn", None)
+        return convert(state, self.model) if convert else state
+
+
+def create(name: str, *, patch_size: int, drop_path_rate: float | None = None, pretrained: bool = False) -> nn.Module:
+    """timm's model with its classifier."""
+    options = {"pretrained": pretrained}
+    if timm.get_pretrained_cfg(name).fixed_input_size:
+        options["img_size"] = patch_size
+    if drop_path_rate is not None:
+        options["drop_path_rate"] = drop_path_rate
+    return timm.create_model(name, **options)
+
+
+def map_indices(model: nn.Module) -> list[int]:
+    """The entries of `feature_info` that are the four maps."""
+    strides = [stage["reduction"] for stage in getattr(model, "feature_info", ())]
+    if len(strides) < MAPS or not hasattr(model, "prune_intermediate_layers"):
+        raise NoFourMaps(f"it gives {len(strides)} feature maps, where {MAPS} are needed")
+    if len(set(strides)) == 1:
+        return [len(strides) * number // MAPS - 1 for number in range(1, MAPS + 1)]
+    return list(range(len(strides) - MAPS, len(strides)))
+
+
+@functools.cache
+def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -> str | None:
+    """What keeps a model from being a backbone, in one line; tried on tensors that have a shape and no values."""
+    known = timm.list_pretrained() if "." in name else timm.list_models()
+    if name not in known:
+        return f"--backbone {TIMM}{name}: unknown to timm {timm.__version__}{did_you_mean(name, known)}"
+    own_size = timm.get_pretrained_cfg(name).input_size[-1]
+    try:
+        with torch.device("meta"):
+            network = TimmBackbone(name, patch_size=patch_size, drop_path_rate=drop_path_rate)
+            network(torch.zeros(2, 3, patch_size, patch_size))[-1].sum().backward()
+    except NoFourMaps as error:
+        return f"--backbone {TIMM}{name}: {error}; choose another"
+    except Exception as error:  # whatever a model raises for a size that it does not take
+        if "drop_path_rate" in str(error):
+            return f"--drop_path_rate: {name} has no stochastic depth; leave it out, or choose another --backbone"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return f"--patch_size {patch_size}: {TIMM}{name} does not take it ({reason}); its own is {own_size}"
+    if hasattr(getattr(network.model, "patch_embed", None), "patch_size"):  # a convolution that leaves out what is over
+        multiple = max(network.model.patch_embed.patch_size)
+        if problem := patch_size_problem(TIMM + name, multiple, patch_size, own_size):
+            return problem
+    unused = [key for key, parameter in network.named_parameters() if parameter.grad is None]
+    if unused:
+        return f"--backbone {TIMM}{name}: its last map does not depend on {unused[0]}, which nothing would train; choose another"
+    return None
+
+
+def pretrained(name: str, patch_size: int) -> tuple[str, Callable[[], dict[str, Tensor]]]:
+    """The name of timm's own weights, and how they are read."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it announces each try to reach the network
+    where = f"timm's {name.partition('.')[0]}.{timm.get_pretrained_cfg(name).tag}"
+    return where, lambda: create(name, patch_size=patch_size, pretrained=True).state_dict()
+
+
+def kind_and_tag(name: str) -> tuple[str, str]:
+    """CNN, Transformer or other by the family of the model, and the tag of its weights, such as in12k_ft_in1k."""
+    family = timm.models.model_entrypoint(name.partition(".")[0]).__module__.rpartition(".")[2]
+    kind = next((kind for kind, families in TIMM_KINDS.items() if family in families), OTHER)
+    return kind, timm.get_pretrained_cfg(name).tag
