@@ -39,11 +39,13 @@ def main(argv: list[str] | None = None) -> int:
 if __name__ == "__main__":
     sys.exit(main())
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,35 +53,47 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data_loader import EvaluationPlan, PatchLoader, Resize, corners, grid_positions, mean_per_image
+from data_loader import (
+    PatchBatch,
+    PatchTransform,
+    Resize,
+    corners,
+    grid_positions,
+    mean_per_image,
+    random_positions,
+)
 from iqa.atomic_files import write_atomically
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
 from iqa.models.backbones import BACKBONES, backbone_problem
 from iqa.models.folding import fold_batch_norms
 from iqa.models.published import MODELS, OWN, PUBLISHED, build_published, published_model, scoring_flags
-from iqa.scoring import page as scores_page
+from iqa.scoring.grid import Grid, shapes_that_cover
+from iqa.scoring.page import page, picture_of
 from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
-from iqa.scoring.table import STAGES, Row, as_csv, as_json, describe, print_table
+from iqa.scoring.results import ModelFacts, ScoredImage, as_csv, as_json, print_scores
 from iqa.training.checkpoints import load_checkpoint, refuse_other_head
 from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
+ENOUGH = 0.8  # share of an image that its patches must cover, unless --patches says otherwise
 DECODERS = 8  # threads at most: an image of 89 million pixels takes half a gigabyte while it is decoded
 FLAGS = {"use_multiscale": bool, "use_attention": bool, "patch_size": int, "test_patch_num": int}  # that a score needs
-YOUNGER = {
-    "model": MODELS,
-    "resize": RESIZES,
-}  # flags that came later: first what was done before
+YOUNGER = {"model": MODELS, "resize": RESIZES}  # flags that older runs lack; the first value is what those runs did
 
 
 def load_scorer(
-    checkpoint: str | os.PathLike, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+    checkpoint: str | os.PathLike,
+    *,
+    patches: str | int = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
 ) -> "Scorer":
     """The scorer of a `_best.pth`, a `_last.pth` or of published weights; the arguments are those of score_images.py.
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: damaged, of another program, or a device that is not there.
+        ValueError: damaged, of another program, or a device that does not exist.
     """
     where = open_device(device)
     saved = load_checkpoint(Path(checkpoint))
@@ -89,10 +103,12 @@ def load_scorer(
     return Scorer(
         model.to(where),
         config,
+        results=saved.get("results"),
+        epoch=epoch,
+        patches=patches,
         device=where,
         precision=choose_precision(precision, where),
         batch_size=batch_size or EVALUATION_BATCH[where.type],
-        epoch=epoch,
     )
 
 
@@ -149,32 +165,53 @@ def check_config(saved: dict, checkpoint: str | os.PathLike) -> dict:
     return saved["config"]
 
 
-class ScoredImage(NamedTuple):
-    """A score on the scale of the training labels, or the reason why there is none."""
+@dataclass(frozen=True)
+class Decoded:
+    """An image that is ready to be scored, or the reason why it cannot be."""
 
-    score: float | None = None
-    attention: tuple[float, ...] | None = None  # weights of stages 1-4, where the model has attention
-    error: str | None = None
+    path: str  # "" if it was not given as a path
+    pixels: Pixels | None = None
+    grid: Grid | None = None
     extra: Any = None
-    patches: tuple[float, ...] | None = None  # the scores of its patches, in the order of the grid
+    error: str | None = None
 
 
 class Scorer:
-    """Scores images as the evaluation of a run does: each by the mean over a fixed grid of patches.
+    """Scores images as the evaluation of a run does: each by the mean over its patches.
 
     Args:
-        model: in the state of the chosen epoch, for evaluation.
+        model: with the weights of the chosen epoch, for evaluation.
         config: of the run, as in its config.json.
-        epoch: that the weights are of; None for published weights.
+        results: of the run, as in its result.json; None if the checkpoint does not hold them.
+        epoch: of the weights; None for published weights.
+        patches: "auto", the evaluation's number of patches if they cover 80% of an image, otherwise the smallest grid
+            that does; "checkpoint", exactly the patches of the evaluation; or the number of patches of an even grid.
         device, precision: where and in which arithmetic; neither is "auto".
         batch_size: patches at a time.
     """
 
-    def __init__(self, model: nn.Module, config: dict, *, epoch: int | None, device, precision: str, batch_size: int):
-        self.model, self.config, self.epoch = model.eval(), config, epoch
+    def __init__(
+        self,
+        model: nn.Module,
+        config: dict,
+        *,
+        results: dict | None,
+        epoch: int | None,
+        patches: str | int,
+        device,
+        precision: str,
+        batch_size: int,
+    ):
+        if patches not in ("auto", "checkpoint") and not (isinstance(patches, int) and patches > 0):
+            raise ValueError(f"patches: {patches!r} is not 'auto', 'checkpoint' or a number of patches, at least 1")
+        flags = config["flags"]
+        self.model, self.config, self.results, self.epoch = model.eval(), config, results, epoch
         self.device, self.precision, self.batch_size = device, precision, batch_size
-        self.patch_size, self.patches = config["flags"]["patch_size"], config["flags"]["test_patch_num"]
-        self.variant, self.resize = model.variant, config["flags"].get("resize", "keep")
+        self.patch_size, self.resize = flags["patch_size"], flags.get("resize", "keep")
+        self.patches = patches if isinstance(patches, int) else flags["test_patch_num"]
+        self.covering, self.as_evaluated = patches == "auto", patches == "checkpoint"
+        self.variant = model.variant
+        self.transform = PatchTransform(color_jitter=False).to(device)
 
     def __call__(self, images: Iterable[AnyImage]) -> np.ndarray:
         """[N] scores of paths, PIL images or tensors [3, H, W], which are uint8 or floats in 0-1.
@@ -187,7 +224,7 @@ class Scorer:
         scores = []
         for i, scored in enumerate(self.stream(images)):
             if scored.error:
-                raise ValueError(f"image {i}: {scored.error}")
+                raise ValueError(f"image {i}: " + (f"{scored.name}: " if scored.image else "") + scored.error)
             scores.append(scored.score)
         return np.array(scores, np.float64)
 
@@ -197,57 +234,119 @@ class Scorer:
         `extra` is computed from the resized pixels of an image and kept in its result.
         """
 
-        def read(image):
+        def decode(image: AnyImage) -> Decoded:
+            path = as_utf8(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
             try:
                 pixels = pixels_of(image, Resize(self.resize))
-                return pixels, extra(pixels) if extra else None
+                return Decoded(path, pixels, self.choose_grid(path, pixels), extra(pixels) if extra else None)
             except Exception as error:  # damaged files make Pillow raise almost anything
-                return reason(error), None
+                return Decoded(path, error=reason(error))
 
-        decoded = map_ahead(read, images, threads=min(cpu_count(), DECODERS))
-        while batch := list(itertools.islice(decoded, max(1, self.batch_size // self.patches))):
-            scored = self.score_batch([pixels for pixels, _ in batch if isinstance(pixels, np.ndarray)])
-            for pixels, kept in batch:
-                is_read = isinstance(pixels, np.ndarray)
-                yield next(scored)._replace(extra=kept) if is_read else ScoredImage(error=pixels)
+        for batch in self.batches(map_ahead(decode, images, threads=min(cpu_count(), DECODERS))):
+            scored = self.score_batch([image for image in batch if not image.error])
+            yield from (ScoredImage(image.path, error=image.error) if image.error else next(scored) for image in batch)
 
-    def score_batch(self, images: list[Pixels]) -> Iterator[ScoredImage]:
-        if not images:
-            return iter(())
-        scores, attention, patches = self.mean_scores(images)
-        if not np.isfinite(scores).all():
+    def choose_grid(self, path: str, pixels: Pixels) -> Grid:
+        size, flags = pixels.shape[:2], self.config["flags"]
+        if self.covering:
+            return covering_grid(size, self.patch_size, self.patches)
+        if self.as_evaluated and flags.get("test_random_crop"):
+            if not path:
+                raise ValueError("the random crops of the evaluation depend on the file name, and this is no path")
+            positions = random_positions(Path(path).name, self.patches, flags["seed"])
+            return grid_of(positions, size, self.patch_size)
+        return even_grid(size, self.patch_size, self.patches)
+
+    def batches(self, images: Iterator[Decoded]) -> Iterator[list[Decoded]]:
+        """Lists of images with at most `batch_size` patches together, or of one image."""
+        batch, patches = [], 0
+        for image in images:
+            count = self.patches if image.error else len(image.grid)
+            if batch and patches + count > self.batch_size:
+                yield batch
+                batch, patches = [], 0
+            batch.append(image)
+            patches += count
+        if batch:
+            yield batch
+
+    @torch.inference_mode()
+    def score_batch(self, images: list[Decoded]) -> Iterator[ScoredImage]:
+        """The images' scores and attention, each the mean over the image's patches."""
+        outputs = [self.score_patches(inputs) for inputs in self.cut(images)]
+        if not outputs:
+            return
+        counts = [len(image.grid) for image in images]
+        scores = torch.cat([output.scores for output in outputs]).double().cpu()
+        if not scores.isfinite().all():
             raise ValueError("the checkpoint gives scores that are not finite; its run has diverged")
-        weights = map(tuple, attention.tolist()) if attention is not None else itertools.repeat(None)
-        return (
-            ScoredImage(score, attention=weight, patches=tuple(of_patches))
-            for score, weight, of_patches in zip(scores.tolist(), weights, patches.tolist(), strict=False)
-        )
+        attention = itertools.repeat(None)
+        if self.variant.use_attention:
+            attention = torch.cat([output.attention for output in outputs]).double().cpu().split(counts)
+        for image, values, weights in zip(images, scores.split(counts), attention, strict=False):
+            yield ScoredImage(
+                image.path,
+                mean_per_image(values, 1).item(),
+                attention=None if weights is None else tuple(mean_per_image(weights, 1)[0].tolist()),
+                extra=image.extra,
+                patches=tuple(values.tolist()),
+                grid=image.grid,
+            )
+
+    def cut(self, images: list[Decoded]) -> Iterator[Tensor]:
+        """The patches of all images as inputs [B, 3, P, P] on the device, B at most `batch_size`."""
+        places = [
+            (image.pixels, top, left)
+            for image in images
+            for top, left in zip(image.grid.tops, image.grid.lefts, strict=True)
+        ]
+        size = self.patch_size
+        for start in range(0, len(places), self.batch_size):
+            chunk = places[start : start + self.batch_size]
+            cut = np.stack([pixels[top : top + size, left : left + size] for pixels, top, left in chunk])
+            pixels = torch.from_numpy(cut).to(self.device)
+            still = torch.zeros(len(chunk), dtype=torch.bool, device=self.device)
+            yield self.transform(PatchBatch(None, None, None, still, None, None, pixels))
 
     def score_patches(self, inputs: Tensor) -> PatchScores:
         """[B, 3, P, P] normalised patches on the device -> scores [B], attention [B, 4] (None without attention)."""
         with autocast(self.device, self.precision):
             return self.model.describe(inputs)
 
-    @torch.inference_mode()
-    def mean_scores(self, images: list[Pixels]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Scores [N] and attention [N, 4], each the mean over the image's patches, and the patches' scores [N, patches]."""
-        plan = EvaluationPlan(
-            [image.shape[:2] for image in images],
-            np.zeros(len(images)),
-            [""] * len(images),
-            patches=self.patches,
-            patch_size=self.patch_size,
-            batch_size=self.batch_size,
-            seed=0,
-            random=False,
+
+# Patches
+
+
+def grid_of(positions: np.ndarray, size: tuple[int, int], patch_size: int, **fields: float) -> Grid:
+    """The patches at positions [patches, 2] in 0-1, down and across."""
+    return Grid(size, patch_size, *corners(np.array([size]), positions, patch_size), **fields)
+
+
+@functools.lru_cache(1024)
+def even_grid(size: tuple[int, int], patch_size: int, patches: int) -> Grid:
+    """The grid of so many patches that an evaluation uses."""
+    return grid_of(grid_positions(patches), size, patch_size)
+
+
+@functools.lru_cache(1024)
+def covering_grid(size: tuple[int, int], patch_size: int, patches: int) -> Grid:
+    """`even_grid` if it covers enough of the image, otherwise the smallest grid of rows and columns that does."""
+    own = even_grid(size, patch_size, patches)
+    grids = (
+        [own]
+        if own.coverage >= ENOUGH
+        else (
+            grid_of(regular_positions(*shape), size, patch_size, replaced=own.coverage)
+            for shape in shapes_that_cover(ENOUGH, size, patch_size)
         )
-        loader = PatchLoader(
-            images, plan, patch_size=self.patch_size, color_jitter=False, device=self.device, num_workers=0
-        )
-        scores, attention, _ = zip(*(self.score_patches(inputs) for inputs, _ in loader), strict=True)
-        scores, mean = torch.cat(scores), mean_per_image(torch.cat(scores), len(images))
-        weights = mean_per_image(torch.cat(attention), len(images)) if self.variant.use_attention else None
-        return mean, weights, scores.double().unflatten(0, (len(images), -1)).cpu().numpy()
+    )
+    return next(grid for grid in grids if grid.coverage >= ENOUGH)
+
+
+def regular_positions(rows: int, columns: int) -> np.ndarray:
+    """[rows * columns, 2]: evenly spaced from edge to edge."""
+    down, across = (np.linspace(0, 1, n) if n > 1 else np.array([0.5]) for n in (rows, columns))
+    return np.array(list(itertools.product(down, across)))
 
 
 # The command
@@ -256,38 +355,47 @@ class Scorer:
 def run(options, paths: list[str]) -> int:
     """Score, print and write; returns the exit status."""
     scorer = load_scorer(
-        options.checkpoint, device=options.device, precision=options.precision, batch_size=options.batch_size
+        options.checkpoint,
+        patches=options.patches,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
     )
     if options.attention and not scorer.variant.use_attention:
         raise ValueError(f"--attention: {options.checkpoint} is {scorer.variant.log_name}, which has no attention")
-    about = describe(scorer, options.checkpoint)
-    if scorer.config["flags"].get("test_random_crop"):
-        say("Note: this run was evaluated on random crops; the scores below are of the fixed grid and differ a little")
-    if scorer.resize == "squeeze":
-        of = "published weights" if scorer.epoch is None else "a run with --resize squeeze"
-        say(f"Note: {of}: every image is squeezed to 384x512 pixels (width x height), whatever its aspect")
-    rows = print_table(score(paths, scorer, options), about, options.attention)
+    facts = ModelFacts.of(scorer, str(options.checkpoint))
+    for note in notes(scorer):
+        say(f"Note: {note}")
+    images = print_scores(score(paths, scorer, with_pictures=bool(options.report)), facts, options.attention)
     if options.output:
-        content = as_csv(rows, options.attention) if options.output.suffix.lower() == ".csv" else as_json(rows, about)
+        is_csv = options.output.suffix.lower() == ".csv"
+        content = as_csv(images, options.attention) if is_csv else as_json(images, facts, options.attention)
         write_atomically(options.output, content)
     if options.report:
-        write_atomically(options.report, scores_page.page(rows, about, STAGES if options.attention else ()))
-    unreadable = sum(row.error is not None for row in rows)
+        write_atomically(options.report, page(images, facts, options.attention))
+    unreadable = sum(image.error is not None for image in images)
     written = "".join(f"; wrote {path}" for path in (options.output, options.report) if path)
-    say(f"Scored {len(rows) - unreadable} of {len(rows)} images, {unreadable} unreadable{written}")
+    say(f"Scored {len(images) - unreadable} of {len(images)} images, {unreadable} unreadable{written}")
     return 1 if unreadable else 0
 
 
-def score(paths: list[str], scorer, options) -> Iterator[Row]:
-    """One row per path, in order, with a progress bar on a terminal."""
+def notes(scorer: Scorer) -> Iterator[str]:
+    """How images are treated otherwise than in the run's evaluation, or than a user expects."""
+    if scorer.config["flags"].get("test_random_crop") and not scorer.as_evaluated:
+        yield (
+            "this run was evaluated on random crops, the scores below are of an even grid; "
+            "--patches checkpoint uses the random crops, which depend on the file names"
+        )
+    if scorer.resize == "squeeze":
+        source = "published weights" if scorer.epoch is None else "a run with --resize squeeze"
+        yield f"{source}: every image is squeezed to 384x512 pixels (width x height), whatever its aspect"
 
-    def picture_of(pixels: Pixels) -> scores_page.Picture:
-        places = corners(np.array([pixels.shape[:2]]), grid_positions(scorer.patches), scorer.patch_size)
-        return scores_page.picture_of(pixels, np.stack(places, 1).tolist())
 
+def score(paths: list[str], scorer: Scorer, *, with_pictures: bool = False) -> Iterator[ScoredImage]:
+    """One result per path, in order, with a progress bar on a terminal."""
+    results = scorer.stream(paths, picture_of if with_pictures else None)
     with tqdm(total=len(paths), desc="Scoring", unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
-        for path, scored in zip(paths, scorer.stream(paths, picture_of if options.report else None), strict=True):
-            attention = scored.attention if options.attention else None
+        for scored in results:
             with bar.external_write_mode():  # the row takes the place of the bar
-                yield Row(as_utf8(path), scored.score, attention, scored.error, scored.extra, scored.patches)
+                yield scored
             bar.update()

@@ -18,6 +18,18 @@ def ending(*allowed: str):
     return parse
 
 
+def patch_choice(text: str) -> str | int:
+    """The argparse type of --patches."""
+    if text in ("auto", "checkpoint"):
+        return text
+    try:
+        return number(int, 1)(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not auto, checkpoint or a number of patches, at least 1"
+        ) from None
+
+
 def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     parser = OneLineParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -32,6 +44,14 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
         metavar="PATH",
         help="a _best.pth or _last.pth, which decides variant, patch size and number of patches, or weights published "
         "for HyperIQA or SMART-IQA",
+    )
+    parser.add_argument(
+        "--patches",
+        type=patch_choice,
+        default="auto",
+        metavar="auto|checkpoint|N",
+        help="auto: the number of the run's evaluation if they cover 80%% of a picture, otherwise the smallest grid that "
+        "does; checkpoint: exactly the patches of the evaluation; N: an even grid of N patches",
     )
     parser.add_argument("--attention", action="store_true", help="add the weights of the four scales")
 

@@ -27,7 +27,7 @@ from test_published import images, no_random_start, published_state, set_statist
 @pytest.fixture(autouse=True, scope="module")
 def smaller_resnet50():
     """HyperIQA on less than a ResNet50, of which tests/models/test_published.py is: here it scores hundreds of patches."""
-    with mock.patch.dict(smaller.BACKBONES), mock.patch("iqa.models.resnet.resnet50"):
+    with mock.patch.dict(smaller.BACKBONES), mock.patch("iqa.models.resnet.get_model"):
         smaller.resnet50()
         yield
 
@@ -87,7 +87,8 @@ def test_the_command_scores_and_says_how(weights, photos):
     process = run_program(*command, cwd=photos[0].parent, **RESNET50, **inject("import smaller; smaller.resnet50()"))
     assert process.returncode == 0, process.stderr
     assert "published weights: every image is squeezed to 384x512" in process.stdout
-    assert "published_hyperiqa, its published weights: the mean of 25 patches of 224x224 pixels" in process.stdout
+    assert "published_hyperiqa, its published weights: test SRCC unknown, data set unknown" in process.stdout
+    assert "Coverage: 100% of each picture, by 25 patches of 224x224 pixels\n" in process.stdout
     told = json.loads((photos[0].parent / "scores.json").read_text())
     assert told["epoch"] is None and told["mos_range"] is None and len(told["images"]) == 2
 

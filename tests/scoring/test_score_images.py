@@ -12,8 +12,20 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, assert_one_line_error, run_program, start_program, write_image
 
+from iqa.health import run_health
+
+# A run whose scores are 30 points too high.
+BIASED = run_health(
+    scores=np.linspace(30, 100, 50),
+    mos=np.linspace(0, 70, 50),
+    mos_range=(0, 100),
+    selected_epoch=1,
+    history=[],
+    select_on="test",
+)
 ODD_NAMES = ("line\nbreak.png", "<b onclick=alert(1)>'\"&.png", "ümlaut 木.png")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -35,17 +47,8 @@ def checkpoint(finished_run):
 def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, checkpoint, tiny_data, tmp_path):
     expected = read_csv(finished_run / "run/predictions_test.csv")
     paths = [tiny_data / "1024x768" / row["image_name"] for row in expected]
-    process = score(
-        "--checkpoint",
-        checkpoint,
-        *reversed(paths),
-        "--attention",
-        "--output",
-        "new/scores.csv",
-        "--device",
-        "cpu",
-        cwd=tmp_path,
-    )
+    flags = ("--attention", "--patches", "checkpoint", "--output", "new/scores.csv", "--device", "cpu")
+    process = score("--checkpoint", checkpoint, *reversed(paths), *flags, cwd=tmp_path)
     assert (process.returncode, process.stderr) == (0, "")
     rows = read_csv(tmp_path / "new/scores.csv")[::-1]
     assert [row["image"] for row in rows] == list(map(str, paths))
@@ -54,11 +57,33 @@ def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, checkpoi
         assert np.ptp(known) > 5e-5  # else any crop of any image would do
         np.testing.assert_allclose(found, known, rtol=0, atol=5e-6)
     lines = process.stdout.splitlines()
-    assert lines[0].startswith("exp3_multiscale_attention, epoch ") and "2 patches of 32x32 pixels" in lines[0]
-    assert lines[0].endswith("on the MOS scale 0-100, cpu, fp32")
-    assert lines[1].split() == ["score", "stage1", "stage2", "stage3", "stage4", "image"]
-    assert lines[2].split()[0] == f"{float(rows[-1]['score']):.2f}" and lines[2].endswith(str(paths[-1]))
+    assert lines[0].startswith("exp3_multiscale_attention, epoch ") and lines[0].endswith("trained on koniq-10k")
+    assert lines[-7].split() == ["score", "stage1", "stage2", "stage3", "stage4", "image"]
+    assert float(lines[-6].split()[0].rstrip("*")) == pytest.approx(float(rows[-1]["score"]), abs=0.0051)
+    assert lines[-6].endswith(str(paths[-1]))
+    assert lines[-2] == "Coverage: 1% of each picture, by 2 patches of 32x32 pixels"
     assert lines[-1] == "Scored 4 of 4 images, 0 unreadable; wrote new/scores.csv"
+
+
+def test_random_crops_of_the_evaluation_are_reproduced(checkpoint, tiny_data, tmp_path):
+    """With --patches checkpoint; without it a note says that the patches are others."""
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["config"]["flags"]["test_random_crop"] = True
+    torch.save(saved, tmp_path / "random.pth")
+    flags = ("--evaluate", "random.pth", "--data_path", tiny_data, "--output_dir", "evaluation", "--device", "cpu")
+    process = run_program(sys.executable, ROOT / "train_resnet_improved.py", *flags, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    expected = read_csv(tmp_path / "evaluation/predictions_koniq-10k_test.csv")
+    paths = [tiny_data / "1024x768" / row["image_name"] for row in expected]
+    scores = {}
+    for patches in ("checkpoint", "2"):
+        flags = ("--patches", patches, "--output", "scores.csv", "--device", "cpu")
+        process = score("--checkpoint", "random.pth", *paths, *flags, cwd=tmp_path)
+        assert ("evaluated on random crops" in process.stdout) == (patches == "2")
+        scores[patches] = [float(row["score"]) for row in read_csv(tmp_path / "scores.csv")]
+    expected = [float(row["score"]) for row in expected]
+    np.testing.assert_allclose(scores["checkpoint"], expected, rtol=0, atol=5e-6)
+    assert not np.allclose(scores["2"], expected, rtol=0, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +99,9 @@ def album(checkpoint, tmp_path_factory):
     (cwd / "holiday/._2.JPG").write_bytes(b"no image")
     (cwd / "holiday/notes.txt").write_text("no image")
     write_image(cwd / "holiday/long.png", 50, (1700, 100))
-    process = score(
-        "--checkpoint",
-        checkpoint,
-        "single.jpg",
-        "holiday",
-        "shots/*.png",
-        "./single.jpg",
-        "--output",
-        "scores.json",
-        "--report",
-        "scores.html",
-        "--attention",
-        cwd=cwd,
-    )
+    outputs = ("--output", "scores.json", "--report", "scores.html", "--attention")
+    images = ("single.jpg", "holiday", "shots/*.png", "./single.jpg")
+    process = score("--checkpoint", checkpoint, *images, *outputs, cwd=cwd)
     (cwd / "stdout.txt").write_text(process.stdout)
     assert (process.returncode, process.stderr) == (1, "")
     return cwd
@@ -96,17 +110,9 @@ def album(checkpoint, tmp_path_factory):
 def test_files_folders_and_patterns_are_scored_once_each_in_order(album):
     content = json.loads((album / "scores.json").read_text(encoding="utf-8"))
     assert (content["variant"], content["patch_size"], content["patches"]) == ("exp3_multiscale_attention", 32, 2)
-    in_folder = sorted(
-        [
-            "holiday/2.JPG",
-            "holiday/day2/10.jpg",
-            "holiday/long.png",
-            "holiday/truncated.jpg",
-            *(f"holiday/{name}" for name in ODD_NAMES),
-        ]
-    )
+    in_folder = ["2.JPG", "day2/10.jpg", "long.png", "truncated.jpg", *ODD_NAMES]
     names = [image["image"] for image in content["images"]]
-    assert names == ["single.jpg", *in_folder, "shots/a.png", "shots/b.png"]
+    assert names == ["single.jpg", *sorted(f"holiday/{name}" for name in in_folder), "shots/a.png", "shots/b.png"]
 
 
 def test_unreadable_files_get_an_error_and_the_rest_a_score(album):
@@ -118,9 +124,61 @@ def test_unreadable_files_get_an_error_and_the_rest_a_score(album):
         assert (image["score"] is None) == ("attention" not in image) == (name in broken)
     lines = (album / "stdout.txt").read_text().splitlines()
     assert lines[0] == "Note: holiday: left out what does not end like an image, or is hidden: 1 .jpg, 1 .txt"
-    assert len(lines) == 3 + len(images) + 1  # a name with a line break takes one line
     assert sum(line.split()[0] == "error" for line in lines) == 2
+    assert sum(line.endswith("line\\nbreak.png") for line in lines) == 1  # a name with a line break takes one line
     assert lines[-1] == "Scored 8 of 10 images, 2 unreadable; wrote scores.json; wrote scores.html"
+
+
+def test_enough_of_every_picture_is_scored_and_the_coverage_is_stated(album):
+    """The evaluation's two patches of 32 pixels cover 1% of a picture of 512x384; 11 x 14 are needed for 80%."""
+    images = json.loads((album / "scores.json").read_text())["images"]
+    found = {(image["patches"], round(image["coverage"], 3)) for image in images if not image["error"]}
+    assert found == {(154, 0.802)}
+    stated = (
+        "80% of each picture, by 154 patches of 32x32 pixels; the 2 patches of the run's evaluation cover only 1% "
+        "(--patches checkpoint uses these)"
+    )
+    assert f"\nCoverage: {stated}\n" in (album / "stdout.txt").read_text()
+    assert html.escape(stated).replace("&#x27;", "&#39;") in (album / "scores.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("results", "srcc", "warning"),
+    [
+        (None, "test SRCC unknown, trained on koniq-10k", None),
+        ({"selected_test_srcc": 0.8123, "date": "2026-02-03"}, "test SRCC 0.8123 (2026-02-03)", None),
+        ({"selected_test_srcc": 0.333}, "test SRCC 0.3330", "hardly trained (test SRCC 0.33): its scores mean little"),
+        ({"selected_test_srcc": None, "failure": "no SRCC in any epoch."}, "test SRCC unknown", "no SRCC in any epoch"),
+        ({"selected_test_srcc": 0.9, "health": BIASED}, "test SRCC 0.9000", "failed a check"),
+    ],
+)
+def test_it_says_how_good_the_model_is(checkpoint, tmp_path, results, srcc, warning):
+    saved = torch.load(checkpoint, weights_only=True)
+    saved.pop("results", None)
+    torch.save({**saved, **({"results": results} if results else {})}, tmp_path / "model.pth")
+    write_image(tmp_path / "photo.png", 40)
+    process = score("--checkpoint", "model.pth", "photo.png", "--report", "page.html", "--patches", "1", cwd=tmp_path)
+    for text in (process.stdout, (tmp_path / "page.html").read_text()):
+        assert srcc in text and (warning or srcc) in text
+        assert ("Warning: " in text or 'class="warning"' in text) == bool(warning)
+
+
+@pytest.mark.parametrize(
+    ("mos_range", "form", "outside"),
+    [([0, 1], r"-?\d+\.\d{4}", True), ([1, 5], r"-?\d+\.\d{3}", True), ([-1000, 1000], r"-?\d+\.\d\d", False)],
+)
+def test_numbers_suit_the_scale_and_scores_outside_it_are_marked(checkpoint, tmp_path, mos_range, form, outside):
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["config"]["mos_range"] = mos_range
+    torch.save(saved, tmp_path / "model.pth")
+    write_image(tmp_path / "photo.png", 40)
+    process = score("--checkpoint", "model.pth", "photo.png", "--report", "page.html", cwd=tmp_path)
+    mark = r"\*" if outside else ""
+    assert re.search(rf"^ +{form}{mark} +photo.png$", process.stdout, re.M), process.stdout
+    assert ("* outside the MOS scale" in process.stdout) == outside
+    page = (tmp_path / "page.html").read_text()
+    assert re.search(rf"<b>{form}</b>", page) and ("outside the scale" in page) == outside
+    assert f"from {mos_range[0]} (worst) to {mos_range[1]} (best)" in page
 
 
 def test_the_report_is_one_page_with_every_image_and_nothing_else(album):
@@ -129,34 +187,42 @@ def test_the_report_is_one_page_with_every_image_and_nothing_else(album):
     assert page.count("<tr data-image=") == len(images) and page.count('src="data:image/jpeg;base64,') == 8
     assert not re.search(r"https?:|@import|<link|<b onclick", page)
     for image in images:
-        shown = "error: " + html.escape(image["error"]) if image["error"] else f">{image['score']:.2f}<"
-        assert shown in page
-        assert html.escape(image["image"].replace("\n", "\\n")) in page
+        shown = f"error: {image['error']}" if image["error"] else f"<b>{image['score']:.2f}</b>"
+        assert shown in html.unescape(page)
+        assert image["image"].replace("\n", "\\n") in html.unescape(page)
+
+
+def test_the_report_names_the_common_folder_once(checkpoint, tmp_path):
+    folder = tmp_path / "a/b c"
+    for name in ("x.png", "deep/y.png"):
+        write_image(folder / name, 40)
+    score("--checkpoint", checkpoint, folder, "--report", "page.html", "--patches", "1", cwd=tmp_path)
+    page = re.sub("<script>.*</script>", "", (tmp_path / "page.html").read_text(), flags=re.S)
+    assert page.count(f"<dd>{folder}/</dd>") == 1
+    assert sorted(re.findall('<th scope="row">(.*)</th>', page)) == ["deep/y.png", "x.png"]
 
 
 def test_the_report_reads_best_first_without_its_script(album):
     page = (album / "scores.html").read_text(encoding="utf-8")
     scores = re.findall(r'<tr data-image="[^"]*" data-score="([^"]*)"', page)
     assert list(map(float, scores[:8])) == sorted(map(float, scores[:8]), reverse=True) and scores[8:] == ["", ""]
-    assert (
-        'aria-sort="descending" data-key="score"' in page
-        and 'data-order="descending" aria-pressed="true">Best first' in page
-    )
+    assert 'aria-sort="descending" data-key="score"' in page
+    assert 'data-order="descending" aria-pressed="true">Best first' in page
 
 
-def test_every_picture_carries_the_scores_of_its_patches_and_where_they_lie(album):
-    page = (album / "scores.html").read_text(encoding="utf-8")
+def test_every_picture_carries_the_scores_of_its_patches_and_where_they_lie(checkpoint, album, tmp_path):
+    process = score("--checkpoint", checkpoint, album, "--report", "page.html", "--patches", "2", cwd=tmp_path)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
     rows = re.findall(r'data-score="([^"]+)" data-patches="([^"]+)"', page)
-    assert len(rows) == 8 and page.count('class="picture" aria-label="Patch scores of ') == 8
-    for score, patches in rows:
+    assert len(rows) == 8 and page.count('class="picture" aria-label="Patch scores of ') == 8, process.stderr
+    for score_, patches in rows:
         (width, height, size), *places = [list(map(float, group.split())) for group in patches.split(";")]
         assert (width, height, size) == (512, 384, 32) and len(places) == 2
         assert [place[:2] for place in places] == [[0, 176], [480, 176]]  # one row of two, from edge to edge
-        assert np.mean([place[2] for place in places]) == pytest.approx(float(score), abs=0.011)
+        assert np.mean([place[2] for place in places]) == pytest.approx(float(score_), abs=0.011)
     low, high = map(float, re.search(r'data-low="([^"]+)" data-high="([^"]+)"', page).groups())
     everything = [float(group.split()[2]) for _, patches in rows for group in patches.split(";")[1:]]
     assert [low, high] == pytest.approx(np.percentile(everything, (5, 95)), abs=0.011)
-    assert page.count("Scores are on the MOS scale 0–100; higher is better.") == 2  # over the table and the heat map
 
 
 def test_the_script_of_the_report_is_a_script(album, tmp_path):
@@ -168,35 +234,12 @@ def test_the_script_of_the_report_is_a_script(album, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-HARNESS = """<!DOCTYPE html><meta charset="utf-8"><iframe src="scores.html"></iframe><pre></pre>
+HARNESS = """<!DOCTYPE html><meta charset="utf-8"><iframe src="scores.html" width="WIDTH" height="800"></iframe><pre></pre>
 <script>
 addEventListener("load", () => {
-  const page = document.querySelector("iframe").contentDocument;
-  const heads = () => [...page.querySelectorAll("th[data-key]")].map(head => head.ariaSort);
-  const rows = () => [...page.querySelectorAll("tbody tr")].map(row => row.dataset.image);
-  const seen = [[heads(), rows()]];
-  for (const key of ["score", "score", "image", "image"]) {
-    page.querySelector(`th[data-key=${key}] button`).click();
-    seen.push([heads(), rows()]);
-  }
-  page.querySelector(".orders button").click();
-  seen.push([heads(), rows()]);
-  page.querySelector(".picture").click();
-  const viewer = page.querySelector("dialog"), name = () => viewer.querySelector(".name").textContent;
-  const press = key => viewer.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
-  const cells = () => [...viewer.querySelectorAll("rect")].map(
-    cell => [..."x y width height fill".split(" ").map(key => cell.getAttribute(key)), cell.textContent]);
-  const maps = {first: name(), open: viewer.open, cells: cells(), about: viewer.querySelector(".about").textContent};
-  press("ArrowRight");
-  maps.second = name();
-  viewer.querySelector(".own").click();
-  maps.own = [viewer.querySelector(".low").textContent, viewer.querySelector(".high").textContent, cells()];
-  viewer.querySelector(".heat").click();
-  maps.bare = cells().length;
-  const widths = [...page.images].map(image => image.naturalWidth);
-  const styled = getComputedStyle(page.querySelector("table")).borderCollapse;
-  const bold = page.querySelectorAll("b").length;
-  document.querySelector("pre").textContent = JSON.stringify({seen, widths, styled, bold, maps});
+  const frame = document.querySelector("iframe").contentWindow, page = frame.document;
+  const all = selector => [...page.querySelectorAll(selector)];
+  SCRIPT
 });
 </script>"""
 
@@ -208,18 +251,10 @@ def browse(tmp_path_factory):
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
     profile = tmp_path_factory.mktemp("browser")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files")
 
     def browse(url):
-        command = [
-            program,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--allow-file-access-from-files",
-            f"--user-data-dir={profile}",
-            "--dump-dom",
-            url,
-        ]
+        command = [program, *flags, f"--user-data-dir={profile}", "--dump-dom", url]
         return subprocess.run(command, capture_output=True, timeout=120).stdout.decode()
 
     (profile / "probe.html").write_text("<script>document.title = 6 * 7</script>")
@@ -228,42 +263,97 @@ def browse(tmp_path_factory):
     return browse
 
 
+def run_script(browse, folder, script: str, width: int = 1280):
+    """What a script that drives folder/scores.html returns."""
+    script = f'document.querySelector("pre").textContent = JSON.stringify((() => {{ {script} }})());'
+    (folder / "harness.html").write_text(HARNESS.replace("SCRIPT", script).replace("WIDTH", str(width)))
+    dump = re.search("<pre>(.*)</pre>", browse((folder / "harness.html").as_uri())).group(1)
+    return json.loads(html.unescape(dump))
+
+
 def test_the_report_sorts_in_a_browser(album, browse):
-    (album / "harness.html").write_text(HARNESS)
-    dump = re.search("<pre>(.*)</pre>", browse((album / "harness.html").as_uri())).group(1)
-    found = json.loads(html.unescape(dump))
+    script = """
+      const state = () => [all("th[data-key]").map(head => head.ariaSort), all("tbody tr").map(row => row.dataset.image)];
+      const seen = [state()];
+      for (const key of ["score", "score", "image", "image"]) {
+        page.querySelector(`th[data-key=${key}] button`).click();
+        seen.push(state());
+      }
+      for (const button of all(".orders button")) { button.click(); seen.push(state()); }
+      const widths = all("img[src]").map(image => image.naturalWidth);
+      return {seen, widths, padding: frame.getComputedStyle(page.body).padding, bold: all("b[onclick]").length};"""
+    found = run_script(browse, album, script)
     images = json.loads((album / "scores.json").read_text())["images"]
-    given = [image["image"].replace("\n", "\\n") for image in images]
-    scores = {name: image["score"] for name, image in zip(given, images, strict=True)}
-    readable, broken = ([name for name in given if (scores[name] is None) == is_broken] for is_broken in (False, True))
-    upward = sorted(readable, key=scores.get)
-    orders = [order for _, order in found["seen"]]
-    assert [heads for heads, _ in found["seen"]] == [
-        ["none", "descending"],
-        ["none", "ascending"],
-        ["none", "descending"],
-        ["ascending", "none"],
-        ["descending", "none"],
-        ["none", "descending"],
-    ]
-    assert [orders[0][:8], orders[1][:8], orders[2][:8], orders[5][:8]] == [
-        upward[::-1],
-        upward,
-        upward[::-1],
-        upward[::-1],
-    ]
-    assert set(orders[0][8:]) == set(orders[1][8:]) == set(broken)
-    assert sorted(orders[3]) == sorted(given) and orders[3] == orders[4][::-1]
+    scores = {image["image"].replace("\n", "\\n"): image["score"] for image in images}
+    upward = sorted((name for name in scores if scores[name] is not None), key=scores.get)
+    heads, orders = zip(*found["seen"], strict=True)
+    by_score, by_name = [["none", "descending"], ["none", "ascending"]], [["ascending", "none"], ["descending", "none"]]
+    assert list(heads) == [*by_score, by_score[0], *by_name, *by_score, by_name[0]]
+    for number, expected in ((0, upward[::-1]), (1, upward), (2, upward[::-1]), (5, upward[::-1]), (6, upward)):
+        assert orders[number][:8] == expected and scores[orders[number][8]] is None
+    assert sorted(orders[3]) == sorted(scores) and orders[3] == orders[4][::-1] == orders[7]
     assert orders[3].index("holiday/2.JPG") < orders[3].index("holiday/day2/10.jpg")
-    assert found["styled"] == "collapse" and found["bold"] == 0
-    assert len(found["widths"]) == 9 and min(found["widths"]) > 0  # the policy lets style and pictures through
-    maps = found["maps"]
-    assert maps["open"] and [maps["first"], maps["second"]] == upward[:-3:-1] and maps["bare"] == 0
-    assert [cell[:4] for cell in maps["cells"]] == [["0", "176", "32", "32"], ["480", "176", "32", "32"]]
-    assert all(cell[5].endswith("the mean of 1 patch") for cell in maps["cells"])
-    assert maps["about"].startswith(f"Score {scores[upward[-1]]:.2f}, the mean of 2 patches from ")
-    low, high, cells = maps["own"]
-    assert {cell[4] for cell in cells} == {"rgb(68, 1, 84)", "rgb(253, 231, 37)"} and float(low) < float(high)
+    assert found["padding"] != "0px" and found["bold"] == 0
+    assert len(found["widths"]) == 8 and min(found["widths"]) > 0  # the policy lets style and pictures through
+
+
+def test_a_picture_opens_with_its_heat_map(checkpoint, album, browse, tmp_path):
+    outputs = ("--report", "scores.html", "--output", "scores.json", "--patches", "2")
+    score("--checkpoint", checkpoint, album, *outputs, cwd=tmp_path)
+    script = """
+      page.querySelector(".picture").click();
+      const viewer = page.querySelector("dialog"), text = name => viewer.querySelector("." + name).textContent;
+      const cells = () => [...viewer.querySelectorAll("rect")].map(
+        cell => [..."x y width height fill".split(" ").map(key => cell.getAttribute(key)), cell.textContent]);
+      const found = {first: text("name"), open: viewer.open, cells: cells(), about: text("about")};
+      viewer.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", bubbles: true}));
+      found.second = text("name");
+      viewer.querySelector(".own").click();
+      found.own = [text("low"), text("high"), cells().map(cell => cell[4])];
+      viewer.querySelector(".heat").click();
+      found.bare = cells().length;
+      return found;"""
+    found = run_script(browse, tmp_path, script)
+    images = [image for image in json.loads((tmp_path / "scores.json").read_text())["images"] if not image["error"]]
+    best, second = sorted(images, key=lambda image: -image["score"])[:2]
+    for image, name in ((best, found["first"]), (second, found["second"])):
+        assert name and image["image"].endswith(name)
+    assert found["open"] and [cell[:4] for cell in found["cells"]] == [
+        ["0", "176", "32", "32"],
+        ["480", "176", "32", "32"],
+    ]
+    assert all(cell[5].endswith("the mean of 1 patch") for cell in found["cells"])
+    assert found["about"].startswith(f"Score {best['score']:.2f}, the mean of 2 patches from ")
+    low, high, colours = found["own"]
+    assert set(colours) == {"rgb(68, 1, 84)", "rgb(253, 231, 37)"} and float(low) < float(high)
+    assert found["bare"] == 0
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_report_fits_the_window(checkpoint, browse, tmp_path, width):
+    """Long paths and names wrap, and no picture or number lies on another."""
+    folder = tmp_path / "a_folder_with_a_long_name_and_no_place_to_break_it_in_two" / ("deep" * 20)
+    for name in ("a" * 100 + ".png", "b.png", "c.png"):
+        write_image(folder / name, 40, (90, 60))
+    (folder / "c.png").write_bytes(b"no image")
+    write_image(folder / "wide.png", 40, (400, 50))
+    score("--checkpoint", checkpoint, folder, "--report", "scores.html", "--attention", cwd=tmp_path)
+    script = """
+      const root = page.documentElement, sizes = [[root.scrollWidth, frame.innerWidth]];
+      const boxes = all("tbody tr").flatMap(row => {
+        const parts = [...row.querySelectorAll("img, th, b, td.number")].map(part => part.getBoundingClientRect());
+        return parts.flatMap((one, i) => parts.slice(i + 1).map(two =>
+          Math.min(one.right, two.right) - Math.max(one.left, two.left) > 1 &&
+          Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top) > 1));
+      });
+      page.querySelector(".picture").click();
+      const dialog = page.querySelector("dialog");
+      sizes.push([root.scrollWidth, frame.innerWidth], [dialog.scrollWidth, dialog.clientWidth]);
+      return {sizes, overlaps: boxes.filter(Boolean).length};"""
+    found = run_script(browse, tmp_path, script, width)
+    assert found["sizes"][0][1] == width
+    assert all(scroll <= inner for scroll, inner in found["sizes"]), found["sizes"]
+    assert found["overlaps"] == 0
 
 
 def test_a_link_to_the_report_can_name_the_order(album, browse):

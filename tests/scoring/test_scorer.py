@@ -30,7 +30,7 @@ def checkpoint(finished_run, small_cnn_here, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scorer(checkpoint):
-    return load_scorer(checkpoint, device="cpu")
+    return load_scorer(checkpoint, device="cpu", patches="checkpoint")
 
 
 @pytest.fixture
@@ -59,15 +59,51 @@ def test_a_score_depends_on_no_other_image_and_no_batch_size(scorer, checkpoint,
     np.testing.assert_allclose(scorer(photos[::-1])[::-1], expected, atol=1e-4)
     np.testing.assert_allclose([scorer([photo])[0] for photo in photos], expected, atol=1e-4)
     for batch_size in (1, 3, 4):
-        scores = load_scorer(checkpoint, device="cpu", batch_size=batch_size)(photos)
+        scores = load_scorer(checkpoint, device="cpu", patches="checkpoint", batch_size=batch_size)(photos)
         np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
 def test_a_score_is_the_mean_of_the_scores_of_its_patches(scorer, photos):
     for result in scorer.stream(photos):
-        assert len(result.patches) == scorer.patches and np.mean(result.patches) == pytest.approx(
-            result.score, abs=1e-9
-        )
+        assert np.mean(result.patches) == pytest.approx(result.score, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("patches", "size", "count", "coverage"),
+    [
+        ("checkpoint", (400, 300), 2, 0.01),
+        (12, (400, 300), 12, 0.06),
+        ("auto", (400, 300), 154, 0.80),
+        ("auto", (300, 400), 154, 0.80),
+        ("auto", (300, 300), 120, 0.83),
+        ("auto", (1600, 400), 462, 0.80),
+        (200, (300, 300), 200, 1),
+    ],
+)
+def test_the_patches_are_those_asked_for_or_cover_80_percent(checkpoint, patches, size, count, coverage):
+    (result,) = load_scorer(checkpoint, device="cpu", patches=patches).stream([Image.new("RGB", size, "gray")])
+    assert len(result.patches) == count and result.coverage == pytest.approx(coverage, abs=0.01)
+
+
+def test_the_patches_of_the_checkpoint_are_used_where_they_cover_enough(checkpoint, tmp_path):
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["config"]["flags"] |= {"patch_size": 224, "test_patch_num": 9}
+    save_checkpoint(tmp_path / "large.pth", saved)
+    scorer = load_scorer(tmp_path / "large.pth", device="cpu")
+    results = list(scorer.stream(Image.new("RGB", size, "gray") for size in ((400, 300), (1600, 100))))
+    assert [(len(result.patches), round(result.coverage, 2)) for result in results] == [(9, 1), (44, 0.8)]
+
+
+def test_from_python_a_wrong_choice_of_patches_is_refused(checkpoint, tmp_path):
+    for patches in ("all", 0, "25"):
+        with pytest.raises(ValueError, match="patches: "):
+            load_scorer(checkpoint, device="cpu", patches=patches)
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["config"]["flags"]["test_random_crop"] = True
+    save_checkpoint(tmp_path / "random.pth", saved)
+    scorer = load_scorer(tmp_path / "random.pth", device="cpu", patches="checkpoint")
+    with pytest.raises(ValueError, match="image 0: the random crops of the evaluation depend on the file name"):
+        scorer([Image.new("RGB", (40, 30))])
 
 
 def test_a_few_images_are_read_ahead_and_no_more(scorer, photos):
@@ -75,7 +111,7 @@ def test_a_few_images_are_read_ahead_and_no_more(scorer, photos):
     results = scorer.stream(photos[0] for _ in iter(lambda: next(drawn), None))
     for _ in range(3):
         assert next(results).score is not None
-    assert next(drawn) <= scorer.batch_size // scorer.patches + 8 * min(8, cpu_count()) + 1
+    assert next(drawn) <= scorer.batch_size // scorer.patches + 1 + 8 * min(8, cpu_count()) + 1
 
 
 def test_from_python_too_an_unreadable_image_is_named(scorer, photos):
@@ -161,6 +197,5 @@ def test_a_checkpoint_of_the_wrong_kind_is_refused(tmp_path, content, words):
 def test_a_terminal_gets_a_progress_bar_and_a_log_does_not(scorer, photos, monkeypatch, is_terminal):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
-    options = build_parser().parse_args(["--checkpoint", "x.pth", "x.jpg"])
-    assert len(list(score_rows(list(map(str, photos)), scorer, options))) == len(photos)
+    assert len(list(score_rows(list(map(str, photos)), scorer))) == len(photos)
     assert ("Scoring" in sys.stderr.getvalue() and "/5" in sys.stderr.getvalue()) == is_terminal

@@ -1,0 +1,173 @@
+"""Scores and what is known about the model that gave them, as lines on the terminal, as csv and as JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from iqa.cli import printable, say
+from iqa.health import findings
+from iqa.scoring.grid import Grid
+
+STAGES = ("stage1", "stage2", "stage3", "stage4")
+LEAST_SRCC = 0.5  # on the test images; the scores of a model below it come with a warning
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A score on the scale of the training labels, or the reason why there is none."""
+
+    image: str = ""  # the path, if it was given as one
+    score: float | None = None
+    attention: tuple[float, ...] | None = None  # weights of stages 1-4, if the model has attention
+    error: str | None = None
+    extra: Any = None  # what the caller of Scorer.stream computed from the pixels
+    patches: tuple[float, ...] | None = None  # scores of the patches, whose mean is the score
+    grid: Grid | None = None  # where these patches are
+
+    name = property(lambda self: printable(self.image))
+    reason = property(lambda self: printable(self.error or ""))
+    coverage = property(lambda self: self.grid and self.grid.coverage)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a checkpoint says about its model, and how that scores here."""
+
+    checkpoint: str
+    variant: str
+    epoch: int | None  # None for published weights
+    dataset: str | None  # that the model was trained on
+    test_srcc: float | None  # None if the checkpoint does not hold it
+    date: str | None  # when the run ended
+    problem: str | None  # the failed check of the run
+    mos_range: tuple[float, float] | None  # None for published weights
+    patch_size: int
+    patches: int  # per image, as in the run's evaluation or as --patches says
+    device: str
+    precision: str
+
+    @classmethod
+    def of(cls, scorer, checkpoint: str) -> "ModelFacts":
+        config, results = scorer.config, scorer.results or {}
+        found = findings(results["health"]) if results.get("health") else []
+        failed = [finding["sentence"] for finding in found if finding["severity"] != "note"]
+        bounds = config.get("mos_range", (0, 100))
+        return cls(
+            checkpoint=printable(checkpoint),
+            variant=scorer.variant.log_name,
+            epoch=scorer.epoch,
+            dataset=config.get("dataset_note") or config["flags"].get("dataset"),
+            test_srcc=results.get("selected_test_srcc"),
+            date=results.get("date"),
+            problem=results.get("failure") or next(iter(failed), None),
+            mos_range=bounds and tuple(bounds),
+            patch_size=scorer.patch_size,
+            patches=scorer.patches,
+            device=scorer.device.type,
+            precision=scorer.precision,
+        )
+
+    @property
+    def model(self) -> str:
+        return self.variant + (f", epoch {self.epoch}" if self.epoch else ", its published weights")
+
+    @property
+    def quality(self) -> str:
+        """The test SRCC of the model, on which data, and when it was measured."""
+        known = "unknown" if self.test_srcc is None else f"{self.test_srcc:.4f}"
+        date = f" ({self.date})" if self.date else ""
+        return f"test SRCC {known}{date}, " + (
+            f"trained on {self.dataset.rstrip('.')}" if self.dataset else "data set unknown"
+        )
+
+    @property
+    def warning(self) -> str | None:
+        if self.test_srcc is not None and self.test_srcc < LEAST_SRCC:
+            return f"This model was hardly trained (test SRCC {self.test_srcc:.2f}): its scores mean little"
+        return (
+            f"The run of this model failed a check, so its scores may mislead: {self.problem}" if self.problem else None
+        )
+
+    @property
+    def scale(self) -> str:
+        low, high = self.mos_range or ("", "")
+        return "the MOS scale of its training" if self.mos_range is None else f"the MOS scale {low:g} to {high:g}"
+
+    @property
+    def decimals(self) -> int:
+        low, high = self.mos_range or (0, 100)
+        return 4 if high - low <= 1 else 3 if high - low <= 10 else 2
+
+    def number(self, score: float) -> str:
+        return f"{score:.{self.decimals}f}"
+
+    def is_outside(self, score: float | None) -> bool:
+        return score is not None and self.mos_range is not None and not self.mos_range[0] <= score <= self.mos_range[1]
+
+    def coverage(self, images: list[ScoredImage]) -> str:
+        """How much of the pictures the patches cover, and whether more were needed than the run's evaluation had."""
+        grids = [image.grid for image in images if image.grid]
+        if not grids:
+            return "no picture was scored"
+        share, count = span([grid.coverage for grid in grids], "{:.0%}"), span([len(grid) for grid in grids], "{}")
+        text = f"{share} of each picture, by {count} patches of {self.patch_size}x{self.patch_size} pixels"
+        replaced = [grid.replaced for grid in grids if grid.replaced is not None]
+        if not replaced:
+            return text
+        few = f"the {self.patches} patches of the run's evaluation cover only {span(replaced, '{:.0%}')}"
+        return f"{text}; {few} (--patches checkpoint uses these)"
+
+
+def span(values: list[float], form: str) -> str:
+    """'25', or '25 to 44'"""
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def print_scores(images: Iterator[ScoredImage], facts: ModelFacts, attention: bool) -> list[ScoredImage]:
+    """Print each score as soon as it is known; returns them all."""
+    say(f"{facts.model}: {facts.quality}")
+    if facts.warning:
+        say(f"Warning: {facts.warning}")
+    say(f"Scores: on {facts.scale}, higher is better; {facts.device}, {facts.precision}")
+    say("   score  " + "".join(f"{name:<8}" for name in STAGES if attention) + "image")
+    kept = []
+    for image in images:
+        kept.append(image)
+        say(as_line(image, facts, attention))
+    if any(facts.is_outside(image.score) for image in kept):
+        say(f"* outside {facts.scale}")
+    say(f"Coverage: {facts.coverage(kept)}")
+    return kept
+
+
+def as_line(image: ScoredImage, facts: ModelFacts, attention: bool) -> str:
+    if image.error is not None:
+        return "   error  " + 8 * len(STAGES) * attention * " " + f"{image.name}: {image.reason}"
+    weights = "".join(f"{weight:<8.4f}" for weight in image.attention or () if attention)
+    return f"{facts.number(image.score):>8}{'*' if facts.is_outside(image.score) else ' '} {weights}{image.name}"
+
+
+def as_csv(images: list[ScoredImage], attention: bool) -> str:
+    """image, score, the four attention weights on request, error; numbers in full."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "score", *(f"attention_{name}" for name in STAGES if attention), "error"])
+    empty = [None] * len(STAGES)
+    weights = [(image.attention or empty) if attention else () for image in images]
+    writer.writerows([x.image, x.score, *row, x.error] for x, row in zip(images, weights, strict=True))
+    return text.getvalue()
+
+
+def as_json(images: list[ScoredImage], facts: ModelFacts, attention: bool) -> str:
+    """The facts, and under "images" one object per image; a score is null where there is an error."""
+    rows = [{key: getattr(image, key) for key in ("image", "score", "error", "coverage")} for image in images]
+    for row, image in zip(rows, images, strict=True):
+        row["patches"] = len(image.patches or ())
+        if attention and image.attention:
+            row["attention"] = dict(zip(STAGES, image.attention, strict=True))
+    content = {**asdict(facts), "warning": facts.warning, "images": rows}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
