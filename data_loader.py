@@ -88,11 +88,10 @@ def open_images(
         cache_dir: of the resized images, which are decoded once; None decodes a file for each of its patches.
         resize: name of the `Resize`.
     """
-    paths = [path for images in data.sets.values() for path in images.paths]
     if cache_dir is None:
-        images = DecodedImages(paths, Resize(resize))
+        images = DecodedImages(data.paths(), Resize(resize))
     else:
-        images = ImageCache(data.root, cache_dir, Resize(resize), log).open(paths)
+        images = ImageCache(data.root, cache_dir, Resize(resize), log).open(data.paths())
     opened, start = {}, 0
     for name, labelled in data.sets.items():
         if len(labelled):

@@ -1,8 +1,9 @@
 """The cache of resized images: decoded once and kept in a memory-mapped file.
 
-The cache is a folder with two files. `pixels.bin` holds the resized images one behind the other; `index.jsonl` says
-where, one line per image, appended only after the pixels are on disk. So an interrupted build continues where it
-stopped, a changed image (another size or modification time) is decoded again, and nothing stale is ever read.
+The cache is a folder with two files. `pixels.bin` has the resized images one after the other; `index.jsonl` has the place of
+each, one line per image, which is appended only after the pixels are on disk. So an interrupted build continues where it
+stopped, and a changed image (another size, inode or time) is decoded again. Where replaced images take more than half of
+`pixels.bin`, both files are begun anew.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import PIL
@@ -28,14 +30,33 @@ LOG_EVERY = 10  # seconds between two lines of progress in a log
 NOMINAL_BYTES = 512 * SHORT_SIDE * 3
 
 
+class Entry(NamedTuple):
+    """A line of the index: a file as it was when it was decoded, and the place of its pixels."""
+
+    name: str
+    size: int
+    modified: int  # nanoseconds
+    offset: int = 0
+    height: int = 0
+    width: int = 0
+    inode: int | None = None  # None in an index of an earlier version
+    changed: int | None = None
+
+    def is_of(self, file: "Entry") -> bool:
+        """Whether the file is unchanged, as far as this entry knows."""
+        return self[:3] == file[:3] and (self.inode is None or self[6:] == file[6:])
+
+    def bytes(self) -> int:
+        return 3 * self.height * self.width
+
+
 class ImageCache:
     """The cache of one folder of images, at `cache_dir`/<key of the folder and the resize settings>.
 
     Args:
-        root: the folder that `paths` lie in.
-        cache_dir: where caches are kept; made where it is missing.
+        root: the folder that the images are in.
+        cache_dir: the folder of all caches; made where it is missing.
         log: takes one line of progress.
-        resize: one of RESIZES; each has a cache of its own.
     """
 
     def __init__(self, root: Path, cache_dir: Path, resize: Resize, log: Callable[[str], None] = print):
@@ -50,54 +71,73 @@ class ImageCache:
 
         Raises:
             ValueError: an image that cannot be read.
-            OSError: a folder that cannot be written, or too little disk; names both ways out.
+            OSError: a folder that cannot be written or locked, or too little disk; names both ways out.
         """
-        wanted = [self.fingerprint(path) for path in paths]
-        entries = self.read_index()
-        if any(key not in entries for key in wanted):
-            with self.locked():
+        files = [self.state_of(path) for path in paths]
+        while True:
+            if missing_of(files, self.read_index()):
+                with self.locked():
+                    missing = missing_of(files, entries := self.read_index())
+                    self.tidy(entries, stale={files[i].name for i in missing})
+                    missing = missing_of(files, self.read_index())
+                    self.decode_missing([(files[i], paths[i]) for i in missing])
+            with contextlib.suppress(FileNotFoundError), open(self.pixels, "rb") as pixels:
                 entries = self.read_index()
-                self.keep(entries)
-                self.decode_missing([(k, p) for k, p in zip(wanted, paths, strict=True) if k not in entries])
-            entries = self.read_index()
-        table = np.array([entries[key] for key in wanted], np.int64).reshape(-1, 3)
-        return StoredImages(np.memmap(self.pixels, np.uint8, "r"), table[:, 0], table[:, 1:])
+                begun_anew = not os.path.samestat(os.fstat(pixels.fileno()), self.pixels.stat())  # by another run
+                if not (begun_anew or missing_of(files, entries)):
+                    table = np.array([entries[file.name][3:6] for file in files], np.int64).reshape(-1, 3)
+                    return StoredImages(self.map_pixels(pixels), table[:, 0], table[:, 1:])
 
-    def fingerprint(self, path: Path) -> tuple[str, int, int]:
-        status = path.stat()
-        return str(path.relative_to(self.root)), status.st_size, status.st_mtime_ns
+    def state_of(self, path: Path) -> Entry:
+        status, name = path.stat(), str(path.relative_to(self.root))
+        return Entry(name, status.st_size, status.st_mtime_ns, inode=status.st_ino, changed=status.st_ctime_ns)
 
-    def read_index(self) -> dict[tuple[str, int, int], tuple[int, int, int]]:
-        """Fingerprint -> (offset, height, width), of the lines that are whole and whose pixels are there."""
+    def read_index(self) -> dict[str, Entry]:
+        """Name -> newest entry, of the lines that are whole and whose pixels exist."""
         if not (self.index.exists() and self.pixels.exists()):
             return {}
         available, entries = self.pixels.stat().st_size, {}
-        for line in self.index.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):  # the last line of an interrupted build
-                name, size, modified, offset, height, width = json.loads(line)
-                if offset + height * width * 3 <= available:
-                    entries[name, size, modified] = (offset, height, width)
+        for line in self.index.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, TypeError):  # the last line of an interrupted build
+                entry = Entry(*json.loads(line))
+                if entry.offset + entry.bytes() <= available:
+                    entries[entry.name] = entry
         return entries
 
-    def keep(self, entries: dict) -> None:
-        """Take other lines out of the index: those whose pixels are lost would count again for the next ones."""
-        lines = "".join(json.dumps([*key, *place]) + "\n" for key, place in entries.items())
+    def tidy(self, entries: dict[str, Entry], stale: set[str]) -> None:
+        """Begin anew where most pixels are of replaced images; else leave only valid lines in the index.
+
+        A line whose pixels are lost would become valid again with the pixels of the next images.
+        """
+        kept = [entry for entry in entries.values() if entry.name not in stale]
         with self.explained():
-            if self.index.exists() and self.index.read_text(encoding="utf-8") != lines:
-                write_atomically(self.index, lines)
+            used = sum(entry.bytes() for entry in kept)
+            if self.pixels.exists() and self.pixels.stat().st_size > 2 * used:
+                self.index.unlink(missing_ok=True)  # first: it must never describe other pixels
+                self.pixels.unlink()
+            elif self.index.exists():
+                write_atomically(self.index, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def map_pixels(self, file: BinaryIO) -> np.ndarray:
+        try:
+            return np.memmap(file, np.uint8, "r")
+        except OSError as error:  # a file system without memory mapping
+            self.log(f"Cache: {self.pixels} cannot be mapped ({error.strerror}); reading it into memory")
+            return np.fromfile(file, np.uint8)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One builder at a time; the lock dies with its process."""
+        """One builder at a time; the lock ends with its process."""
         with self.explained():
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = open(self.folder / "lock", "w")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.log(f"Cache: another run is filling {self.folder}; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with self.explained():
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self.log(f"Cache: another run is filling {self.folder}; waiting for it")
+                    fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     @contextlib.contextmanager
@@ -108,7 +148,7 @@ class ImageCache:
             ways = "move it with --cache_dir, or train without with --no_cache"
             raise OSError(f"{self.folder}: cannot keep the image cache ({error.strerror or error}); {ways}") from error
 
-    def decode_missing(self, missing: list[tuple[tuple[str, int, int], Path]]) -> None:
+    def decode_missing(self, missing: list[tuple[Entry, Path]]) -> None:
         needed, free = len(missing) * NOMINAL_BYTES, shutil.disk_usage(self.folder).free
         if missing and needed > free:
             raise OSError(
@@ -117,9 +157,11 @@ class ImageCache:
             )
         with self.explained(), open(self.pixels, "ab") as pixels, open(self.index, "ab") as index:
             lines, offset = [], pixels.tell()
-            for i, (fingerprint, image) in enumerate(self.progress(missing), 1):
+            for i, (file, image) in enumerate(self.progress(missing), 1):
                 pixels.write(image)
-                lines.append(json.dumps([*fingerprint, offset, *image.shape[:2]]) + "\n")
+                lines.append(
+                    json.dumps(file._replace(offset=offset, height=image.shape[0], width=image.shape[1])) + "\n"
+                )
                 offset += image.size
                 if i % FLUSH_EVERY == 0 or i == len(missing):
                     flush_to_disk(pixels)
@@ -127,7 +169,7 @@ class ImageCache:
                     flush_to_disk(index)
                     lines = []
 
-    def progress(self, missing: list) -> Iterator[tuple[tuple[str, int, int], np.ndarray]]:
+    def progress(self, missing: list) -> Iterator[tuple[Entry, np.ndarray]]:
         """Decode in parallel, in order, with a bar on a terminal or a plain line now and then in a log."""
         start = shown = time.monotonic()
         self.log(f"Cache: resizing {len(missing)} images, kept in {self.folder}")
@@ -141,6 +183,11 @@ class ImageCache:
                     self.log(
                         f"Cache: {i}/{len(missing)} images, {rate:.0f} images/s, {(len(missing) - i) / rate:.0f} s left"
                     )
+
+
+def missing_of(files: list[Entry], entries: dict[str, Entry]) -> list[int]:
+    """Indices of the files that have no valid entry."""
+    return [i for i, file in enumerate(files) if file.name not in entries or not entries[file.name].is_of(file)]
 
 
 def decode_in_order(missing: list, resize: Resize) -> Iterator[tuple]:

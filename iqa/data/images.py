@@ -8,6 +8,7 @@ import collections
 import contextlib
 import io
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from tqdm import tqdm
 
 SHORT_SIDE = 384  # pixels of the shorter side after the resize
 RESIZES = ("keep", "squeeze")
@@ -237,6 +239,19 @@ def read_pixels(path: Path, resize: Resize) -> np.ndarray:
         return resize(to_upright_rgb(image))
 
 
+def decoding_errors(paths: Sequence[Path]) -> Iterator[ValueError]:
+    """The errors of the files that cannot be decoded; a progress bar on a terminal."""
+
+    def decode(path: Path) -> ValueError | None:
+        try:
+            with open_image(path) as image:
+                to_upright_rgb(image)
+        except ValueError as error:
+            return error
+
+    return filter(None, with_progress(map_ahead(decode, paths), "Decoding", len(paths)))
+
+
 def read_size(path: Path, resize: Resize) -> tuple[int, int]:
     """(height, width) of `read_pixels`, from the header."""
     with open_image(path) as image:
@@ -313,6 +328,10 @@ def map_ahead(function: Callable, items: Iterable, *, threads: int | None = None
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def with_progress(items: Iterable, title: str, total: int) -> Iterator:
+    return tqdm(items, desc=title, unit="image", total=total, leave=False, disable=not sys.stderr.isatty())
 
 
 def cpu_count() -> int:

@@ -57,6 +57,9 @@ class QualityData:
     def sizes(self) -> dict[str, int]:
         return {name: len(images) for name, images in self.sets.items()}
 
+    def paths(self) -> list[Path]:
+        return [path for images in self.sets.values() for path in images.paths]
+
     def undefined_correlation(self, name: str) -> str | None:
         """The reason why no SRCC is defined on a set that has images."""
         mos = self.sets[name].mos

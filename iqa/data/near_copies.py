@@ -8,16 +8,14 @@ Among millions of pairs some are alike by chance. How many is seen in the test i
 varied, and copies of nothing.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from iqa.data.images import map_ahead, open_image, to_upright_rgb
+from iqa.data.images import map_ahead, open_image, to_upright_rgb, with_progress
 from iqa.data.labels import QualityData, require_sets
 
 ROWS, COLUMNS = 8, 8  # bits of a hash
@@ -76,15 +74,7 @@ def find_near_copies(data: QualityData, distance: int) -> NearCopies:
 def small_greys(paths: Sequence[Path]) -> np.ndarray:
     """[N, 8, 9] uint8: each image in grey, upright, 9x8 pixels; a progress bar on a terminal."""
     greys = np.empty((len(paths), ROWS, COLUMNS + 1), np.uint8)
-    bar = tqdm(
-        map_ahead(small_grey, paths),
-        desc="Hashing",
-        unit="image",
-        total=len(paths),
-        leave=False,
-        disable=not sys.stderr.isatty(),
-    )
-    for place, grey in enumerate(bar):
+    for place, grey in enumerate(with_progress(map_ahead(small_grey, paths), "Hashing", len(paths))):
         greys[place] = grey
     return greys
 
