@@ -1,6 +1,9 @@
-"""Shared set-up: a tiny KonIQ-shaped folder, and the real command line in a subprocess."""
+"""What the tests share: tiny data, the commands of the program, and a finished run."""
 
+import contextlib
 import csv
+import importlib
+import io
 import multiprocessing
 import os
 import signal
@@ -8,13 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-for name in (
-    "PYTHONUNBUFFERED",
-    "PYTHONDONTWRITEBYTECODE",
-):  # a user's programs keep in a buffer what they print, and are compiled once
+for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):  # as for a user, output is buffered
     os.environ.pop(name, None)
-# Tests that run side by side take one core each, whatever the process that distributes them has set: threads that share a
-# core wait for each other, and take ten times as long.
+# Tests that run side by side use one core each: threads that share a core wait for each other and take ten times as long.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -25,43 +24,22 @@ import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/inject")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/inject"), str(ROOT / "tools")]
 import small_cnn  # noqa: E402
 
-TINY_FLAGS = (
-    "--weights",
-    "none",
-    "--patch_size",
-    "32",
-    "--train_patch_num",
-    "2",
-    "--test_patch_num",
-    "2",
-    "--batch_size",
-    "8",
-    "--device",
-    "cpu",
-)
-# Where the tests run in the background Ctrl-C is ignored, and every program that they start would inherit that.
+TINY_FLAGS = "--weights none --patch_size 32 --train_patch_num 2 --test_patch_num 2 --batch_size 8 --device cpu".split()
+# Ctrl-C is ignored in programs that a shell starts in the background; the tests would pass that on to theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# What commands are given: what they call resnet50 is tests/inject/small_cnn.py, but for tests of ResNet50 itself.
+# In commands resnet50 is the small CNN of tests/inject; **RESNET50 beside a command's flags gives it the real one.
 INSTEAD_OF_RESNET50 = {"PYTHONPATH": forkserver.INJECTING, "SMALL_CNN": "yes"}
 RESNET50 = {"SMALL_CNN": ""}
 SIZES = {"training": 8, "validation": 4, "test": 4}
 
-# The files that take longest, which begin first: else one of them is left for the end, when the other cores have nothing to do.
+# The slowest files, which begin first: the last ones to end should be short.
 LONG = (
-    "test_distributed",
-    "test_runner",
-    "test_training",
-    "test_resume",
-    "test_benchmark",
-    "test_faults",
-    "test_refusals",
-    "test_signals",
-    "test_score_images",
-    "test_evaluate",
-)
+    "test_distributed test_runner test_training test_resume test_benchmark test_faults test_refusals test_signals "
+    "test_score_images test_evaluate"
+).split()
 
 
 def pytest_addoption(parser):
@@ -69,20 +47,29 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have most tests
+
+
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def pytest_unconfigure():
-    for child in multiprocessing.active_children():  # of a failed test; multiprocessing would wait for them
+    for child in multiprocessing.active_children():  # left by a failed test; multiprocessing would wait for them
         child.kill()
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("gpu") and not has_cuda():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 def write_image(path: Path, brightness: float, size=(64, 48)) -> None:
-    """A JPEG of noise around a brightness in 0-100, a function of its name."""
+    """A JPEG of noise, which is a function of its name, around a brightness in 0-100."""
     noise = np.random.default_rng(list(path.name.encode())).normal(2.5 * brightness, 30, (size[1], size[0], 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(path, quality=95)
@@ -112,7 +99,7 @@ def make_data(root: Path, folder: str = "1024x768", sizes=SIZES) -> Path:
 
 @pytest.fixture(scope="module")
 def small_cnn_here():
-    """In the tests' own process too, which then can load what the commands left."""
+    """The small CNN in the tests' own process, which can then load the checkpoints of the commands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(small_cnn.BACKBONES, "resnet50", small_cnn.in_the_place_of_resnet50())
         yield
@@ -125,11 +112,11 @@ def tiny_data(tmp_path_factory) -> Path:
 
 
 def start_program(*command, cwd: Path, real: bool = False, session: bool = True, **environment):
-    """A command of this program, by the interpreter that runs the tests: a subprocess.Popen, or what is like one.
+    """A command of this program: a subprocess.Popen, or a forkserver.Script.
 
     Args:
         real: by an interpreter of its own, never by the fork server.
-        session: in one of its own, which holds every process that it starts.
+        session: in a session of its own, with every process that it starts.
     """
     command, environment = list(map(str, command)), {**os.environ, **INSTEAD_OF_RESNET50, **environment}
     if not real and forkserver.can_start(command, environment):
@@ -139,7 +126,7 @@ def start_program(*command, cwd: Path, real: bool = False, session: bool = True,
 
 
 def run_program(*command, cwd: Path, real: bool = False, **environment) -> subprocess.CompletedProcess:
-    """A command as in `start_program` from its start to its end; stdout and stderr as text."""
+    """Run a command to its end; stdout and stderr as text."""
     process = start_program(*command, cwd=cwd, real=real, session=False, **environment)
     try:
         output, errors = process.communicate(timeout=300)
@@ -148,14 +135,41 @@ def run_program(*command, cwd: Path, real: bool = False, **environment) -> subpr
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
+def run_main(module: str, *argv, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """`main(argv)` of a script in this process, for what ends before the work: `run_main("score_images", "--help")`."""
+    main, argv, before, hook = (
+        importlib.import_module(module).main,
+        list(map(str, argv)),
+        os.getcwd(),
+        sys.unraisablehook,
+    )
+    output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n", write_through=True) for _ in range(2))
+    os.chdir(cwd)
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            status = main(argv)
+    except SystemExit as end:  # of argparse
+        status = end.code
+    finally:
+        os.chdir(before)
+        sys.unraisablehook = hook
+    texts = (stream.buffer.getvalue().decode() for stream in (output, errors))
+    return subprocess.CompletedProcess([module, *argv], status, *texts)
+
+
 def train(*flags, cwd: Path, real: bool = False, **environment) -> subprocess.CompletedProcess:
-    """train_resnet_improved.py; a flag given here counts over the same one of TINY_FLAGS."""
+    """train_resnet_improved.py; a flag given here overrides that of TINY_FLAGS."""
     command = (sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, *flags)
     return run_program(*command, cwd=cwd, real=real, **environment)
 
 
+def refuse(*flags, cwd: Path) -> subprocess.CompletedProcess:
+    """As `train`, in this process: for flags and files that are refused before the first epoch."""
+    return run_main("train_resnet_improved", *TINY_FLAGS, *flags, cwd=cwd)
+
+
 def assert_one_line_error(process: subprocess.CompletedProcess, *words: str) -> None:
-    """Failed, with one line on standard error that holds the words."""
+    """The command failed with one line on standard error, which contains the words."""
     lines = process.stderr.strip().splitlines()
     assert process.returncode != 0, process.stdout
     assert len(lines) == 1 and lines[0].startswith("error: "), process.stderr
@@ -165,28 +179,15 @@ def assert_one_line_error(process: subprocess.CompletedProcess, *words: str) -> 
 
 @pytest.fixture(scope="session")
 def finished_run(tiny_data, tmp_path_factory) -> Path:
-    """The working folder of a finished run of the third variant: run/ and checkpoints/ lie in it, and log.txt.
+    """The working folder of a finished run of the third variant: run/, checkpoints/ and log.txt.
 
-    By an interpreter of its own, so that each served command that goes on with a copy of it is compared with a real one.
+    By an interpreter of its own: the resumed copies of it, by the fork server, are compared with it.
     """
     cwd = tmp_path_factory.mktemp("finished")
-    process = train(
-        "--data_path",
-        tiny_data,
-        "--use_multiscale",
-        "--use_attention",
-        "--save_model",
-        "--epochs",
-        "2",
-        "--lr",
-        "1e-3",
-        "--precision",
-        "fp32",
-        "--output_dir",
-        "run",
-        cwd=cwd,
-        real=True,
+    flags = (
+        "--use_multiscale --use_attention --save_model --epochs 2 --lr 1e-3 --precision fp32 --output_dir run".split()
     )
+    process = train("--data_path", tiny_data, *flags, cwd=cwd, real=True)
     assert process.returncode == 0, process.stderr
     (cwd / "log.txt").write_text(process.stdout)
     return cwd

@@ -1,38 +1,20 @@
-"""Small folders in the layouts of the data sets, as they are documented, and what the tests ask of them."""
+"""Small folders in the layouts of the data sets, and the check of a folder."""
 
-import contextlib
 import csv
-import io
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import scipy.io
-from conftest import ROOT, write_image
-
-from iqa.data.check import main
+from conftest import ROOT, run_main, write_image
 
 PHOTOS = [(f"holiday/{i}.png" if i % 2 else f"{i}.jpg", round(1 + 4 * (i * 7 % 20) / 19, 2)) for i in range(20)]
 LIVE_FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
-CSIQ_FOLDERS = {
-    "AWGN": "awgn",
-    "BLUR": "blur",
-    "contrast": "contrast",
-    "fnoise": "fnoise",
-    "JPEG": "jpeg",
-    "jpeg2000": "jpeg2000",
-}
+CSIQ_FOLDERS = {name: name.lower() for name in "AWGN BLUR contrast fnoise JPEG jpeg2000".split()}
 
 
-def check_folder(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+def check_folder(*arguments, cwd: Path = ROOT):
     """python3 data_loader.py, by its main function in this process."""
-    arguments, output, errors = list(map(str, arguments)), io.StringIO(), io.StringIO()
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        try:
-            status = main(arguments)
-        except SystemExit as error:
-            status = error.code
-    return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
+    return run_main("iqa.data.check", *arguments, cwd=cwd)
 
 
 def names_of(data) -> dict[str, set[str]]:
@@ -55,7 +37,7 @@ def write_lines(path: Path, *rows) -> None:
 
 
 def touch(folder: Path, names) -> None:
-    """Files by these names; whether they are images is not looked at before they are decoded."""
+    """Empty files; a data set opens no image before it is decoded."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
@@ -68,7 +50,7 @@ def cell_array(values) -> np.ndarray:
 
 
 def make_csv(root: Path, splits=None, **changes) -> Path:
-    """Twenty photographs on a 1-5 scale; `changes` replace cells of the third row, which stands in line 4."""
+    """Twenty photographs on a 1-5 scale; `changes` replace cells of the third row, which is line 4."""
     header = ["image", "mos", "split"][: 3 if splits else 2]
     sets = [splits[i % len(splits)] if splits else "" for i in range(len(PHOTOS))]
     rows = [dict(zip(header, (*photo, name), strict=False)) for photo, name in zip(PHOTOS, sets, strict=True)]
@@ -101,7 +83,7 @@ def make_kadid(root: Path, scenes=10, dmos=None) -> Path:
 
 
 def make_biq2021(root: Path, training=40, test=10) -> Path:
-    """As released: one file has two empty columns, and one name's ending is in other case than its file's."""
+    """As released: one table has two empty columns, and one name differs from its file in the case of its ending."""
     names = [f"ss{1 + i % 3:02d} ({i + 1}).jpg" for i in range(training + test)]
     rows = [(name, round((i * 7 % 50) / 49, 4)) for i, name in enumerate(names)]
     wide_rows = [(*row, "", "") for row in rows[:training]]
@@ -139,7 +121,7 @@ def make_agiqa3k(root: Path, prompts=10, folder="AGIQA-3K") -> Path:
 
 
 def make_tid2013(root: Path, scenes=10, worse=1) -> Path:
-    """Every third name is in capitals in the list, and every second on the disk, as a part of the release's are."""
+    """As in the release, the case of names differs between the list and the disk."""
     names = [f"i{s:02d}_{d:02d}_{level}.bmp" for s in range(1, scenes + 1) for d in (1, 2) for level in (1, 2, 3, 4, 5)]
     rows = [
         (f"{4 - worse * 0.5 * (int(name[-5]) - 3) + i / 1000:.5f}", name.capitalize() if i % 3 == 0 else name)
@@ -160,7 +142,7 @@ def make_csiq(root: Path, scenes=10, worse=1, folders=None) -> Path:
 
 
 def make_live(root: Path, **changes) -> Path:
-    """982 images, of which every fifth is undistorted; `changes` replace variables of the .mat files."""
+    """982 images, of which every fifth is undistorted; `changes` replace variables of the MATLAB files."""
     names = [f"{folder}/img{i + 1}.bmp" for folder, count in LIVE_FOLDERS.items() for i in range(count)]
     undistorted = np.array([i % 5 == 0 for i in range(982)], np.uint8)
     dmos = np.where(undistorted, 0, 18 + np.arange(982) % 60 + 0.25)

@@ -1,4 +1,4 @@
-"""What the tests of faults share: injected code, copies of a run, and what two runs must have in common."""
+"""What the tests of faults share: injected code, copies of a run, and the comparison of two runs."""
 
 import functools
 import json
@@ -12,26 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, TINY_FLAGS, start_program
+from forkserver import INJECTING
 
 NAME = "resnet_improved_ms_att"  # of the checkpoints of the fixture finished_run
-FLAGS = (
-    "--use_multiscale",
-    "--use_attention",
-    "--save_model",
-    "--epochs",
-    "2",
-    "--lr",
-    "1e-3",
-    "--precision",
-    "fp32",
-    "--output_dir",
-    "run",
-)
+FLAGS = "--use_multiscale --use_attention --save_model --epochs 2 --lr 1e-3 --precision fp32 --output_dir run".split()
 COMMAND = (sys.executable, ROOT / "train_resnet_improved.py", *TINY_FLAGS, "--precision", "fp32", "--output_dir", "run")
-CLONE_NEWNS = 0x00020000  # <linux/sched.h>: mounts that no other process sees
-SMALL_CNN = "import small_cnn; small_cnn.BACKBONES['small'] = small_cnn.ROW"  # injected: a further row of the table of backbones
+CLONE_NEWNS = 0x00020000  # <linux/sched.h>: a namespace of mounts
+SMALL_CNN = "import small_cnn; small_cnn.BACKBONES['small'] = small_cnn.ROW"  # injected: one more backbone
 
-# Injected: SIGKILL in the moment when _last.pth has its name, before anything tells of its epoch.
+# Injected: SIGKILL when _last.pth has got its name and no other file has been written.
 KILLED_AFTER_LAST = """
 import os, signal
 replace = os.replace
@@ -44,7 +33,7 @@ os.replace = killed_after
 
 
 class Malicious:
-    """Where its pickle is executed, it leaves a file."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __init__(self, marker="executed"):
         self.marker = str(marker)
@@ -54,14 +43,14 @@ class Malicious:
 
 
 def start(*flags, cwd: Path, **environment):
-    """A run in a session of its own, which holds every process that it starts."""
+    """A run in a session of its own, with every process that it starts."""
     cwd.mkdir(exist_ok=True)
     return start_program(*COMMAND, *flags, cwd=cwd, **environment)
 
 
 def inject(code: str) -> dict[str, str]:
     """The environment of a command that runs `code` before its own."""
-    return {"INJECT": code, "PYTHONPATH": f"{ROOT / 'tests' / 'inject'}{os.pathsep}{ROOT}"}
+    return {"INJECT": code, "PYTHONPATH": INJECTING}
 
 
 def at_call(function: str, number: int, action: str) -> dict[str, str]:
@@ -86,7 +75,7 @@ setattr(owner, {name!r}, counted)
 
 
 def copy_run(finished: Path, target: Path, *, epochs: int = 2) -> Path:
-    """A copy of the finished run as it was after so many epochs, without result.json; weights are hard links."""
+    """A copy of the finished run after so many epochs, without result.json; its weights are hard links."""
     shutil.copytree(finished / "run", target / "run")
     (target / "run/result.json").unlink()
     (target / "checkpoints").mkdir()
@@ -96,7 +85,7 @@ def copy_run(finished: Path, target: Path, *, epochs: int = 2) -> Path:
 
 
 def files_below(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Every file with what changes when it is written."""
+    """Inode, size and time of every file: one of them changes when the file is written."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns)
@@ -121,17 +110,14 @@ def same_bits(one, other) -> bool:
 
 
 def assert_same_run(one: Path, other: Path, name: str = NAME) -> None:
-    """Two working folders hold the same finished run, to the bit, apart from times; and nothing half-written."""
+    """Two working folders hold the same finished run to the bit, apart from times, and no temporary file."""
     folders = [one, other]
-    for file in ("result.json", "metrics.jsonl", "predictions_val.csv", "predictions_test.csv"):
+    for file in ("predictions_val.csv", "predictions_test.csv"):
+        assert (one / "run" / file).read_text() == (other / "run" / file).read_text(), file
+    for file in ("result.json", "metrics.jsonl"):
         texts = [(folder / "run" / file).read_text() for folder in folders]
-        if file.startswith("predictions"):
-            assert texts[0] == texts[1], file
-        else:
-            lines = [text.splitlines() if "jsonl" in file else [text] for text in texts]
-            assert [[without_times(json.loads(line)) for line in part] for part in lines][0] == [
-                without_times(json.loads(line)) for line in lines[1]
-            ], file
+        lines = [text.splitlines() if file.endswith("l") else [text] for text in texts]
+        assert without_times(list(map(json.loads, lines[0]))) == without_times(list(map(json.loads, lines[1]))), file
     for kind, keys in (("best", ("model", "epoch")), ("last", ("model", "optimizer", "predictions"))):
         saved = [torch.load(folder / f"checkpoints/{name}_{kind}.pth", weights_only=True) for folder in folders]
         for key in keys:
@@ -140,12 +126,12 @@ def assert_same_run(one: Path, other: Path, name: str = NAME) -> None:
 
 
 def is_running(session: int) -> bool:
-    """Whether a process of the session that `session` leads is left."""
+    """Whether a process of the session is left."""
     return subprocess.run(["pgrep", "-s", str(session)], capture_output=True).returncode == 0
 
 
 def assert_nobody_is_left(process) -> None:
-    """Of the session that the process led."""
+    """No process of the session that `process` led is left."""
     deadline = time.monotonic() + 30
     while is_running(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -159,7 +145,7 @@ def can_mount() -> bool:
 
 
 def mounted(mount: str, code: str = "") -> dict[str, str]:
-    """The environment of a command that has a mount of its own in its working folder, and then runs `code`."""
+    """The environment of a command that mounts something in its working folder, for itself alone, and then runs `code`."""
     if not can_mount():
         pytest.skip("mounting needs root: unshare -m mount failed")
     return inject(f"""

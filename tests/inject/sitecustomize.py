@@ -1,6 +1,6 @@
-"""Python runs this at its start where this folder is on PYTHONPATH: what a test changes in a command before its own code.
+"""Changes to a command: Python runs this file at its start where the folder is in PYTHONPATH.
 
-With SMALL_CNN set, what is called resnet50 is the small CNN; INJECT is code.
+SMALL_CNN replaces resnet50 by the small CNN; INJECT holds code to run.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A backbone of four convolutions, for tests of what a command does around its network: training it takes no time."""
+"""A backbone of four convolutions, for tests of everything around the network: its training takes no time."""
 
 from iqa.models.backbones import BACKBONES, Backbone
 
@@ -39,5 +39,5 @@ ROW = Backbone("Small CNN", build, "small", "small_")
 
 
 def in_the_place_of_resnet50() -> Backbone:
-    """The row that has ResNet50's names."""
+    """The small CNN under ResNet50's names."""
     return BACKBONES["resnet50"]._replace(build=build)

@@ -1,6 +1,6 @@
-"""The backbones' own classes with fewer and narrower layers, and the published models on them: for what does not ask how many.
+"""The backbones' own classes with fewer and narrower layers, for tests that do not depend on the size.
 
-What calls one of these functions has the smaller network in its own process, from its next model on.
+After a call of one of these functions, the process builds the smaller network.
 """
 
 from iqa.models.backbones import BACKBONES, SWIN_DROP_PATH
@@ -9,7 +9,7 @@ SWIN_CHANNELS = (16, 32, 64, 128)
 
 
 def resnet50() -> None:
-    """One narrow block in each stage; the maps keep their channels, which HyperIQA knows."""
+    """One narrow block in each stage; the maps keep the channels that HyperIQA expects."""
 
     def build():
         from torchvision.models.resnet import Bottleneck, ResNet
