@@ -1,70 +1,56 @@
 #!/usr/bin/env python3
-"""Write a KonIQ-shaped data set of procedural scenes with graded faults, for trying the program without KonIQ-10k.
+"""Write a data set in the layout of KonIQ-10k, with drawn scenes and graded faults, to try the program without KonIQ-10k.
 
     python3 demo_dataset.py --output demo-data --images 300
     python3 demo_dataset.py --output demo-koniq --metadata koniq10k_distributions_sets.csv      # all 10,073 names
 
-The folder gets the official csv, 1024x768/<digits>.jpg, and DEMO_DATASET.txt, which says that these are no photographs.
-A scene is a function of (seed, name), and its faults of (seed, name, MOS): the lower the MOS, the stronger the fault.
+The folder gets the official csv, 1024x768/<name>.jpg, and DEMO_DATASET.txt, which says that these are no photographs.
+A scene depends on (seed, name), its faults on (seed, name, MOS): the lower the MOS, the stronger the faults.
 """
 
 import argparse
-import csv
 import os
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from iqa.cli import Command, OneLineParser, report, say
-from iqa.data.readers import OFFICIAL_CSV
-from iqa.demo.folder import IMAGE_FOLDER, prepare_folder, remove_leftovers, write_images
-from iqa.demo.rows import chosen_rows, sizes_line
+from iqa.cli import Command, OneLineParser, number, report, say
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True, type=Path, help="a new or empty folder, or a demo to complete")
+    parser.add_argument("--images", type=int, help="number of images, 6 or more; default with --metadata: all rows")
     parser.add_argument(
-        "--output", required=True, help="folder to write; must be new, empty, or this demo begun before"
+        "--metadata", help="official csv, koniq10k_distributions_sets.csv, with the names, MOS and sets"
     )
+    parser.add_argument("--seed", type=int, default=42, help="of the scenes and faults; default: 42")
     parser.add_argument(
-        "--images", type=int, help="number of images, 6 or more; with --metadata the default is all rows"
+        "--workers", type=number(int, 1), default=os.cpu_count(), help="processes; default: one per core"
     )
-    parser.add_argument("--metadata", help=f"take names, MOS and sets from this official csv ({OFFICIAL_CSV})")
-    parser.add_argument("--seed", type=int, default=42, help="another seed gives other scenes (default 42)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per CPU core)")
-    return parser.parse_args(argv)
-
-
-def build(arguments: argparse.Namespace) -> None:
-    """Write the folder, or what an earlier call with the same arguments left out of it."""
-    if arguments.workers < 1:
-        raise ValueError(f"--workers {arguments.workers}: give 1 or more")
-    header, rows = chosen_rows(arguments.images, arguments.metadata, arguments.seed)
-    output, folder = Path(arguments.output), Path(arguments.output, IMAGE_FOLDER)
-    prepare_folder(output, arguments.seed, "\n".join([header, *(row.line for row in rows)]) + "\n")
-    there = {entry.name for entry in os.scandir(folder) if entry.stat().st_size > 0}
-    tasks = [(folder / row.name, arguments.seed, row.name, row.mos) for row in rows if row.name not in there]
-    if len(tasks) < len(rows):
-        say(f"{output}: {len(rows) - len(tasks)} of {len(rows)} images are there from an earlier call")
-    write_images(tasks, arguments.workers)
-    remove_leftovers(folder)
-    say(f"{output}: {len(rows)} demo images, {sizes_line(rows)}")
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the demo; returns the exit status."""
+    """Write the demo, or what an earlier call with the same arguments left out of it; returns the exit status."""
     with Command(argv, when_stopped="The same command completes the folder.") as command:
-        arguments = parse_arguments(argv)
-        command.status = 2
+        options = build_parser().parse_args(argv)
+        from concurrent.futures.process import BrokenProcessPool
+
+        from iqa.demo.folder import locked_folder, write_folder  # they load numpy and Pillow
+        from iqa.demo.rows import choose_rows, describe_sizes
+
         try:
-            build(arguments)
-            command.status = 0
-        except (ValueError, csv.Error) as error:
+            rows = choose_rows(options.images, options.metadata, options.seed)
+            with locked_folder(options.output) as output:
+                write_folder(output, rows, options.seed, options.workers)
+            say(f"{output}: {len(rows)} demo images, {describe_sizes(rows)}")
+        except ValueError as error:
             report(str(error))
-        except BrokenProcessPool:
-            report(f"--workers {arguments.workers}: a worker was killed; the same command with fewer goes on from here")
+            command.status = 2
+        except BrokenProcessPool as error:
+            raise RuntimeError(f"--workers {options.workers}: a worker was killed; repeat with fewer") from error
         except OSError as error:
-            report(f"--output {arguments.output}: {error}; an image takes about 0.2 MB")
+            raise OSError(f"--output {options.output}: {error}; an image takes about 0.2 MB") from error
     return command.status
 
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from iqa.benchmark.arithmetic import Flop, flop_per_patch  # noqa: E402
-from iqa.demo.rows import invented_rows  # noqa: E402
+from iqa.demo.rows import invent_rows  # noqa: E402
 from iqa.models.variants import VARIANTS, Variant  # noqa: E402
 from iqa.training.options import parse_options  # noqa: E402
 from models_resnet_improved import ImageQualityResNet  # noqa: E402
@@ -48,7 +48,7 @@ def demo_patches() -> Patches:
     flags = [flag for name in ("recipe", "demo") for flag in array(runner, name)]
     images = int(re.search(r"demo_dataset\.py.* --images (\d+)", runner)[1])
     options = parse_options(flags)
-    sets = Counter(row.set_name for row in invented_rows(images, seed=42))
+    sets = Counter(row["set"] for row in invent_rows(images, seed=42))
     steps = sets["training"] * options.train_patch_num // options.batch_size
     evaluated = (sets["validation"] + sets["test"]) * options.test_patch_num
     started = -(-START_PATCHES // options.batch_size) * options.batch_size

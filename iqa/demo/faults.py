@@ -1,4 +1,4 @@
-"""Graded faults: each takes a strength, from 0 (not to be seen) to 1 (hardly a picture left); and the images they make."""
+"""Faults with a strength from 0 (invisible) to 1 (the picture is hardly recognisable), and the images of the demo."""
 
 import colorsys
 import io
@@ -9,16 +9,16 @@ from PIL import Image, ImageChops, ImageFilter
 
 from iqa.demo.scenes import HEIGHT, WIDTH, draw_scene, random_generator
 
-BEST_MOS, WORST_MOS = 90.0, 5.0  # the faults' strength runs from 0 to 1 between them; KonIQ's MOS lie in 3.9 to 88.4
+BEST_MOS, WORST_MOS = 90.0, 5.0  # of strength 0 and 1; KonIQ-10k has 3.9 to 88.4
 
 
 def blur(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """Defocus: a Gaussian of up to 9 pixels' standard deviation."""
+    """Gaussian blur with a standard deviation of up to 9 pixels."""
     return image.filter(ImageFilter.GaussianBlur(9 * strength**1.25))
 
 
 def noise(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """Colour noise in grains of two pixels, which stays to be seen when the image is halved."""
+    """Colour noise in grains of two pixels, which remains visible when the image is resized to half its size."""
     deviation = 75 * strength
     grains = rng.standard_normal((HEIGHT // 2, WIDTH // 2, 3), dtype=np.float32) * deviation + 128
     layer = Image.fromarray(grains.clip(0, 255).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
@@ -26,7 +26,7 @@ def noise(image: Image.Image, strength: float, rng: np.random.Generator) -> Imag
 
 
 def compression(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """JPEG at half the size, as messengers send it, with quality 60 down to 3."""
+    """JPEG compression at half the size, with quality 60 down to 3."""
     small, file = image.resize((WIDTH // 2, HEIGHT // 2), Image.Resampling.BOX), io.BytesIO()
     small.save(file, "JPEG", quality=round(60 * 20**-strength))
     received = Image.open(file).resize(image.size, Image.Resampling.BICUBIC)
@@ -34,13 +34,13 @@ def compression(image: Image.Image, strength: float, rng: np.random.Generator) -
 
 
 def exposure(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """Too long or too short an exposure: up to +2.2 stops, clipped at white, or up to -3 stops."""
+    """Overexposure by up to 2.2 stops, clipped at white, or underexposure by up to 3 stops."""
     stops = strength * (2.2 if rng.random() < 0.5 else -3.0)
     return image.point(lambda value: min(255, value * 2**stops))
 
 
 def color_cast(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """Light of one saturated colour takes the place of the scene's own colours, up to nine tenths."""
+    """One saturated colour replaces up to nine tenths of the colours of the scene."""
     tint = np.array(colorsys.hsv_to_rgb(rng.random(), 0.9, 1.0))
     tint /= tint @ LUMA
     share = 0.9 * strength
@@ -50,7 +50,7 @@ def color_cast(image: Image.Image, strength: float, rng: np.random.Generator) ->
 
 LUMA = np.array([0.299, 0.587, 0.114])  # the weights of R, G and B in an image's grey, ITU-R BT.601
 FAULTS: dict[str, Callable[[Image.Image, float, np.random.Generator], Image.Image]] = {
-    "exposure": exposure,  # in the order in which a camera commits them
+    "exposure": exposure,  # in the order in which they occur in a camera
     "color cast": color_cast,
     "blur": blur,
     "noise": noise,
@@ -59,14 +59,14 @@ FAULTS: dict[str, Callable[[Image.Image, float, np.random.Generator], Image.Imag
 
 
 def fault_strength(mos: float) -> float:
-    """From MOS (0-100) to strength (0-1); linear, and clipped at both ends."""
+    """Strength (0-1) for a MOS (0-100): linear, clipped at both ends."""
     return min(1.0, max(0.0, (BEST_MOS - mos) / (BEST_MOS - WORST_MOS)))
 
 
 def degrade(scene: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """Apply one fault, chosen at random, at full `strength`, and the others at 0.3 to 0.6 of it, as a poor camera does.
+    """Apply one fault, chosen at random, with full `strength`, and the others with 0.3 to 0.6 of it.
 
-    With a single fault per image a network must learn five unrelated scales, which takes it far more steps.
+    With one fault per image a network would have to learn five unrelated scales, which takes far more steps.
     """
     main = rng.choice(list(FAULTS))
     for kind, fault in FAULTS.items():
@@ -76,7 +76,7 @@ def degrade(scene: Image.Image, strength: float, rng: np.random.Generator) -> Im
 
 
 def demo_image(seed: int, name: str, mos: float) -> bytes:
-    """The JPEG file of one image."""
+    """The JPEG file of an image."""
     scene = draw_scene(random_generator(seed, name, "scene"))
     faulty = degrade(scene, fault_strength(mos), random_generator(seed, name, "fault"))
     file = io.BytesIO()

@@ -1,81 +1,113 @@
-"""The demo's folder: its marker and csv, and its images, written by several processes and completed by a later call."""
+"""The folder of the demo: its note, its csv and its images, which a later call completes."""
 
+import contextlib
+import csv
+import fcntl
 import hashlib
+import io
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-
-from tqdm import tqdm
 
 from iqa.atomic_files import write_atomically
 from iqa.cli import say
 from iqa.data.readers import DEMO_NOTE, OFFICIAL_CSV
 from iqa.demo.faults import demo_image
+from iqa.demo.rows import Row
 from iqa.demo.scenes import HEIGHT, WIDTH
 
 NOTE = "Demo images: procedural scenes with synthetic faults, not KonIQ-10k's photographs."
 IMAGE_FOLDER = f"{WIDTH}x{HEIGHT}"
 
 
-def marker_text(seed: int, table: str) -> str:
-    """The marker's content: two runs with the same arguments have the same, and only they."""
-    checksum = hashlib.sha256(table.encode()).hexdigest()
-    return f"{NOTE}\nWritten by demo_dataset.py.\nseed {seed}\nSHA-256 of {OFFICIAL_CSV} {checksum}\n"
+@contextlib.contextmanager
+def locked_folder(output: Path) -> Iterator[Path]:
+    """Make the folder, and wait while another process writes it."""
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file; give a folder")
+    output.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(output, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{output}: waiting for another process that writes it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        yield output
+    finally:
+        os.close(descriptor)
+
+
+def write_folder(output: Path, rows: list[Row], seed: int, workers: int) -> None:
+    """Write the note, the csv, and the images that are missing or empty.
+
+    Raises:
+        ValueError: the folder contains something else.
+    """
+    prepare_folder(output, seed, as_csv(rows))
+    folder = output / IMAGE_FOLDER
+    for leftover in folder.glob(".*.tmp"):  # of processes that were killed
+        leftover.unlink()
+    finished = {entry.name for entry in os.scandir(folder) if entry.stat().st_size > 0}
+    missing = [row for row in rows if row["image_name"] not in finished]
+    if len(missing) < len(rows):
+        say(f"{output}: {len(rows) - len(missing)} of {len(rows)} images are there from an earlier call")
+    tasks = [(folder / row["image_name"], seed, float(row["MOS"])) for row in missing]
+    with ProcessPoolExecutor(workers, initializer=follow_parent) as executor:
+        try:
+            for count, _ in enumerate(executor.map(write_image, tasks), start=1):
+                if count * 10 // len(tasks) > (count - 1) * 10 // len(tasks):
+                    say(f"demo images: {count} of {len(tasks)}")
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+
+
+def as_csv(rows: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def prepare_folder(output: Path, seed: int, table: str) -> None:
-    """Write the marker and the csv, or see that they are those of the same arguments."""
-    marker, labels, text = output / DEMO_NOTE, output / OFFICIAL_CSV, marker_text(seed, table)
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file; give a folder")
-    if marker.is_file() and marker.read_text(encoding="utf-8") != text:
+    """Write the note and the csv, or check that they are those of the same arguments."""
+    note, labels = output / DEMO_NOTE, output / OFFICIAL_CSV
+    checksum = hashlib.sha256(table.encode()).hexdigest()
+    text = f"{NOTE}\nWritten by demo_dataset.py.\nseed {seed}\nSHA-256 of {OFFICIAL_CSV} {checksum}\n"
+    if not note.is_file() and any(output.iterdir()):
+        raise ValueError(f"--output {output} is not empty and has no {DEMO_NOTE}; give an empty folder or a new one")
+    if note.is_file() and note.read_text(encoding="utf-8") != text:
         raise ValueError(
-            f"--output {output} holds a demo made with other arguments; give the same --images, --seed and --metadata, "
+            f"--output {output} is a demo made with other arguments; give the same --images, --seed and --metadata, "
             "or a new folder"
         )
-    if output.is_dir() and any(output.iterdir()) and not marker.is_file():
-        raise ValueError(f"--output {output} is not empty and holds no {DEMO_NOTE}; give an empty folder or a new one")
     if labels.is_file() and labels.read_text(encoding="utf-8") != table:
         raise ValueError(
             f"--output {output}: {OFFICIAL_CSV} was changed after it was written; remove it or give a new folder"
         )
-    (output / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
-    write_atomically(marker, text)
+    (output / IMAGE_FOLDER).mkdir(exist_ok=True)
+    write_atomically(note, text)
     write_atomically(labels, table)
 
 
-def write_image(task: tuple[Path, int, str, float]) -> None:
-    """Write one image whole or not at all. It is not flushed to disk: a lost image is made again by the next call."""
-    path, seed, name, mos = task
+def write_image(task: tuple[Path, int, float]) -> None:
+    """Write an image whole or not at all. It is not flushed to disk: a later call writes an image that was lost."""
+    path, seed, mos = task
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(demo_image(seed, name, mos))
+    temporary.write_bytes(demo_image(seed, path.name, mos))
     os.replace(temporary, path)
 
 
-def write_images(tasks: list[tuple[Path, int, str, float]], workers: int) -> None:
-    """Write all images, (path, seed, name, MOS), with `workers` processes."""
-    with ProcessPoolExecutor(workers, initializer=follow_the_parent) as executor:
-        try:
-            for _ in progress(executor.map(write_image, tasks), len(tasks)):
-                pass
-        except BaseException:
-            executor.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what processes that were killed left half-written; the caller makes sure that nobody writes now."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink()
-
-
-def follow_the_parent() -> None:
-    """Let a worker leave Ctrl-C to its parent, and end when the parent does."""
+def follow_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -84,14 +116,3 @@ def follow_the_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def progress(done: Iterable[None], total: int) -> Iterator[None]:
-    """Show a bar on a terminal, and elsewhere a line at every tenth of the way."""
-    if sys.stderr.isatty():
-        yield from tqdm(done, total=total, unit="image", desc="demo images")
-        return
-    for count, item in enumerate(done, start=1):
-        if count * 10 // total > (count - 1) * 10 // total:
-            say(f"demo images: {count} of {total}")
-        yield item

@@ -1,4 +1,4 @@
-"""Procedural scenes: a function of (seed, name), full of edges and fine texture, so that a fault shows in any small crop."""
+"""Procedural scenes. A scene depends on (seed, name) alone; its edges and texture show a fault in any small crop."""
 
 import colorsys
 import hashlib
@@ -14,13 +14,13 @@ Color = tuple[int, int, int]
 
 
 def random_generator(*key: object) -> np.random.Generator:
-    """Random numbers that depend on `key` alone, so on no other image and no worker."""
+    """A generator that depends on `key` alone."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def draw_palette(rng: np.random.Generator) -> list[Color]:
-    """Eight colours of different hues and brightness: one colour cast over all of them is no palette."""
+    """Eight colours of different hues and brightness, so that a palette differs from a colour cast."""
     hues = (rng.random() + np.array([0, 0.06, 0.12, 0.3, 0.45, 0.55, 0.62, 0.8]) + rng.normal(0, 0.03, 8)) % 1
     saturations, values = rng.uniform(0.15, 0.55, 8), rng.permutation(np.linspace(0.3, 0.9, 8))
     hsv = zip(hues, saturations, values, strict=True)
@@ -28,7 +28,7 @@ def draw_palette(rng: np.random.Generator) -> list[Color]:
 
 
 def pick(rng: np.random.Generator, palette: list[Color]) -> Color:
-    """A colour of the palette with its brightness varied by up to a fifth, so that neighbours differ."""
+    """A colour of the palette, up to a fifth brighter or darker, so that neighbours differ."""
     gain = rng.uniform(0.8, 1.2)
     return tuple(min(255, round(part * gain)) for part in palette[rng.integers(len(palette))])
 
@@ -39,7 +39,7 @@ def vertical_gradient(top: Color, bottom: Color) -> Image.Image:
 
 
 def ridge(rng: np.random.Generator, level: float, height: float) -> list[tuple[float, float]]:
-    """A mountain line across the image, by repeated halving with random displacement (units: pixels)."""
+    """A ridge line across the image by midpoint displacement, in pixels."""
     line = np.array([level, level]) + rng.normal(0, height, 2)
     for _ in range(7):
         middles = (line[1:] + line[:-1]) / 2 + rng.normal(0, height, len(line) - 1)
@@ -49,7 +49,7 @@ def ridge(rng: np.random.Generator, level: float, height: float) -> list[tuple[f
 
 
 def landscape(rng: np.random.Generator, palette: list[Color]) -> Image.Image:
-    """A sky, four ranges of hills, and firs that grow towards the viewer."""
+    """A sky, four ranges of hills, and firs that are larger in front."""
     scene = vertical_gradient(palette[0], palette[3])
     draw = ImageDraw.Draw(scene)
     for level in (0.3, 0.45, 0.6, 0.78):
@@ -65,7 +65,7 @@ def landscape(rng: np.random.Generator, palette: list[Color]) -> Image.Image:
 
 
 def city(rng: np.random.Generator, palette: list[Color]) -> Image.Image:
-    """Three rows of houses with windows, before a sky."""
+    """A sky and three rows of houses with windows."""
     scene = vertical_gradient(palette[1], palette[4])
     draw = ImageDraw.Draw(scene)
     for level in (0.12, 0.35, 0.6):
@@ -90,7 +90,7 @@ def house(
 
 
 def leaves(rng: np.random.Generator, palette: list[Color]) -> Image.Image:
-    """Opaque discs of many sizes that fall over each other: the 'dead leaves' model of natural images."""
+    """Opaque discs of many sizes on top of each other: the 'dead leaves' model of natural images."""
     scene = Image.new("RGB", (WIDTH, HEIGHT), palette[2])
     draw = ImageDraw.Draw(scene)
     radii = np.sort(rng.pareto(1.5, 1500) * 12 + 8)[::-1].clip(max=160)
@@ -101,7 +101,7 @@ def leaves(rng: np.random.Generator, palette: list[Color]) -> Image.Image:
 
 
 def shards(rng: np.random.Generator, palette: list[Color]) -> Image.Image:
-    """Triangles at all angles, large ones below, as in broken rock or stained glass."""
+    """Triangles at all angles, the small ones on top of the large ones."""
     scene = Image.new("RGB", (WIDTH, HEIGHT), palette[5])
     draw = ImageDraw.Draw(scene)
     for size in np.geomspace(300, 16, 900):
@@ -126,7 +126,7 @@ def bricks(rng: np.random.Generator, palette: list[Color]) -> Image.Image:
 
 
 def plaid(rng: np.random.Generator, palette: list[Color]) -> Image.Image:
-    """A woven cloth, turned by a random angle."""
+    """Cloth with stripes in both directions, turned by a random angle."""
     side = 1300  # covers the image at every angle
     cloth = [Image.new("RGB", (side, side), palette[index]) for index in (0, 4)]
     for direction, layer in enumerate(cloth):
@@ -169,8 +169,8 @@ SCENES: dict[str, Callable[[np.random.Generator, list[Color]], Image.Image]] = {
 def fractal_texture(rng: np.random.Generator, contrast: float, roughness: float) -> Image.Image:
     """Grey noise with detail at every scale, mean 128 and standard deviation `contrast` (0-255).
 
-    Each octave is drawn at twice the size of the last one; `roughness` is the amplitude of a finer octave over that
-    of a coarser one. Real surfaces lie near 0.7.
+    Each octave has twice the size of the last one. `roughness` is the ratio of their amplitudes, finer over coarser;
+    it is near 0.7 for real surfaces.
     """
     field = rng.standard_normal((3, 4), dtype=np.float32)
     while field.shape[1] < WIDTH // 2:
@@ -182,17 +182,14 @@ def fractal_texture(rng: np.random.Generator, contrast: float, roughness: float)
 
 
 def auto_exposure(scene: Image.Image, brightness: float = 118, contrast: float = 52) -> Image.Image:
-    """Bring a scene's grey mean and standard deviation (0-255) near these, as a camera does.
-
-    Without it a dark scene and an underexposed one could not be told apart.
-    """
+    """Bring the grey mean and standard deviation (0-255) near these: a dark scene must differ from underexposure."""
     statistics = ImageStat.Stat(scene.convert("L"))
     gain = contrast / max(statistics.stddev[0], 1)
     return scene.point(lambda value: (value - statistics.mean[0]) * gain + brightness)
 
 
 def draw_scene(rng: np.random.Generator) -> Image.Image:
-    """A faultless scene, RGB."""
+    """A scene without faults, RGB."""
     kind = list(SCENES)[rng.integers(len(SCENES))]
     shapes = SCENES[kind](rng, draw_palette(rng))
     texture = fractal_texture(rng, contrast=rng.uniform(32, 44), roughness=rng.uniform(0.75, 1.0))

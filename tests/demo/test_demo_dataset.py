@@ -1,12 +1,14 @@
 """The demo data set: KonIQ's layout, images that are a function of (seed, name, MOS), and refusals of one line."""
 
 import csv
+import hashlib
 import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from conftest import ROOT
 from PIL import Image
 
 from iqa.demo.faults import FAULTS, demo_image
-from iqa.demo.rows import chosen_rows, invented_rows, sizes_line
+from iqa.demo.folder import as_csv
+from iqa.demo.rows import choose_rows, describe_sizes, invent_rows
 from iqa.demo.scenes import draw_scene, random_generator
 
 PROGRAM = ROOT / "demo_dataset.py"
@@ -85,15 +88,27 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(demo, tmp_path):
     assert contents(tmp_path / "one") == contents(demo)
 
 
+def test_the_labels_are_those_of_the_reported_results():
+    rows = as_csv(invent_rows(300, seed=42)).partition("\n")[2].rstrip("\n")
+    assert hashlib.sha256(rows.encode()).hexdigest()[:12] == "1c04ae5413cf"
+
+
+def test_two_processes_that_write_one_folder_lose_nothing(demo, tmp_path):
+    command = [sys.executable, str(PROGRAM), "--output", str(tmp_path / "demo"), "--images", "12", "--workers", "1"]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+    assert [(process.communicate(timeout=60)[1], process.returncode) for process in both] == [(b"", 0)] * 2
+    assert contents(tmp_path / "demo") == contents(demo)
+
+
 def test_another_seed_gives_other_images():
     assert demo_image(1, "1.jpg", 50.0) != demo_image(2, "1.jpg", 50.0)
 
 
 @pytest.mark.parametrize("images", [6, 10, 60, 300, 10073])
 def test_every_set_has_a_usable_size(images):
-    rows = invented_rows(images, seed=1)
-    counts = {name: sum(row.set_name == name for row in rows) for name in ("training", "validation", "test")}
-    assert sum(counts.values()) == images == len({row.name for row in rows})
+    rows = invent_rows(images, seed=1)
+    counts = Counter(row["set"] for row in rows)
+    assert sum(counts.values()) == images == len({row["image_name"] for row in rows})
     assert min(counts.values()) >= min(20, images // 4) and counts["training"] == max(counts.values())
     if images >= 300:
         assert counts == {
@@ -135,20 +150,19 @@ def test_metadata_keeps_names_mos_and_split(tmp_path):
 def test_a_part_of_the_metadata_keeps_the_sets_in_proportion(tmp_path):
     sets = ["training"] * 70 + ["validation"] * 10 + ["test"] * 20
     lines = [official_row(f"{n}.jpg", 50, name) for n, name in enumerate(sets)]
-    header, rows = chosen_rows(20, str(write_metadata(tmp_path / "official.csv", *lines)), seed=1)
-    assert header == HEADER
-    assert [row.set_name for row in rows] == ["training"] * 14 + ["validation"] * 2 + ["test"] * 4
-    assert [row.name for row in rows[:3]] == ["0.jpg", "5.jpg", "10.jpg"]
-    assert all(row.line in lines for row in rows)
+    rows = choose_rows(20, str(write_metadata(tmp_path / "official.csv", *lines)), seed=1)
+    assert [row["set"] for row in rows] == ["training"] * 14 + ["validation"] * 2 + ["test"] * 4
+    assert [row["image_name"] for row in rows[:3]] == ["0.jpg", "5.jpg", "10.jpg"]
+    assert as_csv(rows).splitlines()[0] == HEADER and set(as_csv(rows).splitlines()[1:]) <= set(lines)
 
 
 def test_the_official_csv_is_read_whole():
     official = PROGRAM.parent.parent / "shared" / "koniq" / CSV_NAME
     if not official.is_file():
         pytest.skip(f"{official} is not there")
-    header, rows = chosen_rows(None, str(official), seed=1)
-    assert "\n".join([header, *(row.line for row in rows)]) + "\n" == official.read_text()
-    assert sizes_line(rows) == "7058 training, 1000 validation, 2015 test"
+    rows = choose_rows(None, str(official), seed=1)
+    assert as_csv(rows) == official.read_text()
+    assert describe_sizes(rows) == "7058 training, 1000 validation, 2015 test"
 
 
 def test_an_interrupted_build_is_completed(tmp_path):
@@ -204,18 +218,18 @@ def test_a_demo_with_other_arguments_is_refused(demo, arguments):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["../1.jpg,0,0,0,1,0,100,50,0.5,test"], ("line 2", "'../1.jpg'")),
-        (["/1.jpg,0,0,0,1,0,100,50,0.5,test"], ("line 2", "'/1.jpg'")),
-        ([official_row("1.jpg", 50, "test"), official_row("2.jpg", float("nan"), "test")], ("line 3", "'nan'")),
-        ([official_row("1.jpg", 101, "test")], ("line 2", "'101'")),
-        ([official_row("1.jpg", 50, "train")], ("line 2", "'train'")),
-        ([official_row("1.jpg", 50, "test")] * 2, ("'1.jpg'", "twice")),
+        (["../1.jpg,0,0,0,1,0,100,50,0.5,test"], ("row 2", "'../1.jpg'")),
+        (["/1.jpg,0,0,0,1,0,100,50,0.5,test"], ("row 2", "'/1.jpg'")),
+        ([official_row("1.jpg", 50, "test"), official_row("2.jpg", float("nan"), "test")], ("row 3", "'nan'")),
+        ([official_row("1.jpg", 101, "test")], ("row 2", "'101'")),
+        ([official_row("1.jpg", 50, "train")], ("row 2", "'train'")),
+        ([official_row("1.jpg", 50, "test")] * 2, ("1.jpg", "twice")),
         ([], ("no rows",)),
     ],
 )
 def test_bad_metadata_is_named(tmp_path, rows, words):
     metadata = write_metadata(tmp_path / "bad.csv", *rows)
-    assert_refused(run("--output", tmp_path / "demo", "--metadata", metadata), "--metadata", "bad.csv", *words)
+    assert_refused(run("--output", tmp_path / "demo", "--metadata", metadata), "bad.csv", *words)
     assert not (tmp_path / "demo").exists()
 
 
@@ -230,7 +244,7 @@ def test_metadata_without_a_column_is_named(tmp_path):
         ((), ("--images", "--metadata")),
         (("--images", 3), ("--images 3", "6 or more")),
         (("--images", "many"), ("--images", "many")),
-        (("--images", 6, "--workers", 0), ("--workers 0",)),
+        (("--images", 6, "--workers", 0), ("--workers", "'0'")),
         (("--metadata", "nowhere.csv"), ("--metadata nowhere.csv",)),
     ],
 )
