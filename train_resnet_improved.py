@@ -147,6 +147,7 @@ from iqa.training.description import announce, changed_processes, describe_run, 
 from iqa.training.live_view import live_view
 from iqa.training.losses import training_loss
 from iqa.training.optimization import LearningRates, choose_recipe, freeze_batch_norms
+from iqa.training.precision import measured_precision, settled_precision
 from iqa.training.progress import Forecast, LossMeter, watch
 from iqa.training.recipe import OF_A_BATCH
 from iqa.training.records import begin_files, predictions_csv, print_summary, record, save_last, summarise
@@ -174,12 +175,14 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
     devices.choose_kernels(deterministic=options.deterministic)
     with distributed.joined(device):  # with the other processes of torchrun, where there are some
         distributed.check_same_everywhere(data)
-        precision = distributed.by_first(
-            lambda: devices.choose_precision(options.precision, device, before)
-        )  # bf16 where it is native
-        config = describe_run(options, variant, data, device, precision)
+        settled = distributed.by_first(lambda: settled_precision(options.precision, device, before, files.output))
+        config = describe_run(options, variant, data, device) | (settled or {})
         saved = distributed.by_first(lambda: files.load_last(before, config, warn=say)) if before else None
         model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
+        if not settled:  # the faster one of bf16 and fp32
+            batch = options.batch_size // process_count()
+            config |= distributed.by_first(lambda: measured_precision(model, device, batch, options.patch_size))
+        precision = config["precision"]
         config |= size_of(model, options.patch_size)
         announce(config, data)
         select_on = choose_selection_set(options.select_on, data)  # validation; test where it is asked for or alone
@@ -214,6 +217,7 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
             device,
             warn=say,
         )
+        config["step"] = step.name
 
         if before:
             say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
@@ -251,6 +255,9 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
                     title=title,
                     forecast=forecast,
                 )
+                if is_first() and config.get("step") != step.name:  # resumed elsewhere, or not to be captured
+                    config["step"] = step.name
+                    write_json(files.config, config)
                 row = {
                     "epoch": epoch,
                     "train_loss": loss,

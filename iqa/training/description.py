@@ -24,7 +24,7 @@ from iqa.training.devices import device_name
 
 
 def describe_run(
-    options: argparse.Namespace, variant: Variant, data: QualityData, device: torch.device, precision: str
+    options: argparse.Namespace, variant: Variant, data: QualityData, device: torch.device
 ) -> dict[str, Any]:
     """config.json: what is needed to repeat the run."""
     return {
@@ -42,7 +42,6 @@ def describe_run(
         },
         "device": device_name(device),
         "processes": process_count(),
-        "precision": precision,
         "split": {**data.sizes(), "sha256": data.sha256},
         "mos_range": list(data.mos_range),
         "dataset_note": data.note,

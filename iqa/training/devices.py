@@ -81,19 +81,18 @@ def keep_large_blocks() -> None:
                 libc.mallopt(M_TRIM_THRESHOLD, KEEP)
 
 
-def choose_precision(name: str, device: torch.device, before: dict[str, Any] | None = None) -> str:
-    """ "auto" stands for what the resumed run began with, `before`, or for what is native to the device."""
-    if name != "auto":
-        return name
-    if before:
-        return before["precision"]
+def choose_precision(name: str, device: torch.device) -> str:
+    """Where nothing is trained, "auto" is bf16 where the device has it."""
+    return name if name != "auto" else "bf16" if bf16_is_native(device) else "fp32"
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """Whether the device computes in bf16; on a CPU it may nevertheless be slower than fp32."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif hasattr(torch.cpu, "get_capabilities"):
-        native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "fp32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if hasattr(torch.cpu, "get_capabilities"):
+        return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -1,5 +1,6 @@
 """Where images are held and in which precision a run computes, on devices of every kind."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from iqa.data.cutting import DeviceImages
-from iqa.training import devices
+from iqa.training import devices, precision
 
 NEEDED = 3 * (384 * 512 + 500 * 384)  # bytes of the images below
 IMAGES = {"training": SimpleNamespace(sizes=lambda: np.array([[384, 512], [500, 384]]), in_memory=lambda: "host")}
@@ -42,3 +43,53 @@ def test_pixels_that_must_be_on_the_gpu_and_do_not_fit_are_an_error(monkeypatch,
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (NEEDED, NEEDED))
     with pytest.raises(ValueError, match=f"--preload_images gpu: .*{device}.*use auto"):
         devices.preloaded(IMAGES, "gpu", torch.device(device), is_cached=True)
+
+
+CPU = torch.device("cpu")
+MEASURED = {"precision": "bf16", "precision_seconds": {"fp32": 0.5, "bf16": 0.25}}
+
+
+@pytest.fixture
+def ablation(monkeypatch, tmp_path):
+    """The folder of a run of an ablation on a CPU that has bf16, whose first run has measured it."""
+    monkeypatch.setattr(precision, "bf16_is_native", lambda device: True)
+    (tmp_path / "exp1_baseline").mkdir()
+    (tmp_path / "exp1_baseline/config.json").write_text(json.dumps({"run_id": "1", **MEASURED}))
+    return tmp_path / "exp2_multiscale"
+
+
+def test_a_precision_is_measured_once_for_an_ablation(monkeypatch, ablation):
+    assert precision.settled_precision("auto", CPU, None, ablation) is None  # not started by the runner: to be measured
+    monkeypatch.setenv("ABLATION_RUN", "2/3")
+    assert precision.settled_precision("auto", CPU, None, ablation) == MEASURED
+    assert precision.settled_precision("auto", CPU, None, ablation / "elsewhere/first") is None
+
+
+def test_a_resumed_run_keeps_its_precision_and_a_named_one_is_taken(monkeypatch, ablation):
+    monkeypatch.setenv("ABLATION_RUN", "2/3")
+    assert precision.settled_precision("auto", CPU, {"precision": "fp32"}, ablation) == {"precision": "fp32"}
+    assert precision.settled_precision("bf16", CPU, {"precision": "fp32"}, ablation) == {"precision": "bf16"}
+
+
+def test_a_device_without_bf16_is_not_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(precision, "bf16_is_native", lambda device: False)
+    assert precision.settled_precision("auto", CPU, None, tmp_path / "run") == {"precision": "fp32"}
+
+
+@pytest.mark.parametrize("faster", ["fp32", "bf16"])
+def test_the_faster_precision_is_chosen_and_both_times_are_kept(monkeypatch, faster, capsys):
+    seconds = {"fp32": 1.0, "bf16": 1.0, faster: 0.5}
+    monkeypatch.setattr(precision, "step_seconds", lambda model, device, name, batch, size: seconds[name])
+    found = precision.measured_precision(torch.nn.Linear(1, 1), CPU, 32, 224)
+    assert found == {"precision": faster, "precision_seconds": seconds}
+    assert f"Precision: {faster}" in capsys.readouterr().out
+
+
+def test_measuring_leaves_the_model_as_it_is():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.AvgPool2d(14)).eval()
+    model.append(torch.nn.Flatten()).append(torch.nn.Linear(4, 1)).append(torch.nn.Flatten(0))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = precision.measured_precision(model, CPU, 2, 16)
+    assert all(seconds > 0 for seconds in found["precision_seconds"].values()) and not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())

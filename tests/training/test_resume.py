@@ -8,8 +8,6 @@ from conftest import assert_one_line_error, train
 from faults import FLAGS, KILLED_AFTER_LAST, NAME, assert_same_run, copy_run, files_below, inject
 from kill_at_random import survived
 
-from iqa.training.devices import choose_precision
-
 
 def resume(data, cwd, *flags, **environment):
     return train("--data_path", data, *FLAGS, "--resume", *flags, cwd=cwd, **environment)
@@ -106,11 +104,6 @@ def test_a_damaged_config_is_named(finished_run, tiny_data, tmp_path):
     cwd = copy_run(finished_run, tmp_path / "copy")
     (cwd / "run/config.json").write_text("{")
     assert_one_line_error(resume(tiny_data, cwd), "run/config.json: unreadable", "--overwrite")
-
-
-def test_auto_precision_is_that_of_the_run_also_on_a_machine_with_another():
-    for precision in ("bf16", "fp32"):
-        assert choose_precision("auto", torch.device("cpu"), {"precision": precision}) == precision
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -1,0 +1,84 @@
+"""The precision of a run: named by --precision, or the faster one of a few training steps in both."""
+
+import copy
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.lr_scheduler import ConstantLR
+
+from iqa.cli import say
+from iqa.training.devices import bf16_is_native
+from iqa.training.optimization import LearningRates, build_optimizer
+from iqa.training.step import WARM_UP, EagerStep, choose_step
+
+TIMED_STEPS = 2
+CPU_BATCH = 8  # patches; a batch of the run would take seconds a step
+
+
+def settled_precision(
+    name: str, device: torch.device, before: dict[str, Any] | None, output: Path
+) -> dict[str, Any] | None:
+    """The entries of config.json where nothing has to be measured, else None.
+
+    --precision auto is what the resumed run has, or what an earlier run of the same ablation has, so that no ablation mixes them.
+
+    Args:
+        before: config.json of the run to resume.
+        output: the folder of the run, beside those of its ablation where the runner started it.
+    """
+    if name != "auto":
+        return {"precision": name}
+    if before is None and "ABLATION_RUN" in os.environ:
+        before = next(map(read_config, sorted(output.parent.glob("*/config.json"))), None)
+    if before:
+        return {key: before[key] for key in ("precision", "precision_seconds") if key in before}
+    return None if bf16_is_native(device) else {"precision": "fp32"}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def measured_precision(model: nn.Module, device: torch.device, batch_size: int, patch_size: int) -> dict[str, Any]:
+    """The entries of config.json with the faster precision and the seconds of a training step in each."""
+    seconds = {
+        precision: step_seconds(model, device, precision, batch_size, patch_size) for precision in ("fp32", "bf16")
+    }
+    precision = min(seconds, key=seconds.get)
+    say(
+        f"Precision: {precision}; a training step takes {seconds['bf16']:.4g} s in bf16 and {seconds['fp32']:.4g} s in fp32"
+    )
+    return {"precision": precision, "precision_seconds": seconds}
+
+
+def step_seconds(model: nn.Module, device: torch.device, precision: str, batch_size: int, patch_size: int) -> float:
+    """Of a step on noise, by a copy of the model."""
+    model = copy.deepcopy(model).train()
+    if device.type == "cpu":
+        batch_size = min(batch_size, CPU_BATCH)
+    inputs = torch.rand(batch_size, 3, patch_size, patch_size, device=device).to(memory_format=torch.channels_last)
+    mos = torch.zeros(batch_size, device=device)
+    optimizer = build_optimizer(model, lr=0.0, weight_decay=0.0)
+    LearningRates(optimizer, ConstantLR(optimizer), as_tensors=device.type == "cuda")
+    eager = EagerStep(model, model, optimizer, F.l1_loss, precision=precision)
+    step = choose_step("auto", eager, device, warn=lambda text: None)
+    for _ in range(1 if step is eager else WARM_UP + 1):
+        step(inputs, mos)
+    wait_for(device)
+    start = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        step(inputs, mos)
+    wait_for(device)
+    return round((time.perf_counter() - start) / TIMED_STEPS, 6)
+
+
+def wait_for(device: torch.device) -> None:
+    """To the end of the device's queue."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
