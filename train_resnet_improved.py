@@ -154,7 +154,7 @@ from iqa.training.records import begin_files, predictions_csv, print_summary, re
 from iqa.training.scored_model import ScoredModel, some_of
 from iqa.training.seeds import mixed_seed
 from iqa.training.selection import best_epoch, choose_selection_set
-from iqa.training.step import CapturedStep, EagerStep, choose_step
+from iqa.training.step import CapturedStep, EagerStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from score_images import load_scorer
 
@@ -172,6 +172,7 @@ def train(options, variant, files: RunFiles, data: QualityData, before: dict | N
         before: config.json of the run to resume, None for a new one.
     """
     device = devices.open_device(options.device)
+    check_cuda_graph(options.cuda_graph, device)
     devices.choose_kernels(deterministic=options.deterministic)
     with distributed.joined(device):  # with the other processes of torchrun, where there are some
         distributed.check_same_everywhere(data)

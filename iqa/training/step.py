@@ -138,19 +138,22 @@ def leave_capture(device: torch.device) -> None:
     generator.graphsafe_set_state(generator.clone_state())
 
 
-def choose_step(
-    cuda_graph: str, step: EagerStep, device: torch.device, warn: Callable[[str], None] = print
-) -> EagerStep | CapturedStep:
-    """The step by --cuda_graph; auto: captured on one GPU, eager on a CPU and with several processes.
-
-    Raises:
-        ValueError: "on" without a GPU, or with several processes.
-    """
-    possible = device.type == "cuda" and process_count() == 1
-    if cuda_graph == "on" and not possible:
+def check_cuda_graph(cuda_graph: str, device: torch.device) -> None:
+    """ValueError where --cuda_graph asks for what the device and the processes do not allow."""
+    if cuda_graph == "on" and not can_capture(device):
         raise ValueError(
             f"--cuda_graph on: needs one process on a GPU, and this is {process_count()} on {device}; use auto"
         )
-    if cuda_graph == "off" or not possible:
+
+
+def can_capture(device: torch.device) -> bool:
+    return device.type == "cuda" and process_count() == 1
+
+
+def choose_step(
+    cuda_graph: str, step: EagerStep, device: torch.device, warn: Callable[[str], None] = print
+) -> EagerStep | CapturedStep:
+    """The step by --cuda_graph; auto: captured on one GPU, eager on a CPU and with several processes."""
+    if cuda_graph == "off" or not can_capture(device):
         return step
     return CapturedStep(step, required=cuda_graph == "on", warn=warn)

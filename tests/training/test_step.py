@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, Linear
 
 from iqa.training.optimization import LearningRates, build_optimizer
 from iqa.training.scored_model import ScoredModel
-from iqa.training.step import WARM_UP, CapturedStep, EagerStep, choose_step
+from iqa.training.step import WARM_UP, CapturedStep, EagerStep, check_cuda_graph, choose_step
 
 STEPS, BATCH = 20, 6
 
@@ -174,7 +174,7 @@ def test_a_capture_that_fails_is_an_error_where_it_is_required(monkeypatch):
 def test_a_cpu_trains_eagerly(asked):
     assert choose_step(asked, Run(captured=False).step, torch.device("cpu")).name == "eager"
     with pytest.raises(ValueError, match="--cuda_graph on: .*cpu"):
-        choose_step("on", Run(captured=False).step, torch.device("cpu"))
+        check_cuda_graph("on", torch.device("cpu"))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
