@@ -27,7 +27,9 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/inject"), str(ROOT / "tools")]
 import small_cnn  # noqa: E402
 
-TINY_FLAGS = "--weights none --patch_size 32 --train_patch_num 2 --test_patch_num 2 --batch_size 8 --device cpu --precision fp32".split()
+TINY_FLAGS = (
+    "--weights none --patch_size 32 --train_patch_num 2 --test_patch_num 2 --batch_size 8 --device cpu --precision fp32"
+).split()
 # Ctrl-C is ignored in programs that a shell starts in the background; the tests would pass that on to theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # In commands resnet50 is the small CNN of tests/inject; **RESNET50 beside a command's flags gives it the real one.
