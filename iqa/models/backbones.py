@@ -103,13 +103,16 @@ def backbone_problem(name: str, *, patch_size: int = 224, drop_path_rate: float 
     return patch_size_problem(row.title, row.patch_multiple, patch_size)
 
 
-def patch_size_problem(title: str, multiple: int, patch_size: int, own_size: int = 224) -> str | None:
+def patch_size_problem(title: str, multiple: int, patch_size: int) -> str | None:
     """What is wrong with the patch size for a network that takes multiples of a number, None where nothing is."""
     if patch_size % multiple == 0:
         return None
+    return f"--patch_size {patch_size}: {title} takes multiples of {multiple}; {other_sizes(patch_size, multiple)}"
+
+
+def other_sizes(patch_size: int, multiple: int, own_size: int = 224) -> str:
     nearest = max(1, round(patch_size / multiple)) * multiple
-    takes = f"{title} takes multiples of {multiple}"
-    return f"--patch_size {patch_size}: {takes}; choose {nearest}, or {own_size}, the size of its weights"
+    return f"choose {f'{nearest}, or ' * (nearest != patch_size)}{own_size}, the size of its weights"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

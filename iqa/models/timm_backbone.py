@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iqa.models import swin
-from iqa.models.backbones import OTHER, TIMM, TIMM_KINDS, did_you_mean, patch_size_problem
+from iqa.models.backbones import OTHER, TIMM, TIMM_KINDS, did_you_mean, other_sizes
 from iqa.models.pooling import pool_to_grid
 
 MAPS = 4
@@ -99,10 +99,12 @@ def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -
     known = timm.list_pretrained() if "." in name else timm.list_models()
     if name not in known:
         return f"--backbone {TIMM}{name}: unknown to timm {timm.__version__}{did_you_mean(name, known)}"
-    own_size = timm.get_pretrained_cfg(name).input_size[-1]
     try:
         with torch.device("meta"):
             network = TimmBackbone(name, patch_size=patch_size, drop_path_rate=drop_path_rate)
+            for layer in network.modules():
+                if isinstance(layer, nn.Conv2d):
+                    layer.register_forward_pre_hook(refuse_border)
             network(torch.zeros(2, 3, patch_size, patch_size))[-1].sum().backward()
     except NoFourMaps as error:
         return f"--backbone {TIMM}{name}: {error}; choose another"
@@ -110,15 +112,19 @@ def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -
         if "drop_path_rate" in str(error):
             return f"--drop_path_rate: {name} has no stochastic depth; leave it out, or choose another --backbone"
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return f"--patch_size {patch_size}: {TIMM}{name} does not take it ({reason}); its own is {own_size}"
-    if hasattr(getattr(network.model, "patch_embed", None), "patch_size"):  # a convolution that leaves out what is over
-        multiple = max(network.model.patch_embed.patch_size)
-        if problem := patch_size_problem(TIMM + name, multiple, patch_size, own_size):
-            return problem
+        sizes = other_sizes(patch_size, 32, timm.get_pretrained_cfg(name).input_size[-1])
+        return f"--patch_size {patch_size}: {TIMM}{name} does not take it ({reason}); {sizes}"
     unused = [key for key, parameter in network.named_parameters() if parameter.grad is None]
     if unused:
         return f"--backbone {TIMM}{name}: its last map does not depend on {unused[0]}, which nothing would train; choose another"
     return None
+
+
+def refuse_border(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
+    """Convolutions of patches that do not overlap leave out the pixels that fill no patch."""
+    size, side = inputs[0].shape[-1], layer.stride[0]
+    if layer.kernel_size == layer.stride and size % side:
+        raise ValueError(f"a map of {size}x{size} is cut into patches of {side}x{side}")
 
 
 def pretrained(name: str, patch_size: int) -> tuple[str, Callable[[], dict[str, Tensor]]]:
