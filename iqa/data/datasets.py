@@ -163,8 +163,11 @@ def load_dataset(
     if name not in DATASETS:  # from the checkpoint of another version
         raise ValueError(f"--dataset {name}: not one of {', '.join(DATASETS)}; name another")
     dataset, root = DATASETS[name], Path(root)
-    check_files(name, root)
-    labels = list(dataset.read(root))
+    try:
+        check_files(name, root)
+        labels = list(dataset.read(root))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}{suggest_dataset(name, root)}") from error
     check_names(labels, dataset.any_case)
     mos_range, origin = choose_range(labels, mos_range, dataset, root)
     check_direction(labels, root)
@@ -212,6 +215,14 @@ def check_files(name: str, root: Path) -> None:
             f"--data_path {root}: no {' and no '.join(missing)}; --dataset {name} reads "
             f"{' and '.join(dataset.label_files)}, and images in {folders}{advice}"
         )
+
+
+def suggest_dataset(name: str, root: Path) -> str:
+    """A hint for a folder with the label files of another data set."""
+    for other, dataset in DATASETS.items():
+        if other != name and dataset.label_files and all((root / file).is_file() for file in dataset.label_files):
+            return f"; for this folder add --dataset {other}"
+    return ""
 
 
 def read_note(root: Path) -> str | None:

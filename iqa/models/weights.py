@@ -36,7 +36,8 @@ def build_backbone(name: str, *, weights: str, patch_size: int = 224, drop_path_
     if weights == "none":
         return network
 
-    choices = f"choose --weights imagenet, a path to a {row.title} state dict, or none (a random start)"
+    other = "" if weights == "imagenet" else "imagenet, "
+    choices = f"choose --weights {other}a path to a {row.title} state dict, or none (a random start)"
     where, read = imagenet_weights(name, patch_size) if weights == "imagenet" else (weights, lambda: read_file(weights))
     try:
         state = read()

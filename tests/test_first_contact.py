@@ -1,0 +1,70 @@
+"""What a new user meets first: missing packages, the installation, and hints where something is not there."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, assert_one_line_error, run_program
+
+SCRIPTS = {
+    "train_resnet_improved.py": ["--data_path", "."],
+    "score_images.py": ["--checkpoint", "photo.jpg", "photo.jpg"],
+    "report_ablation.py": ["."],
+    "demo_dataset.py": ["--output", "demo", "--images", "6"],
+    "benchmark_training.py": [],
+    "data_loader.py": ["."],
+}
+WITHOUT_TORCH = """
+import pathlib, runpy, sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, NoTorch())
+script = sys.argv.pop(1)
+sys.path[0] = str(pathlib.Path(script).parent)
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_without_its_packages_is_one_line(tmp_path, script):
+    (tmp_path / "photo.jpg").touch()
+    bare = [sys.executable, "-S", ROOT / script, *SCRIPTS[script]]  # no site-packages
+    process = subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert_one_line_error(process, "package", "source .venv/bin/activate", "bash run_tests.sh")
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_needs_no_torch(tmp_path, script):
+    command = [sys.executable, "-c", WITHOUT_TORCH, ROOT / script, "--help"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0 and process.stderr == "" and process.stdout.startswith("usage: ")
+
+
+def test_the_installation_says_how_long_it_takes_and_shows_the_output_of_pip(tmp_path):
+    """By an interpreter without packages, whose pip fails in the end."""
+    interpreter = tmp_path / "python3"
+    interpreter.write_text('#!/bin/bash\n[[ $* != *pip* ]] || { echo "Collecting torch"; exit 1; }\n')
+    interpreter.chmod(0o755)
+    environment = {"PYTHON": interpreter, "VIRTUAL_ENV": tmp_path, "SEEDS": "1 2"}
+    runner = ROOT / "run_resnet_ablation.sh"
+    process = run_program(
+        "bash", runner, "--demo", cwd=tmp_path, **{key: str(value) for key, value in environment.items()}
+    )
+    assert process.returncode == 1 and list(tmp_path.iterdir()) == [interpreter]
+    first, second = process.stdout.splitlines()
+    assert "minutes" in first and "GB" in first and second == "Collecting torch"
+    error, hint = process.stderr.splitlines()
+    assert error.startswith("error: ") and "requirements.txt" in error
+    assert hint.startswith("To go on: SEEDS=1\\ 2 ") and hint.endswith(f"bash {runner} --demo")
+
+
+def test_a_folder_of_another_data_set_is_answered_with_its_flag(tmp_path):
+    (tmp_path / "labels.csv").write_text("image,mos\n1.jpg,50\n")
+    for command in (["train_resnet_improved.py", "--data_path", "."], ["data_loader.py", "."]):
+        process = run_program(sys.executable, ROOT / command[0], *command[1:], cwd=tmp_path)
+        assert_one_line_error(process, "--dataset csv")
