@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import assert_one_line_error, train
 from faults import FLAGS, KILLED_AFTER_LAST, NAME, assert_same_run, copy_run, files_below, inject
-from kill_at_random import survived
+from kill_at_random import survive
 
 
 def resume(data, cwd, *flags, **environment):
@@ -52,7 +52,7 @@ def test_a_kill_between_the_last_checkpoint_and_what_tells_of_it_loses_nothing(f
 
 def test_kills_at_random_moments_lose_nothing():
     """One of them inside the write of a checkpoint."""
-    assert [line.rpartition("; ")[2] for line in survived(2)] == ["equal", "equal"]
+    assert [line.rpartition("; ")[2] for line in survive(2)] == ["equal", "equal"]
 
 
 def test_a_finished_run_says_so_and_nothing_is_touched(finished_run, tiny_data):

@@ -1,11 +1,10 @@
-"""How the head trains on frozen features of real photographs: the three variants, several seeds, beside ridge regression.
+"""Training of the head on frozen features of real photographs: three variants, several seeds, and ridge regression.
 
-    python3 tests/frozen_features.py ../shared/biq2021 --dataset csv --mos_range 0 1 --seeds 0 1 2
-    python3 tests/frozen_features.py BIQ2021 --dataset biq2021 --train 1000 --test 400 --cache features.pt
+    python3 tools/frozen_features.py BIQ2021 --dataset biq2021 --train 1000 --test 400 --cache features.pt
 
-The features are those of a ResNet18 with ImageNet weights, torchvision's or those of --weights, one patch of 224 pixels an
-image, and what is trained is the head of models_resnet_improved.py by the recipe: AdamW, learning rate and weight decay
-1e-4, batches of 32, L1. A short training says how the variants start, not how good they become.
+The features come from a ResNet18 with ImageNet weights, one patch of 224 pixels per image. The head of
+models_resnet_improved.py is trained by AdamW with learning rate and weight decay 1e-4, batches of 32 and the L1 loss. So
+short a training shows how the variants start, not how good they become.
 """
 
 import argparse
@@ -13,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
@@ -36,30 +35,26 @@ BATCH, STEPS, LAST = 32, 300, 50  # the training loss is the mean of the last st
 
 
 class Frozen(nn.Module):
-    """Features that lie ready: [B, sum of C, 7, 7] -> four maps, times `scale`."""
+    """Stored features: [B, sum of C, 7, 7] -> four maps."""
 
     channels = CHANNELS
 
-    def __init__(self, scale: float = 1.0):
-        super().__init__()
-        self.scale = scale
-
     def forward(self, features: Tensor) -> list[Tensor]:
-        return list((self.scale * features).split(CHANNELS, 1))
+        return list(features.split(CHANNELS, 1))
 
 
 BACKBONES["frozen"] = Backbone("Frozen features", Frozen, "frozen")
 
 
 class Features(NamedTuple):
-    """Of the images of one set."""
+    """Features and labels of one set."""
 
     maps: Tensor  # [N, sum of C, 7, 7]
     mos: Tensor  # [N] on a scale of 0-100
 
 
 def extract(images, mos_range: tuple[float, float], count: int | None, weights: str) -> Features:
-    """One central patch of 224 pixels an image, of the first `count` images."""
+    """Features of one central patch of each of the first `count` images."""
     chosen = slice(None, count)
     decoded, names = DecodedImages(images.paths[chosen], Resize()), images.names[chosen]
     low, high = mos_range
@@ -73,7 +68,7 @@ def extract(images, mos_range: tuple[float, float], count: int | None, weights: 
 
 
 def train_head(train: Features, test: Features, flags: dict, seed: int, steps: int = STEPS) -> dict:
-    """The recipe on frozen features; figures on the test images, losses in points of 100."""
+    """Train the head; returns its figures on the test images, losses on a scale of 0-100."""
     torch.manual_seed(seed)
     model = ImageQualityResNet(
         backbone="frozen", weights="none", mos_mean=train.mos.mean(), mos_deviation=train.mos.std(), **flags
@@ -92,12 +87,10 @@ def train_head(train: Features, test: Features, flags: dict, seed: int, steps: i
     model.eval()
     with torch.inference_mode():
         found = [model.describe(maps) for maps in test.maps.split(100)]
-        fitted = torch.cat([model(maps) for maps in train.maps.split(100)])
     scores = torch.cat([part.scores for part in found]).numpy()
     layers = [layer_health(torch.cat(units).numpy()) for units in zip(*(part.hidden for part in found), strict=True)]
     return {
         "loss": float(np.mean(losses[-LAST:])),
-        "loss_evaluated": F.l1_loss(fitted, train.mos).item(),
         "srcc": srcc(scores, test.mos),
         "plcc": plcc(scores, test.mos),
         "worst_layer": max(x["either"] for x in layers),
@@ -140,13 +133,13 @@ def main() -> None:
     parser.add_argument("--train", type=int, help="images; default: all")
     parser.add_argument("--test", type=int, help="images; default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--weights", default="imagenet", help="of the ResNet18")
+    parser.add_argument("--weights", default="imagenet", help="weights of the ResNet18")
     parser.add_argument("--cache", type=Path, help="file that keeps the features")
     options = parser.parse_args()
     train, test = read_features(options)
     print(f"{len(train.mos)} images to train, {len(test.mos)} to test; {STEPS} steps; {len(options.seeds)} seeds\n")
     print(
-        "| head | training L1 | SRCC | PLCC | ridge regression's SRCC | worst layer lost | 5th percentile, score - MOS |"
+        "| head | training L1 | SRCC | PLCC | SRCC of ridge regression | worst layer lost | 5th percentile, score - MOS |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, _, use_multiscale, use_attention in FUSIONS:
