@@ -58,7 +58,7 @@ from typing import Any, NamedTuple, TextIO
 
 from iqa.cli import Command, say
 from iqa.data.datasets import load_dataset, split_csv
-from iqa.data.labels import LabelledImages, QualityData, require_sets
+from iqa.data.labels import LabelledImages, QualityData, require_correlation, require_sets
 from iqa.models import published
 from iqa.models.variants import Variant
 from iqa.processes import is_first, process_count, process_number
@@ -120,6 +120,7 @@ def prepare(options: argparse.Namespace) -> Run | None:
         split_file=split_file,
     )
     require_sets(data)
+    require_correlation(data, "test", *(["validation"] if options.select_on != "test" else []))
     mos = data.sets["training"].mos
     if mos.min() == mos.max():
         raise ValueError(f"--data_path {data.root}: every training MOS is {mos[0]:g}, so there is nothing to learn")

@@ -3,7 +3,6 @@
 import contextlib
 import glob
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         OSError: a full disk or the like; names `path` and the way out.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary_of(path)
     try:
         yield temporary
         _flush_to_disk(temporary, os.O_RDWR)
@@ -57,12 +56,16 @@ def check_writable(flag: str, path: Path | None) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        _temporary_of(path).touch()  # of the name that is written later, which may be too long
+        _temporary_of(path).unlink()
     except OSError as error:
         raise OSError(f"{flag} {path}: cannot be written ({error.strerror}); name another") from error
     if path.is_dir():
         raise IsADirectoryError(f"{flag} {path}: is a folder; name a file")
+
+
+def _temporary_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def _flush_to_disk(path: Path, mode: int) -> None:

@@ -6,8 +6,10 @@ from collections import Counter
 
 from iqa.cli import printable, say
 
-# What a folder is searched for; a file that is named, or matches a pattern, is tried whatever its ending.
-ENDINGS = frozenset(".avif .bmp .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split())
+# Files of a folder that are scored; a file that is named, or matches a pattern, is tried whatever its ending.
+ENDINGS = frozenset(
+    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+)
 
 
 def find_images(arguments: list[str]) -> list[str]:
@@ -42,7 +44,7 @@ def search(folder: str) -> list[str]:
     images = [path for path in files if is_image_name(os.path.basename(path))]
     others = Counter(os.path.splitext(path)[1].lower() or "no ending" for path in set(files) - set(images))
     if not images:
-        raise FileNotFoundError(f"{folder}: holds no image; looked for {' '.join(sorted(ENDINGS))}")
+        raise FileNotFoundError(f"{folder}: contains no image; looked for {' '.join(sorted(ENDINGS))}")
     if others:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
         reason = "left out what does not end like an image, or is hidden"

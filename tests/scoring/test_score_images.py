@@ -382,7 +382,7 @@ def test_a_truncated_checkpoint_is_one_line(checkpoint, tmp_path):
         (["photo.jpg", "--attn"], ["--attn"]),
         (["photo.jpg", "missing.jpg"], ["missing.jpg", "no such file"]),
         (["shots/*.png"], ["shots/*.png", "no file matches"]),
-        (["empty"], ["empty", "holds no image", ".jpg"]),
+        (["empty"], ["empty", "contains no image", ".jpg"]),
         (["photo.jpg", "--output", "photo.jpg/scores.csv"], ["--output photo.jpg/scores.csv", "cannot be written"]),
         (["photo.jpg", "--report", "folder.html"], ["--report folder.html", "is a folder"]),
     ],
