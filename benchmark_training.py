@@ -1,21 +1,17 @@
 #!/usr/bin/env python3
-"""How close training comes to what the machine can do, and how far it is from one patch per forward pass.
+"""Rates of training and evaluation, and what they leave to gain on a machine.
 
     python3 benchmark_training.py --quick                      # 2 minutes on 2 CPU cores
     python3 benchmark_training.py --data_path ./koniq-10k      # the device at hand, with real JPEGs
+    python3 benchmark_training.py --compile                    # also compiled: about two minutes more on a GPU
 
-Rates of the third variant, in training and in evaluation, in patches per second:
+Patches per second of the third variant, eagerly, as a CUDA graph (on a GPU), compiled, and compiled inside a CUDA graph:
 
-    FULL      the real thing: the functions that train and evaluate a run, with their input
-    COMPUTE   the steps alone: the same code on one batch that lies on the device
-    INPUT     the whole input alone: planned, cut, moved to the device, mirrored and normalised there
-    CUT       the host's part of the input alone: planned and cut from the cache
-    LIMIT     if every operation went as fast as in the machine's own largest matrix product, of the same precision,
-              timed beside each trial
-    habit     one patch per forward pass, fp32, each patch decoded from its JPEG and resized
-
-FULL / LIMIT and FULL / COMPUTE are the headlines: 1 means that nothing is left to gain on this machine, and that the
-input costs nothing. FULL / habit is what whoever comes from the habit gains.
+    FULL      the functions that train and evaluate a run, with their input
+    COMPUTE   the steps alone: the same code on one batch that is on the device
+    INPUT     the input alone: planned, cut, moved to the device, mirrored and normalised there
+    LIMIT     every operation at the rate of the machine's own largest matrix product in the same precision
+    habit     one patch per forward pass in fp32, each patch decoded from its JPEG and resized
 """
 
 import argparse
@@ -33,31 +29,22 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--quick", action="store_true", help="fewer steps and images; the spread is larger")
-    parser.add_argument(
-        "--data_path", metavar="DIR", help="KonIQ-shaped folder; default: demo images, made for the purpose"
-    )
-    parser.add_argument("--images", type=number(int, 12), help="demo images to make; default: 400, or 64 with --quick")
-    parser.add_argument(
-        "--trials", type=number(int, 1), default=3, help="of each measurement, after a warm-up; default: 3"
-    )
-    parser.add_argument(
-        "--seconds", type=number(float, 0.01), help="of each trial, about; default: 30, or 5 with --quick"
-    )
-    parser.add_argument("--batch_size", type=number(int, 1), default=32, help="patches per training step; default: 32")
-    parser.add_argument(
-        "--patch_size", type=number(int, 2 * STRIDE, SHORT_SIDE), default=224, help="pixels; default: 224"
-    )
-    parser.add_argument("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--num_workers", type=number(int, -1), default=-1, help="-1: 0 on a CPU, 4 for a GPU")
-    parser.add_argument("--preload_images", choices=("auto", "gpu", "host", "no"), default="auto", help="as in a run")
-    parser.add_argument("--color_jitter", action="store_true", help="the ablation trains without it")
-    parser.add_argument("--compile", action="store_true", help="use torch.compile; its time is reported apart")
-    parser.add_argument(
-        "--output", default="benchmark.json", metavar="FILE", help="the same numbers; default: benchmark.json"
-    )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    flag = parser.add_argument
+    flag("--quick", action="store_true", help="fewer steps and images; the spread is larger")
+    flag("--data_path", metavar="DIR", help="KonIQ-shaped folder; default: demo images, made for the purpose")
+    flag("--images", type=number(int, 12), help="demo images to make; default: 400, or 64 with --quick")
+    flag("--trials", type=number(int, 1), default=3, help="of each measurement, after a warm-up; default: 3")
+    flag("--seconds", type=number(float, 0.01), help="of each trial, about; default: 30, or 5 with --quick")
+    flag("--batch_size", type=number(int, 1), default=32, help="patches per training step; default: 32")
+    flag("--patch_size", type=number(int, 2 * STRIDE, SHORT_SIDE), default=224, help="pixels; default: 224")
+    flag("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
+    flag("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: the faster one, as in a run")
+    flag("--num_workers", type=number(int, -1), default=-1, help="-1: 0 on a CPU, 4 for a GPU")
+    flag("--preload_images", choices=("auto", "gpu", "host", "no"), default="auto", help="as in a run")
+    flag("--color_jitter", action="store_true", help="the ablation trains without it")
+    flag("--compile", action="store_true", help="measure compiled steps, too; their warm-up compiles")
+    flag("--output", default="benchmark.json", metavar="FILE", help="the same numbers; default: benchmark.json")
+    flag("--traceback", action="store_true", help="show where an error came from")
     options = parser.parse_args(argv)
     options.images = options.images or (64 if options.quick else 400)
     options.seconds = options.seconds or (5 if options.quick else 30)
@@ -91,8 +78,8 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import ConstantLR
 
 from data_loader import EvaluationPlan, PatchLoader, PatchTransform, Resize, TrainingPlan
-from iqa.benchmark.arithmetic import MatrixProduct, flop_per_patch, wait_for
-from iqa.benchmark.report import KINDS, achieved, cache_report, machine, memory, print_report, projection
+from iqa.benchmark.arithmetic import MatrixProduct, flop_per_patch
+from iqa.benchmark.report import KINDS, cache_report, machine, memory, print_report, projection
 from iqa.benchmark.trials import First, Work, measure, timed
 from iqa.data.cutting import PatchCutter
 from iqa.data.datasets import load_dataset
@@ -100,8 +87,9 @@ from iqa.data.image_cache import ImageCache
 from iqa.data.images import DecodedImages
 from iqa.models.folding import fold_batch_norms
 from iqa.models.variants import VARIANTS
-from iqa.training.devices import EVALUATION_BATCH, choose_kernels, choose_precision, open_device, preloaded
+from iqa.training.devices import EVALUATION_BATCH, bf16_is_native, choose_kernels, open_device, preloaded
 from iqa.training.optimization import LearningRates, build_optimizer
+from iqa.training.precision import measured_precision, wait_for
 from iqa.training.step import EagerStep, choose_step
 from models_resnet_improved import ImageQualityResNet
 from train_resnet_improved import evaluate, start_model, train_epoch
@@ -112,21 +100,22 @@ LIMIT_SHARE = 0.2  # of a trial's seconds, for the matrix product
 
 
 def benchmark(options: argparse.Namespace) -> None:
-    """Measure, write the JSON file and print the table."""
+    """Measure, write the JSON file and print the tables."""
     device = open_device(options.device)
     choose_kernels(deterministic=False)
-    precision = choose_precision(options.precision, device)
     with tempfile.TemporaryDirectory() as scratch:
         data = load_dataset("koniq-10k", options.data_path or make_demo(Path(scratch) / "demo", options.images))
         images = data.sets["training"]
         cache = ImageCache(data.root, Path(scratch) / "cache", Resize(), lambda line: None)
         build = timed(lambda: cache.open(images.paths))
-        product = MatrixProduct(device, precision, LIMIT_SHARE * options.seconds)
-        numbers = {"machine": machine(device, precision, product, options), "cache": cache_report(build, len(images))}
-        bench = Benchmark(options, device, precision, images, cache.open(images.paths))
+        bench = Benchmark(options, device, images, cache.open(images.paths))
+        product = MatrixProduct(device, bench.precision, LIMIT_SHARE * options.seconds)
+        numbers = {
+            "machine": machine(device, bench.precision, product, options),
+            "cache": cache_report(build, len(images)),
+        }
         for kind, work in zip(KINDS, (bench.training(), bench.evaluation()), strict=True):
             numbers[kind] = measure(work, product, trials=options.trials, seconds=options.seconds)
-            numbers[kind]["achieved_tera_flop_per_second"] = achieved(numbers[kind])
     numbers["memory"] = memory(device)
     numbers["ablation"] = projection(numbers)
     write_atomically(options.output, json.dumps(numbers, indent=2) + "\n")
@@ -136,8 +125,8 @@ def benchmark(options: argparse.Namespace) -> None:
 class Benchmark:
     """Loaders and models for one device; every measurement goes through the functions of a real run."""
 
-    def __init__(self, options, device, precision, images, stored):
-        self.options, self.device, self.precision, self.images = options, device, precision, images
+    def __init__(self, options, device, images, stored):
+        self.options, self.device, self.images = options, device, images
         self.stored = preloaded({"training": stored}, options.preload_images, device, is_cached=True)["training"]
         self.sizes = stored.sizes()
         model = ImageQualityResNet(
@@ -149,19 +138,15 @@ class Benchmark:
         )
         self.flop = flop_per_patch(model, options.patch_size)
         self.model = model.to(device, memory_format=torch.channels_last)
-        start_model(self.model, self.training_loader(1), precision)
-        self.optimizer = build_optimizer(self.model, **OPTIMIZER)
-        self.forward, self.score = self.model, fold_batch_norms(self.model).describe
-        if options.compile:
-            self.forward, self.score = (
-                torch.compile(self.forward, dynamic=False),
-                torch.compile(self.score, dynamic=False),
-            )
-        self.rates = LearningRates(
-            self.optimizer, ConstantLR(self.optimizer, factor=1.0), as_tensors=device.type == "cuda"
-        )
-        eager = EagerStep(self.model, self.forward, self.optimizer, F.l1_loss, precision=precision)
-        self.step = choose_step("auto", eager, device)
+        self.precision = options.precision if options.precision != "auto" else self.faster_precision()
+        start_model(self.model, self.training_loader(1), self.precision)
+
+    def faster_precision(self) -> str:
+        if not bf16_is_native(self.device):
+            return "fp32"
+        return measured_precision(self.model, self.device, self.options.batch_size, self.options.patch_size)[
+            "precision"
+        ]
 
     def loader(self, plan, color_jitter=False) -> PatchLoader:
         return PatchLoader(
@@ -177,40 +162,48 @@ class Benchmark:
         batch = self.options.batch_size
         patches = -(-steps * batch // len(self.images))
         settings = {"patches": patches, "patch_size": self.options.patch_size, "batch_size": batch, "seed": 42}
-        plan = First(TrainingPlan(self.sizes, self.images.mos, **settings), steps)
-        return self.loader(plan, self.options.color_jitter)
+        return self.loader(
+            First(TrainingPlan(self.sizes, self.images.mos, **settings), steps), self.options.color_jitter
+        )
 
     def training(self) -> Work:
-        def run(loader):
-            train_epoch(self.model, self.step, loader, rates=self.rates, names=self.images.names, title="benchmark")
+        ways = {}
+        for compiled in (False, True)[: 1 + self.options.compile]:
+            forward = torch.compile(self.model, dynamic=False) if compiled else self.model
+            ways["compiled" if compiled else "eager"] = self.train_by(forward, cuda_graph="off")
+            if self.device.type == "cuda":
+                ways["compiled graph" if compiled else "graph"] = self.train_by(forward, cuda_graph="on")
+        return Work(self.training_loader, ways, self.habit(training=True), self.options.batch_size, self.flop.training)
 
-        return Work(self.training_loader, run, self.habit(training=True), self.options.batch_size, self.flop.training)
+    def train_by(self, forward: Callable, *, cuda_graph: str) -> Callable:
+        """What trains on the batches of a loader, with an optimizer of its own."""
+        optimizer = build_optimizer(self.model, **OPTIMIZER)
+        schedule = ConstantLR(optimizer, factor=1.0)
+        rates = LearningRates(optimizer, schedule, as_tensors=self.device.type == "cuda")
+        eager = EagerStep(self.model, forward, optimizer, F.l1_loss, precision=self.precision)
+        step = choose_step(cuda_graph, eager, self.device)
+        names = self.images.names
+        return lambda loader: train_epoch(self.model, step, loader, rates=rates, names=names, title="benchmark")
 
     def evaluation(self) -> Work:
         batch = EVALUATION_BATCH[self.device.type]
+        settings = {"patch_size": self.options.patch_size, "batch_size": batch, "seed": 42, "random": True}
+        score = fold_batch_norms(self.model).describe
 
         def make_loader(steps):
             patches = -(-steps * batch // len(self.images))
-            return self.loader(
-                First(
-                    EvaluationPlan(
-                        self.sizes,
-                        self.images.mos,
-                        self.images.names,
-                        patches=patches,
-                        patch_size=self.options.patch_size,
-                        batch_size=batch,
-                        seed=42,
-                        random=True,
-                    ),
-                    steps,
-                )
+            plan = EvaluationPlan(self.sizes, self.images.mos, self.images.names, patches=patches, **settings)
+            return self.loader(First(plan, steps))
+
+        def evaluate_by(score):
+            return lambda loader: evaluate(
+                score, loader, len(loader) * batch, precision=self.precision, title="benchmark"
             )
 
-        def run(loader):
-            evaluate(self.score, loader, len(loader) * batch, precision=self.precision, title="benchmark")
-
-        return Work(make_loader, run, self.habit(training=False), batch, self.flop.evaluation)
+        ways = {"eager": evaluate_by(score)}
+        if self.options.compile:
+            ways["compiled"] = evaluate_by(torch.compile(score, dynamic=False))
+        return Work(make_loader, ways, self.habit(training=False), batch, self.flop.evaluation)
 
     def habit(self, *, training: bool) -> Callable[[], float]:
         """Patches/s of one patch per forward pass: fp32, channels first, decoded and resized for each patch."""

@@ -9,9 +9,9 @@ import torch
 from conftest import ROOT, assert_one_line_error, run_program
 
 from iqa.benchmark.arithmetic import flop_per_patch
+from iqa.benchmark.report import ROWS, print_table, projection
+from iqa.benchmark.trials import SHARED
 
-RATES = ("FULL", "COMPUTE", "INPUT", "CUT", "LIMIT", "habit")
-RATIOS = ("FULL / LIMIT", "FULL / COMPUTE", "FULL / habit")
 KINDS = ("training", "evaluation")
 
 
@@ -45,32 +45,14 @@ def report(tmp_path_factory):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_rate_has_its_trials_and_every_ratio_is_of_rates_of_one_trial(report, kind):
     numbers = report[0][kind]
-    for name in RATES:
-        trials = numbers[name]["trials"]
-        assert len(trials) == 2 and min(trials) > 0
-        assert numbers[name]["mean"] == pytest.approx(statistics.mean(trials))
-        assert numbers[name]["sd"] == pytest.approx(statistics.stdev(trials))
-    for name in RATIOS:
-        below = numbers[name.removeprefix("FULL / ")]["trials"]
-        ratios = [full / other for full, other in zip(numbers["FULL"]["trials"], below, strict=True)]
-        assert numbers[name]["trials"] == pytest.approx(ratios)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_limit_is_the_matrix_product_at_the_arithmetic_of_a_patch(report, kind):
-    numbers, output = report
-    part, product = numbers[kind], numbers["machine"]["matrix_product"]
-    achieved, share = part["achieved_tera_flop_per_second"], part["FULL / LIMIT"]["mean"]
-    for name in ("FULL", "LIMIT"):
-        assert achieved[name] == pytest.approx(part[name]["mean"] * part["flop_per_patch"] / 1e12)
-    assert product["dtype"] == "float32"
-    (line,) = [line for line in output.splitlines() if line.startswith("Of ") and f" {kind} does " in line]
-    words = (
-        f"{achieved['LIMIT']:.3f} TFLOP/s",
-        f"{product['side']}x{product['side']}",
-        f"{achieved['FULL']:.3f}: {share:.1%}",
-    )
-    assert all(word in line for word in words)
+    way = numbers["ways"]["eager"]
+    for rate in [numbers[name] for name in SHARED] + [way["FULL"], way["COMPUTE"]]:
+        assert len(rate["trials"]) == 2 and min(rate["trials"]) > 0
+        assert rate["mean"] == pytest.approx(statistics.mean(rate["trials"]))
+        assert rate["sd"] == pytest.approx(statistics.stdev(rate["trials"]))
+    for name, below in {"COMPUTE": way["COMPUTE"], "LIMIT": numbers["LIMIT"], "habit": numbers["habit"]}.items():
+        ratios = [full / other for full, other in zip(way["FULL"]["trials"], below["trials"], strict=True)]
+        assert way[f"FULL / {name}"]["trials"] == pytest.approx(ratios)
 
 
 def test_a_patchs_arithmetic_is_about_three_times_as_much_backward(report):
@@ -93,24 +75,52 @@ def test_counting_leaves_a_model_as_it_is():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_projection_is_the_ablations_patches_at_the_full_rates(report):
-    numbers, _ = report
-    training = 3 * 10 * 7058 * 25 / numbers["training"]["FULL"]["mean"]
-    evaluation = 3 * 10 * (1000 + 2015) * 25 / numbers["evaluation"]["FULL"]["mean"]
-    cache = 10073 / numbers["cache"]["images_per_second"]
-    assert numbers["ablation"]["hours"] == pytest.approx((training + evaluation + cache) / 3600)
+def made_up_report() -> dict:
+    """Rates of a GPU, as round numbers: 10 trained patches a second by one way, 100 and 1,000 by the next."""
+    names = ("eager", "graph", "compiled", "compiled graph")
+    rates = {"sd": None, "trials": [1.0], "mean": 1.0}
+    ways = {
+        name: {row: rates | {"mean": float(10 ** (i + 1))} for row in ROWS} | {"warm_up_seconds": float(i)}
+        for i, name in enumerate(names)
+    }
+    kind = {"batch_size": 32, "flop_per_patch": 1e9, "INPUT": rates, "LIMIT": rates, "habit": rates}
+    evaluation = {name: ways[name] for name in ("eager", "compiled")}
+    return {
+        "training": kind | {"ways": ways},
+        "evaluation": kind | {"ways": evaluation},
+        "cache": {"images_per_second": 100.0},
+    }
 
 
-def test_the_table_and_the_machine_are_printed_as_they_are_in_the_json(report):
+def test_the_projection_has_the_patches_of_the_ablation_the_cache_and_every_runs_compilation():
+    minutes = projection(made_up_report())
+    for i, (name, evaluated, compiling) in enumerate(
+        [("eager", 10, 0), ("graph", 10, 0), ("compiled", 1000, 2), ("compiled graph", 1000, 2)]
+    ):
+        training, evaluation = 3 * 10 * 7058 * 25 / 10 ** (i + 1), 3 * 10 * (1000 + 2015) * 25 / evaluated
+        assert 60 * minutes[name] == pytest.approx(training + evaluation + 3 * (i + compiling) + 10073 / 100)
+
+
+def test_all_ways_stand_side_by_side(capsys):
+    report = made_up_report()
+    print_table("training", report["training"], projection(report))
+    lines = capsys.readouterr().out.splitlines()
+    rows = {
+        line.split(" | ")[0].removeprefix("| "): line.strip("| ").split(" | ")[1:] for line in lines if "| " in line
+    }
+    assert rows["training, patches/s"] == ["eager", "graph", "compiled", "compiled graph"]
+    assert rows["COMPUTE / eager"] == ["1.00", "10.00", "100.00", "1000.00"]
+    assert rows["warm-up"] == ["0.0 s", "1.0 s", "2.0 s", "3.0 s"]
+    assert list(rows)[1:] == [*ROWS, "COMPUTE / eager", "warm-up", "ablation, projected"]
+
+
+def test_the_tables_and_the_machine_are_printed_as_they_are_in_the_json(report):
     numbers, output = report
-    rows = [line.split(" | ")[0].removeprefix("| ") for line in output.splitlines() if line.startswith("| ")][1:]
-    assert rows == ["FULL / LIMIT", "FULL / COMPUTE", *RATES, "FULL / habit"]
-    for name in RATES:
-        cells = [f"{numbers[kind][name]['mean']:,.1f}" for kind in KINDS]
-        (row,) = [line for line in output.splitlines() if line.startswith(f"| {name} |")]
-        assert all(cell in row for cell in cells)
+    for kind in KINDS:
+        for name in ("FULL", "COMPUTE"):
+            assert f"| {name} | {numbers[kind]['ways']['eager'][name]['mean']:,.1f} " in output
+    assert f"{numbers['ablation']['eager']:.0f} min" in output and numbers["memory"]["host_gb"] > 0
     assert numbers["machine"]["device"] in output and numbers["machine"]["precision"] == "fp32"
-    assert numbers["memory"]["host_gb"] > 0 and "hours" in output
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from iqa.models.flop import counted_flop
+from iqa.training.precision import wait_for
 
 COUNTED_BATCH = 2  # patches: batch norm needs more than one value where the last map is 1x1
 SIDES = {"cpu": (512, 1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # of the square matrices that are multiplied
@@ -82,9 +83,3 @@ class MatrixProduct:
             torch.mm(a, b, out=product)
         wait_for(self.device)
         return time.perf_counter() - start
-
-
-def wait_for(device: torch.device) -> None:
-    """To the end of the device's queue."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -12,16 +12,16 @@ import torch
 import torchvision
 
 from iqa.benchmark.arithmetic import MatrixProduct
-from iqa.benchmark.trials import RATES
+from iqa.benchmark.trials import SHARED
 from iqa.data.images import cpu_count
 from iqa.training.devices import device_name
 
-TRAINING_PATCHES = 3 * 10 * 7058 * 25  # of the whole ablation: variants x epochs x images x patches
-EVALUATION_PATCHES = 3 * 10 * (1000 + 2015) * 25
+RUNS = 3  # variants of the ablation, 10 epochs each
+TRAINING_PATCHES = RUNS * 10 * 7058 * 25  # images x patches
+EVALUATION_PATCHES = RUNS * 10 * (1000 + 2015) * 25
 KONIQ_IMAGES = 10_073
 KINDS = ("training", "evaluation")
-ROWS = ("FULL / LIMIT", "FULL / COMPUTE", *RATES, "FULL / habit")  # the limit leads, the habit comes last
-DIGITS = {"FULL / LIMIT": 3, "FULL / COMPUTE": 3}
+ROWS = {"FULL": 1, "COMPUTE": 1, "FULL / COMPUTE": 3, "FULL / LIMIT": 3, "FULL / habit": 1}  # and their digits
 
 
 def machine(device: torch.device, precision: str, product: MatrixProduct, options) -> dict:
@@ -30,7 +30,6 @@ def machine(device: torch.device, precision: str, product: MatrixProduct, option
         "processor": processor_name(),
         "precision": precision,
         "patch_size": options.patch_size,
-        "compile": options.compile,
         "preload_images": options.preload_images,
         "matrix_product": {"side": product.side, "dtype": str(product.dtype).removeprefix("torch.")},
         "python": platform.python_version(),
@@ -56,53 +55,58 @@ def memory(device: torch.device) -> dict:
     unit = 1 if sys.platform == "darwin" else 1024
     peaks = {"host_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
     if device.type == "cuda":
-        peaks["device_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+        peaks["device_gb"] = torch.cuda.max_memory_reserved(device) / 1e9
     return peaks
 
 
-def achieved(numbers: dict) -> dict:
-    """10^12 operations a second: of the matrix product, and of a run."""
-    return {name: numbers[name]["mean"] * numbers["flop_per_patch"] / 1e12 for name in ("LIMIT", "FULL")}
+def projection(report: dict) -> dict[str, float]:
+    """Minutes of the ablation on KonIQ-10k with the recipe's numbers of patches, by the way that trains.
 
-
-def projection(report: dict) -> dict:
-    """Hours of the whole ablation on KonIQ-10k with the recipe's numbers of patches, from the FULL rates."""
-    seconds = {
-        "training": TRAINING_PATCHES / report["training"]["FULL"]["mean"],
-        "evaluation": EVALUATION_PATCHES / report["evaluation"]["FULL"]["mean"],
-        "cache": KONIQ_IMAGES / report["cache"]["images_per_second"],
-    }
-    return {"hours": sum(seconds.values()) / 3600, **{f"{name}_hours": s / 3600 for name, s in seconds.items()}}
+    At the FULL rates, with the warm-up of every run, which compiles, and the cache.
+    """
+    minutes = {}
+    for name, training in report["training"]["ways"].items():
+        ways = report["evaluation"]["ways"]
+        evaluation = ways["compiled" if "compiled" in name else "eager"]
+        seconds = TRAINING_PATCHES / training["FULL"]["mean"] + EVALUATION_PATCHES / evaluation["FULL"]["mean"]
+        warm_up = RUNS * (training["warm_up_seconds"] + evaluation["warm_up_seconds"])
+        minutes[name] = (seconds + warm_up + KONIQ_IMAGES / report["cache"]["images_per_second"]) / 60
+    return minutes
 
 
 def print_report(report: dict) -> None:
     facts, cache = report["machine"], report["cache"]
     print(
         f"{facts['device']} ({facts['processor']}), {facts['precision']}, patch {facts['patch_size']}, "
-        f"torch {facts['torch']}, torchvision {facts['torchvision']}, Python {facts['python']}\n"
-    )
-    print("| patches/s | training | evaluation |\n|---|---|---|")
-    for name in ROWS:
-        print(f"| {name} | " + " | ".join(cell(report[kind][name], DIGITS.get(name, 1)) for kind in KINDS) + " |")
-    print(
-        f"\nMean ± standard deviation of {len(report['training']['FULL']['trials'])} trials; batches of "
-        f"{report['training']['batch_size']} and {report['evaluation']['batch_size']} patches."
+        f"torch {facts['torch']}, torchvision {facts['torchvision']}, Python {facts['python']}"
     )
     for kind in KINDS:
-        print(limit_line(kind, report[kind], facts["matrix_product"]))
-    print(f"Cache build: {cache['images_per_second']:.0f} images/s ({cache['per_core']:.0f} per core)")
+        print_table(kind, report[kind], report["ablation"] if kind == "training" else {})
+    print(f"\nCache build: {cache['images_per_second']:.0f} images/s ({cache['per_core']:.0f} per core)")
     print("Peak memory: " + ", ".join(f"{value:.2f} GB {name[:-3]}" for name, value in report["memory"].items()))
-    print(f"The whole ablation on KonIQ-10k, projected: {report['ablation']['hours']:.1f} hours")
+
+
+def print_table(kind: str, numbers: dict, minutes: dict[str, float]) -> None:
+    """The rates of all ways side by side, then what does not depend on the way."""
+    ways = numbers["ways"]
+    print(f"\n| {kind}, patches/s | {' | '.join(ways)} |\n|{'---|' * (1 + len(ways))}")
+    for row, digits in ROWS.items():
+        print_row(row, [cell(way[row], digits) for way in ways.values()])
+    compute = [way["COMPUTE"]["mean"] for way in ways.values()]
+    print_row("COMPUTE / eager", [f"{rate / compute[0]:.2f}" for rate in compute])
+    print_row("warm-up", [f"{way['warm_up_seconds']:.1f} s" for way in ways.values()])
+    if minutes:
+        print_row("ablation, projected", [f"{minutes[name]:.0f} min" for name in ways])
+    print("\n" + ", ".join(f"{name} {cell(numbers[name], 1)}" for name in SHARED), end="; ")
+    print(
+        f"mean ± standard deviation of {len(numbers['LIMIT']['trials'])} trials of batches of {numbers['batch_size']}, "
+        f"{numbers['flop_per_patch'] / 1e9:.2f} GFLOP a patch"
+    )
+
+
+def print_row(name: str, cells: list[str]) -> None:
+    print(f"| {name} | {' | '.join(cells)} |")
 
 
 def cell(rate: dict, digits: int) -> str:
     return f"{rate['mean']:,.{digits}f} ± {rate['sd'] or 0:.{digits}f}"
-
-
-def limit_line(kind: str, numbers: dict, product: dict) -> str:
-    rates = numbers["achieved_tera_flop_per_second"]
-    return (
-        f"Of {rates['LIMIT']:.3f} TFLOP/s of the largest matrix product ({product['side']}x{product['side']}, "
-        f"{product['dtype']}) {kind} does {rates['FULL']:.3f}: {numbers['FULL / LIMIT']['mean']:.1%}, "
-        f"at {numbers['flop_per_patch'] / 1e9:.2f} GFLOP a patch"
-    )

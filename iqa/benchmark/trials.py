@@ -1,4 +1,4 @@
-"""Rates in patches per second: trials of everything that is compared take turns, so that a drift of the machine meets all."""
+"""Rates in patches per second. What is compared is measured in turns, so that a drift of the machine affects all of it."""
 
 import contextlib
 import io
@@ -6,37 +6,40 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from iqa.benchmark.arithmetic import MatrixProduct, wait_for
+from iqa.benchmark.arithmetic import MatrixProduct
+from iqa.training.precision import wait_for
 
-RATES = ("FULL", "COMPUTE", "INPUT", "CUT", "LIMIT", "habit")
-RATIOS = ("FULL / LIMIT", "FULL / COMPUTE", "FULL / habit")
+SHARED = ("INPUT", "LIMIT", "habit")  # rates that do not depend on the way
+WARM_UP = 6  # steps: a graph is captured in the fourth
 
 
-class Work(NamedTuple):
-    """What is measured: training or evaluation, by the functions of a real run.
+@dataclass(frozen=True)
+class Work:
+    """Training or evaluation, by the functions of a real run.
 
     Args:
-        make_loader: number of steps -> a loader of so many batches.
-        run: puts a loader's batches through the network.
+        make_loader: number of batches -> a loader of them.
+        ways: by name, what puts the batches of a loader through the network.
         habit: measures one patch per forward pass; returns patches/s.
         batch: patches in one.
         flop: of one patch.
     """
 
     make_loader: Callable[[int], Any]
-    run: Callable[[Any], None]
+    ways: dict[str, Callable[[Any], None]]
     habit: Callable[[], float]
     batch: int
     flop: int
 
 
 class First:
-    """The first `steps` batches of a plan, over and over."""
+    """The first batches of a plan, in every epoch."""
 
-    def __init__(self, plan, steps: int):
-        self.batches, self.batch_size = list(itertools.islice(plan, steps)), plan.batch_size
+    def __init__(self, plan, count: int):
+        self.batches, self.batch_size = list(itertools.islice(plan, count)), plan.batch_size
 
     def __len__(self):
         return len(self.batches)
@@ -46,49 +49,59 @@ class First:
 
 
 class Repeated:
-    """A loader of one batch that lies on the device already."""
+    """A loader of one batch, which is on the device already."""
 
-    def __init__(self, loader, steps: int = 2):
-        self.item, self.steps = next(iter(loader)), steps
+    def __init__(self, item, loader, count: int):
+        self.item, self.count = item, count
         self.device, self.plan = loader.device, First(loader.plan, 1)
 
     def __len__(self):
-        return self.steps
+        return self.count
 
     def __iter__(self):
-        return itertools.repeat(self.item, self.steps)
+        return itertools.repeat(self.item, self.count)
 
 
 def measure(work: Work, product: MatrixProduct, *, trials: int, seconds: float) -> dict:
-    """Mean, deviation and trials of every rate, and of the ratios between rates of one trial.
+    """Mean, deviation and trials of the shared rates, and of FULL, COMPUTE and their ratios for each way.
 
     Args:
-        seconds: of each trial, about.
+        seconds: of a trial of the slowest way, about.
     """
-    first = work.make_loader(2)
-    warm_up = timed(lambda: finish(work.run, Repeated(first)))
-    once = timed(lambda: finish(work.run, Repeated(first))) / 2
-    steps = max(1, round(seconds / once))
-    loader, repeated, patches = work.make_loader(steps), Repeated(first, steps), steps * work.batch
-    finish(exhaust, loader)  # starts the workers, touches the pages
-    measured = {
-        "CUT": lambda: patches / timed(lambda: exhaust(loader.cut)),
-        "INPUT": lambda: patches / timed(lambda: finish(exhaust, loader)),
-        "COMPUTE": lambda: patches / timed(lambda: finish(work.run, repeated)),
-        "FULL": lambda: patches / timed(lambda: finish(work.run, loader)),
-        "LIMIT": lambda: product.rate() / work.flop,
-        "habit": work.habit,
+    one = work.make_loader(1)
+    item = next(iter(one))
+    warm_up = {
+        name: timed(lambda run=run: finish(run, Repeated(item, one, WARM_UP))) for name, run in work.ways.items()
     }
-    rows = [{name: rate() for name, rate in measured.items()} for _ in range(trials)]
+    once = max(timed(lambda run=run: finish(run, Repeated(item, one, 2))) / 2 for run in work.ways.values())
+    steps = max(1, round(seconds / once))
+    loader, repeated, patches = work.make_loader(steps), Repeated(item, one, steps), steps * work.batch
+    finish(exhaust, loader)  # starts the workers, touches the pages
+    trial_rates = []
+    for _ in range(trials):
+        rates = {
+            "INPUT": patches / timed(lambda: finish(exhaust, loader)),
+            "LIMIT": product.rate() / work.flop,
+            "habit": work.habit(),
+        }
+        for name, run in work.ways.items():
+            compute = patches / timed(lambda run=run: finish(run, repeated))
+            full = patches / timed(lambda run=run: finish(run, loader))
+            against = {"COMPUTE": compute, "LIMIT": rates["LIMIT"], "habit": rates["habit"]}
+            ratios = {f"FULL / {other}": full / rate for other, rate in against.items()}
+            rates[name] = {"FULL": full, "COMPUTE": compute, **ratios}
+        trial_rates.append(rates)
+    ways = {
+        name: {"warm_up_seconds": round(warm_up[name], 2)}
+        | {row: spread([rates[name][row] for rates in trial_rates]) for row in trial_rates[0][name]}
+        for name in work.ways
+    }
     return {
         "batch_size": work.batch,
         "steps_per_trial": steps,
-        "warm_up_seconds": round(warm_up, 2),
         "flop_per_patch": work.flop,
-        **{name: spread([row[name] for row in rows]) for name in RATES},
-        **{
-            f"{a} / {b}": spread([row[a] / row[b] for row in rows]) for a, b in (ratio.split(" / ") for ratio in RATIOS)
-        },
+        **{name: spread([rates[name] for rates in trial_rates]) for name in SHARED},
+        "ways": ways,
     }
 
 
