@@ -132,7 +132,6 @@ def test_patches_cut_in_the_memory_of_the_device_are_the_same(images):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("on_device", [False, True])
 def test_a_gpu_is_given_the_same_patches(images, on_device):
     plan, device = training_plan(images["decoded"].sizes(), patch_size=64), torch.device("cuda")

@@ -82,30 +82,6 @@ def test_out_of_memory_names_the_batch_size(finished_run, tiny_data, tmp_path):
     assert_one_line_error(process, "--batch_size smaller than 8", "CUDA out of memory")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_out_of_gpu_memory_names_the_batch_size(tmp_path, tiny_data):
-    limit = inject("import torch; torch.cuda.set_per_process_memory_fraction(0.02, 0)")
-    process = train(
-        "--data_path",
-        tiny_data,
-        "--device",
-        "cuda",
-        "--train_patch_num",
-        "64",
-        "--batch_size",
-        "512",
-        "--patch_size",
-        "384",
-        "--num_workers",
-        "0",
-        "--output_dir",
-        "run",
-        cwd=tmp_path,
-        **limit,
-    )
-    assert_one_line_error(process, "--batch_size smaller than 512", "out of memory")
-
-
 def test_a_full_disk_while_saving_names_the_file_and_spares_the_last_checkpoint(finished_run, tiny_data, tmp_path):
     """No file may pass 5 MB: the checkpoint ends in EFBIG, on the path that ENOSPC takes."""
     limit = inject("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))")

@@ -104,15 +104,3 @@ def test_a_damaged_config_is_named(finished_run, tiny_data, tmp_path):
     cwd = copy_run(finished_run, tmp_path / "copy")
     (cwd / "run/config.json").write_text("{")
     assert_one_line_error(resume(tiny_data, cwd), "run/config.json: unreadable", "--overwrite")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_resumed_run_is_equal_on_cuda_too_with_deterministic(tiny_data, tmp_path):
-    flags = ["--data_path", tiny_data, *FLAGS, "--device", "cuda", "--deterministic", "--patch_size", "224"]
-    whole, cwd = tmp_path / "whole", tmp_path / "copy"
-    whole.mkdir()
-    assert train(*flags, cwd=whole).returncode == 0
-    copy_run(whole, cwd, epochs=1)
-    process = train(*flags, "--resume", cwd=cwd)
-    assert process.returncode == 0, process.stderr
-    assert_same_run(whole, cwd)
