@@ -24,18 +24,7 @@ def report(tmp_path_factory):
     """The JSON and the standard output of a benchmark too short to say anything about speed."""
     cwd = tmp_path_factory.mktemp("benchmark")
     process = benchmark(
-        "--images",
-        "12",
-        "--trials",
-        "2",
-        "--seconds",
-        "0.1",
-        "--patch_size",
-        "64",
-        "--batch_size",
-        "4",
-        "--precision",
-        "fp32",
+        *"--images 12 --trials 2 --seconds 0.1 --patch_size 64 --batch_size 4 --precision fp32".split(),
         cwd=cwd,
     )
     assert process.returncode == 0, process.stderr
@@ -146,33 +135,11 @@ def test_bf16_and_fp32_rank_the_demo_images_alike(tmp_path):
     trained = run_program(
         sys.executable,
         ROOT / "train_resnet_improved.py",
-        "--data_path",
-        "demo",
-        "--weights",
-        "none",
-        "--device",
-        "cpu",
-        "--use_multiscale",
-        "--use_attention",
-        "--epochs",
-        "2",
-        "--patch_size",
-        "64",
-        "--train_patch_num",
-        "16",
-        "--test_patch_num",
-        "4",
-        "--batch_size",
-        "16",
-        "--lr",
-        "5e-4",
-        "--warmup_steps",
-        "10",
-        "--max_grad_norm",
-        "1",
-        "--save_model",
-        "--output_dir",
-        "run",
+        *(
+            "--data_path demo --weights none --device cpu --use_multiscale --use_attention --epochs 2 "
+            "--patch_size 64 --train_patch_num 16 --test_patch_num 4 --batch_size 16 --lr 5e-4 "
+            "--warmup_steps 10 --max_grad_norm 1 --save_model --output_dir run"
+        ).split(),
         cwd=tmp_path,
     )
     assert trained.returncode == 0, trained.stderr
@@ -181,11 +148,7 @@ def test_bf16_and_fp32_rank_the_demo_images_alike(tmp_path):
         process = run_program(
             sys.executable,
             ROOT / "train_resnet_improved.py",
-            "--evaluate",
-            "checkpoints/resnet_improved_ms_att_best.pth",
-            "--evaluate_set",
-            "all",
-            "--precision",
+            *"--evaluate checkpoints/resnet_improved_ms_att_best.pth --evaluate_set all --precision".split(),
             precision,
             "--device",
             "cpu",

@@ -24,14 +24,7 @@ def test_a_compiled_run_trains_and_scores_as_an_eager_one(request, tiny_data, tm
     flags = (
         "--data_path",
         tiny_data,
-        "--backbone",
-        "small",
-        "--dropout_rate",
-        "0",
-        "--epochs",
-        "1",
-        "--precision",
-        "fp32",
+        *"--backbone small --dropout_rate 0 --epochs 1 --precision fp32".split(),
     )
     compiled = {"real": True, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "kernels")}
     for name, more, how in (("eager", (), {}), ("compiled", ("--compile",), compiled)):

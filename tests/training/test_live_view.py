@@ -53,13 +53,7 @@ def test_a_run_with_the_live_view(tmp_path, tiny_data):
     process = train(
         "--data_path",
         tiny_data,
-        "--epochs",
-        "1",
-        "--output_dir",
-        "run",
-        "--tensorboard",
-        "--warmup_steps",
-        "4",
+        *"--epochs 1 --output_dir run --tensorboard --warmup_steps 4".split(),
         cwd=tmp_path,
     )
     assert process.returncode == 0, process.stderr
