@@ -1,13 +1,8 @@
-"""A file is replaced whole or stays as it was, and nothing is left beside it."""
-
-import sys
-from pathlib import Path
+"""A file is replaced completely or stays as it was, and no temporary file is left."""
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from iqa.atomic_files import atomic_path, remove_leftovers, write_atomically  # noqa: E402
+from iqa.atomic_files import atomic_path, remove_leftovers, write_atomically
 
 
 @pytest.mark.parametrize("data", ["text, é\r\nunchanged\n", b"\x00\xff"])
@@ -37,7 +32,7 @@ def test_a_body_that_writes_nothing_is_an_error(tmp_path):
 
 
 def test_only_the_temporary_files_of_one_path_are_removed(tmp_path):
-    """Runs of other variants and seeds keep their checkpoints, and write them, in the same folder."""
+    """Runs of other variants and seeds may write their checkpoints into the same folder."""
     others = ["[a]_best.pth", ".[a]_last.pth.1.tmp", ".[a]_seed43_best.pth.1.tmp", ".a_best.pth.1.tmp"]
     for name in (*others, ".[a]_best.pth.123.tmp"):
         (tmp_path / name).touch()

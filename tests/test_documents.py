@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, named files exist, and the two READMEs say the same."""
+"""The documents: links, anchors and named files exist, and the two READMEs agree."""
 
 import re
 from collections import Counter
@@ -8,10 +8,9 @@ from urllib.parse import unquote
 import pytest
 from conftest import ROOT
 
-ROOMS = ("docs", "iqa", "tests", "tools")
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.md"))])
+FOLDERS = ("docs", "iqa", "tests", "tools")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 READMES = ("README.md", "README.zh-CN.md")
-TREE = "│├└─ "  # what a folder's tree is drawn with
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)")
 NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 DECIMAL = re.compile(r"\d+(?:\.\d+)+")
@@ -19,25 +18,19 @@ DECIMAL = re.compile(r"\d+(?:\.\d+)+")
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def split_code(text: str) -> tuple[list[str], list[str]]:
-    """The lines outside and inside fenced code."""
-    parts, fenced = ([], []), False
-    for line in text.splitlines():
-        if line.startswith("```"):
-            fenced = not fenced
-        else:
-            parts[fenced].append(line)
-    assert not fenced, "a fence is not closed"
-    return parts
-
-
 def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+def split_code(text: str) -> tuple[str, str]:
+    """The text outside and inside fenced code."""
+    parts = re.split(r"^```.*$", text, flags=re.MULTILINE)
+    assert len(parts) % 2, "a fence is not closed"
+    return "".join(parts[::2]), "".join(parts[1::2])
+
+
 def links(path: Path) -> list[str]:
-    prose, _ = split_code(path.read_text(encoding="utf-8"))
-    return LINK.findall(re.sub(r"`[^`]*`", "", "\n".join(prose)))
+    return LINK.findall(re.sub(r"`[^`]*`", "", split_code(path.read_text(encoding="utf-8"))[0]))
 
 
 def slug(heading: str) -> str:
@@ -47,41 +40,29 @@ def slug(heading: str) -> str:
 
 
 def anchors(path: Path) -> set[str]:
-    """Of every heading; the second of the same name gets -1 behind it, and so on."""
+    """The anchor of every heading; a second one of the same name ends in -1."""
     prose, _ = split_code(path.read_text(encoding="utf-8"))
-    seen, found = Counter(), set()
-    for line in prose:
-        if heading := re.match(r"#{1,6} (.*)", line):
-            name = slug(heading[1])
-            found.add(f"{name}-{seen[name]}" if seen[name] else name)
-            seen[name] += 1
-    return found
+    counts = Counter(slug(heading) for heading in re.findall(r"^#{1,6} (.*)", prose, re.MULTILINE))
+    return {f"{name}-{i}" if i else name for name, count in counts.items() for i in range(count)}
 
 
 def commands(name: str) -> list[str]:
-    """The lines of fenced code, without comments, indentation and what stands behind a file in a tree."""
+    """The lines of fenced code without comments, indentation and the explanations in a tree of files."""
     _, code = split_code(read(name))
-    lines = (re.sub(r"(\s#|(?<=\S)\s{2,}).*", "", line.strip().lstrip(TREE)) for line in code)
+    lines = (re.sub(r"(\s#|(?<=\S)\s{2,}).*", "", line.strip().lstrip("│├└─ ")) for line in code.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def table_numbers(name: str) -> Counter:
     prose, _ = split_code(read(name))
-    return Counter(number for line in prose if line.startswith("|") for number in NUMBER.findall(line))
-
-
-def program_files(text: str) -> list[str]:
-    """Python and shell files that fenced code and backticks name."""
-    prose, code = split_code(text)
-    named = re.findall(r"`([^`]*)`", "\n".join(prose)) + code
-    return [file for part in named for file in re.findall(r"[\w./-]+\.(?:py|sh)\b", part)]
+    return Counter(number for line in prose.splitlines() if line.startswith("|") for number in NUMBER.findall(line))
 
 
 def exists(file: str, document: Path) -> bool:
-    """From the top folder or the document's; a bare name may be that of a file in any room."""
+    """From the top folder or the document's; a name without a folder may be anywhere."""
     if (ROOT / file).is_file() or (document.parent / file).is_file():
         return True
-    return "/" not in file and any(True for room in ROOMS for _ in (ROOT / room).rglob(file))
+    return "/" not in file and any(True for folder in FOLDERS for _ in (ROOT / folder).rglob(file))
 
 
 @each_document
@@ -97,12 +78,13 @@ def test_every_link_leads_to_a_file_and_every_anchor_to_a_heading(document):
 
 @each_document
 def test_every_program_that_is_named_exists(document):
-    missing = {file for file in program_files(document.read_text(encoding="utf-8")) if not exists(file, document)}
-    assert not missing
+    """Python and shell files in fenced code and backticks."""
+    prose, code = split_code(document.read_text(encoding="utf-8"))
+    files = re.findall(r"[\w./-]+\.(?:py|sh)\b", "\n".join([*re.findall(r"`([^`]*)`", prose), code]))
+    assert {file for file in files if not exists(file, document)} == set()
 
 
 def test_the_slugs_are_githubs():
-    assert slug("The demo's results") == "the-demos-results"
     assert slug("Evaluating a checkpoint, also on another `x.py`") == "evaluating-a-checkpoint-also-on-another-xpy"
     assert slug("演示的结果") == "演示的结果"
 
@@ -111,33 +93,22 @@ def test_the_readme_is_one_page():
     assert len(read("README.md").splitlines()) <= 150
 
 
-@pytest.mark.parametrize(("name", "other"), [READMES, READMES[::-1]])
-def test_the_first_line_of_each_readme_links_to_the_other(name, other):
-    assert f"({other})" in read(name).splitlines()[0]
-
-
-def test_both_readmes_name_the_same_commands_and_files():
-    english, chinese = map(commands, READMES)
-    assert "bash run_resnet_ablation.sh --demo" in english and "bash run_tests.sh" in english
-    assert english == chinese
-
-
-def test_both_readmes_have_the_same_numbers():
-    english, chinese = map(table_numbers, READMES)
-    assert "25,624,337" in english and english == chinese
-    english, chinese = (Counter(DECIMAL.findall(read(name))) for name in READMES)
-    assert english == chinese
-
-
-def test_both_readmes_have_the_same_sections_and_links():
-    levels = [re.findall(r"^#+", "\n".join(split_code(read(name))[0]), re.M) for name in READMES]
+def test_both_readmes_agree():
+    """In their commands, numbers, sections and links; the first line of each links to the other."""
+    english, chinese = READMES
+    assert f"({chinese})" in read(english).splitlines()[0] and f"({english})" in read(chinese).splitlines()[0]
+    assert {"bash run_resnet_ablation.sh --demo", "bash run_tests.sh"} <= set(commands(english))
+    assert commands(english) == commands(chinese)
+    assert "25,624,337" in table_numbers(english) and table_numbers(english) == table_numbers(chinese)
+    assert Counter(DECIMAL.findall(read(english))) == Counter(DECIMAL.findall(read(chinese)))
+    levels = [re.findall(r"^#+", split_code(read(name))[0], re.MULTILINE) for name in READMES]
     assert levels[0] == levels[1]
-    english, chinese = (Counter(links(ROOT / name)) - Counter(READMES) for name in READMES)
-    assert english == chinese
+    one, other = (Counter(links(ROOT / name)) - Counter(READMES) for name in READMES)
+    assert one == other
 
 
 @pytest.mark.parametrize("name", READMES)
-def test_every_page_of_the_documents_is_in_the_table_of_contents(name):
+def test_every_page_of_the_documents_is_linked(name):
     pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
     assert pages and pages <= set(links(ROOT / name))
 

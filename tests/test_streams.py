@@ -1,4 +1,4 @@
-"""Standard output and standard error whose reader goes away: the work is done, and the status tells of that alone."""
+"""The reader of standard output or standard error goes away: the work is done, and the exit status is that of the work."""
 
 import os
 import subprocess
