@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Score the quality of your own images with a trained model.
+"""Score images with a trained model, or evaluate it on a labelled data set.
 
     python3 score_images.py --checkpoint checkpoints/resnet_improved_ms_att_best.pth photo.jpg holiday/ 'shots/*.png'
     python3 score_images.py --checkpoint ... holiday/ --output scores.csv --report scores.html
     python3 score_images.py --checkpoint koniq_pretrained.pkl photo.jpg       # weights published for HyperIQA or SMART-IQA
+    python3 score_images.py --checkpoint ... --dataset livec --data_path ChallengeDB_release        # SRCC and PLCC
 
 From Python, with paths, PIL images or tensors [3, H, W] (uint8, or floats in 0-1):
 
@@ -17,22 +18,30 @@ import warnings
 from iqa.atomic_files import check_writable
 from iqa.cli import Command, say
 from iqa.scoring.files import as_utf8, find_images
-from iqa.scoring.options import build_parser
+from iqa.scoring.options import parse_options
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Score the images that the flags name; returns the exit status."""
-    when_stopped = "--output and --report are written when every image is scored."
+def main(argv: list[str] | None = None, about: str = "") -> int:
+    """Score the images or evaluate on the data set that the flags name; returns the exit status.
+
+    `about` is put before an error in the flags.
+    """
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an unreadable file is an error of its own
     sys.stdout.reconfigure(errors="backslashreplace")
-    with Command(argv, when_stopped=when_stopped) as command:
-        options = build_parser(__doc__).parse_args(argv)
-        paths = find_images(options.images)
-        check_writable("--output", options.output)
-        check_writable("--report", options.report)
-        from score_images import run  # it loads torch, which takes seconds
+    with Command(argv) as command:
+        options = parse_options(__doc__, argv, about)
+        if options.images:
+            command.when_stopped = "--output and --report are written when every image is scored."
+            paths = find_images(options.images)
+            check_writable("--output", options.output)
+            check_writable("--report", options.report)
+            from score_images import run  # it loads torch, which takes seconds
 
-        command.status = run(options, paths)
+            command.status = run(options, paths)
+        else:
+            from score_images import evaluate  # it loads torch, which takes seconds
+
+            evaluate(options)
     return command.status
 
 
@@ -43,7 +52,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +63,36 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data_loader import (
+    EvaluationPlan,
     PatchBatch,
+    PatchLoader,
     PatchTransform,
     Resize,
     corners,
     grid_positions,
     mean_per_image,
+    open_images,
     random_positions,
 )
 from iqa.atomic_files import write_atomically
+from iqa.data.datasets import load_dataset
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
+from iqa.metrics import correlate
 from iqa.models.backbones import BACKBONES, backbone_problem
 from iqa.models.folding import fold_batch_norms
 from iqa.models.published import MODELS, OWN, PUBLISHED, build_published, published_model, scoring_flags
+from iqa.predictions import Predictions
+from iqa.processes import is_first, process_count, process_number
+from iqa.scoring.evaluation import Evaluation, data_source
 from iqa.scoring.grid import Grid, shapes_that_cover
 from iqa.scoring.page import page, picture_of
 from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
 from iqa.scoring.results import ModelFacts, ScoredImage, as_csv, as_json, print_scores
+from iqa.training import distributed
 from iqa.training.checkpoints import load_checkpoint, refuse_other_head
-from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device
+from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device, preloaded
+from iqa.training.progress import watch
+from iqa.training.run_files import write_json
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
 ENOUGH = 0.8  # share of an image that its patches must cover, unless --patches says otherwise
@@ -349,7 +369,7 @@ def regular_positions(rows: int, columns: int) -> np.ndarray:
     return np.array(list(itertools.product(down, across)))
 
 
-# The command
+# Scores of images
 
 
 def run(options, paths: list[str]) -> int:
@@ -399,3 +419,61 @@ def score(paths: list[str], scorer: Scorer, *, with_pictures: bool = False) -> I
             with bar.external_write_mode():  # the row takes the place of the bar
                 yield scored
             bar.update()
+
+
+# Evaluation of a labelled data set
+
+
+def evaluate(options) -> None:
+    """Score a data set by the patches of the checkpoint's run, print SRCC and PLCC, and write the predictions."""
+    scorer = load_scorer(options.checkpoint, device=options.device, precision=options.precision)
+    source = data_source(options, scorer.config)
+    with distributed.joined(scorer.device):  # with the other processes of torchrun, if there are some
+        data = load_dataset(**source)
+        distributed.check_same_everywhere(data)
+        evaluation = Evaluation.choose(options.checkpoint, scorer, source["name"], data, options.set)
+        path, facts_path = distributed.by_first(
+            lambda: evaluation.files(options.output_dir, overwrite=options.overwrite)
+        )
+        evaluation.announce()
+        predictions = predict(evaluation, options)
+        srcc, plcc, note = correlate(predictions.scores, predictions.mos)
+        if note:
+            raise ValueError(f"{options.checkpoint}: SRCC and PLCC are undefined on {data.root}: {note}")
+        if is_first():
+            write_atomically(path, predictions.to_csv())
+            write_json(facts_path, evaluation.facts(srcc, plcc))
+        say(f"SRCC: {srcc:.4f}\nPLCC: {plcc:.4f}\nPredictions: {path}")
+
+
+@torch.inference_mode()
+def predict(evaluation: Evaluation, options) -> Predictions:
+    """The scores of the images, by the patches that the checkpoint's run was evaluated on."""
+    scorer, images, flags = evaluation.scorer, evaluation.images, evaluation.scorer.config["flags"]
+    cache_dir = None if options.no_cache else Path(options.cache_dir or evaluation.data.root / "cache")
+    with distributed.one_here_first():  # which fills the cache
+        data = replace(evaluation.data, sets={"test": images})
+        opened = open_images(data, cache_dir=cache_dir, resize=scorer.resize, log=say)
+    pixels = preloaded(opened, options.preload_images, scorer.device, is_cached=cache_dir is not None)["test"]
+    plan = EvaluationPlan(
+        pixels.sizes(),
+        images.mos,
+        images.names,
+        patches=scorer.patches,
+        patch_size=scorer.patch_size,
+        batch_size=scorer.batch_size,
+        seed=flags["seed"],
+        random=flags["test_random_crop"],
+    )
+    loader = PatchLoader(
+        pixels,
+        plan,
+        patch_size=scorer.patch_size,
+        color_jitter=False,
+        device=scorer.device,
+        num_workers=options.num_workers,
+        share=(process_number(), process_count()),
+    )
+    outputs = [scorer.score_patches(inputs)[:2] for inputs, _ in watch(loader, "Scoring")]
+    means = [x if x is None else mean_per_image(x, len(images)) for x in distributed.gather_batches(outputs)]
+    return Predictions(images.names, images.mos, *means)

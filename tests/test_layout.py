@@ -19,7 +19,7 @@ PACKAGES = {
     "data": set(),
     "models": set(),
     "report": {"models"},
-    "scoring": {"data", "models"},
+    "scoring": {"data", "models", "training"},
     "training": {"data", "models"},
     "demo": {"data"},
     "benchmark": {"data", "models", "training"},

@@ -3,7 +3,6 @@ const table = document.querySelector("table");
 const body = table.tBodies[0];
 const viewer = document.querySelector("dialog");
 const part = name => viewer.querySelector("." + name);
-const heads = table.querySelectorAll("th[data-key]");
 const orders = document.querySelectorAll(".orders button");
 // Viridis (van der Walt and Smith, 2015) from low to high: even in lightness, and readable without red and green.
 const colours = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
@@ -21,8 +20,6 @@ function sortBy(key, direction) {
   const rows = Array.from(body.rows);
   rows.sort((a, b) => last(a) - last(b) || sign * keys[key](a, b) || keys.image(a, b));
   body.append(...rows);
-  for (const head of heads)
-    head.setAttribute("aria-sort", head.dataset.key === key ? direction : "none");
   for (const button of orders)
     button.setAttribute("aria-pressed", button.dataset.key === key && button.dataset.order === direction);
 }
@@ -98,12 +95,6 @@ function step(by) {
 
 for (const button of orders)
   button.addEventListener("click", () => sortBy(button.dataset.key, button.dataset.order));
-for (const head of heads)
-  head.querySelector("button").addEventListener("click", () => {
-    const first = head.dataset.first;
-    const other = first === "ascending" ? "descending" : "ascending";
-    sortBy(head.dataset.key, head.getAttribute("aria-sort") === first ? other : first);
-  });
 const wanted = /^#(image|score)-(ascending|descending)$/.exec(location.hash);
 if (wanted) sortBy(wanted[1], wanted[2]);
 

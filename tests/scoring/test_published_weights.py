@@ -16,9 +16,7 @@ from torchvision.transforms.functional import resize
 
 from data_loader import IMAGENET_MEAN, IMAGENET_STD, corners, grid_positions
 from iqa.models.published import published_model
-from iqa.training.options import parse_options
-from score_images import load_scorer
-from train_resnet_improved import evaluate_checkpoint
+from score_images import load_scorer, main
 
 sys.path.insert(0, str(ROOT / "tests/models"))
 from test_published import images, no_random_start, published_state, set_statistics  # noqa: E402, F401
@@ -93,16 +91,14 @@ def test_the_command_scores_and_says_how(weights, photos):
     assert told["epoch"] is None and told["mos_range"] is None and len(told["images"]) == 2
 
 
-def test_evaluate_needs_a_data_set_and_scores_it(weights, tiny_data, tmp_path, monkeypatch, capsys):
+def test_an_evaluation_needs_a_data_set_and_scores_it(weights, tiny_data, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    flags = ["--evaluate", str(weights), "--device", "cpu"]
-    with pytest.raises(
-        ValueError, match="koniq_pretrained.pkl: published weights name no data set; add --dataset and --data_path"
-    ):
-        evaluate_checkpoint(parse_options(flags))
-    data = ["--dataset", "koniq-10k", "--data_path", str(tiny_data), "--evaluate_set", "test"]
-    evaluate_checkpoint(parse_options([*flags, *data]))
-    assert "25 grid crops of 224 pixels, images squeezed to 384x512" in capsys.readouterr().out
+    flags = ["--checkpoint", str(weights), "--device", "cpu", "--set", "test"]
+    assert main(flags) == 1
+    expected = "koniq_pretrained.pkl: published weights name no data set; add --dataset and --data_path"
+    assert expected in capfd.readouterr().err
+    assert main([*flags, "--dataset", "koniq-10k", "--data_path", str(tiny_data)]) == 0
+    assert "25 grid crops of 224 pixels, images squeezed to 384x512" in capfd.readouterr().out
     facts = json.loads((tmp_path / "logs/evaluation_koniq_pretrained/evaluation_koniq-10k_test.json").read_text())
     assert facts["variant"] == "published_hyperiqa" and facts["images"] == 4 and facts["epoch"] is None
 

@@ -1,0 +1,142 @@
+"""Evaluation of a checkpoint on a labelled data set: which images are scored, what is printed, which files are written."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from iqa.cli import say
+from iqa.data.labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
+from iqa.training.devices import device_name
+
+CROPS = {"patch_size": int, "test_patch_num": int, "test_random_crop": bool, "seed": int}
+DATA_DEFAULTS = {
+    "dataset": "koniq-10k",
+    "data_path": "./koniq-10k",
+    "mos_range": None,
+    "split_seed": 0,
+    "split_file": None,
+}
+
+
+def data_source(options: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `load_dataset`, from the command line or from the run of the checkpoint.
+
+    Without --dataset they are those of the run. With the data set of the run, its split is drawn in the same way.
+    """
+    if config["flags"].get("dataset", "") is None and options.dataset is None:
+        raise ValueError(f"{options.checkpoint}: published weights name no data set; add --dataset and --data_path")
+    check_config(options.checkpoint, config)
+    flags = config["flags"]
+    own = {"split_seed"} if options.dataset == flags["dataset"] else set() if options.dataset else set(DATA_DEFAULTS)
+    source = {key: getattr(options, key) for key in DATA_DEFAULTS}
+    for key, default in DATA_DEFAULTS.items():
+        if source[key] is None:
+            source[key] = flags.get(key, default) if key in own else default
+    return {"name": source.pop("dataset"), "root": source.pop("data_path"), **source}
+
+
+def check_config(checkpoint: Path, config: dict[str, Any]) -> None:
+    """ValueError if a config lacks what an evaluation needs; `load_scorer` has checked what a score needs."""
+    kinds = {**CROPS, "dataset": str | None}  # None for published weights
+    wrong = [name for name, kind in kinds.items() if not isinstance(config["flags"].get(name, ...), kind)]
+    if wrong or not isinstance(config.get("split"), dict):
+        what = f"the flags {', '.join(wrong)}" if wrong else "the split"
+        raise ValueError(f"{checkpoint}: its config lacks {what}; name a checkpoint of train_resnet_improved.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A checkpoint and the images that it is evaluated on."""
+
+    checkpoint: Path
+    scorer: Any
+    dataset: str
+    data: QualityData
+    set: str  # val, test or all
+    images: LabelledImages
+    warnings: list[str]
+
+    @classmethod
+    def choose(cls, checkpoint: Path, scorer, dataset: str, data: QualityData, name: str) -> "Evaluation":
+        """The set that --set names; "auto" is test if the run had the same labels and split, otherwise all images."""
+        trained_on = scorer.config["flags"]["dataset"]
+        same = scorer.config["split"].get("sha256") == data.sha256
+        if name == "auto":
+            name = "test" if same else "all"
+        warning = None
+        if trained_on is None:
+            warning = "published weights do not name their training data, which may include some of these images"
+        elif same and name == "all":
+            warning = "images that the checkpoint was trained on are among these"
+        elif dataset == trained_on and not same:
+            warning = (
+                f"the checkpoint was trained on {dataset} with other labels or another split: images that it was "
+                "trained on may be among these"
+            )
+        if name == "all":
+            images = join(list(data.sets.values()))
+        else:
+            require_sets(data, (SHORT_NAMES[name],))
+            images = data.sets[SHORT_NAMES[name]]
+        return cls(checkpoint, scorer, dataset, data, name, images, [warning] if warning else [])
+
+    @property
+    def crops(self) -> str:
+        flags = self.scorer.config["flags"]
+        kind = f"random crops of seed {flags['seed']}" if flags["test_random_crop"] else "grid crops"
+        squeezed = ", images squeezed to 384x512" if self.scorer.resize == "squeeze" else ""
+        return f"{flags['test_patch_num']} {kind} of {flags['patch_size']} pixels{squeezed}"
+
+    def files(self, folder: str | None, *, overwrite: bool) -> tuple[Path, Path]:
+        """Paths of the predictions and of the facts, in a folder that is made if it is missing."""
+        folder = Path(folder or f"logs/evaluation_{self.checkpoint.stem}")
+        name = f"{self.dataset}_{self.set}"
+        predictions = folder / f"predictions_{name}.csv"
+        if predictions.exists() and not overwrite:
+            raise FileExistsError(f"{predictions}: exists; add --overwrite, or name another --output_dir")
+        folder.mkdir(parents=True, exist_ok=True)
+        return predictions, folder / f"evaluation_{name}.json"
+
+    def announce(self) -> None:
+        scorer, data, trained_on = self.scorer, self.data, self.scorer.config["flags"]["dataset"]
+        what = f"epoch {scorer.epoch}, trained on {trained_on}" if trained_on else "its published weights"
+        say(f"Checkpoint: {self.checkpoint}: {scorer.variant.log_name}, {what}")
+        say(f"Device: {device_name(scorer.device)}, {scorer.precision}, torch {torch.__version__}")
+        which = "every image" if self.set == "all" else f"the {SHORT_NAMES[self.set]} set"
+        say(f"Scoring: {which} of {self.dataset} in {data.root}: {len(self.images):,} images, {self.crops}")
+        for line in [*([data.note] if data.note else []), *data.facts]:
+            say(line)
+        for text in [*data.warnings, *self.warnings]:
+            say(f"Warning: {text}")
+
+    def facts(self, srcc: float, plcc: float) -> dict[str, Any]:
+        """The content of evaluation_<data set>_<set>.json."""
+        scorer, config, data = self.scorer, self.scorer.config, self.data
+        return {
+            "checkpoint": str(self.checkpoint),
+            "run_id": config.get("run_id"),  # None for published weights
+            "seed": config["flags"]["seed"],
+            "variant": scorer.variant.log_name,
+            "epoch": scorer.epoch,
+            "trained_on": {"dataset": config["flags"]["dataset"], "split": config["split"]},
+            "dataset": self.dataset,
+            "data_path": str(data.root),
+            "split": {**data.sizes(), "sha256": data.sha256, "from": data.split},
+            "set": self.set,
+            "images": len(self.images),
+            "crops": self.crops,
+            "device": device_name(scorer.device),
+            "precision": scorer.precision,
+            "srcc": srcc,
+            "plcc": plcc,
+        }
+
+
+def join(sets: list[LabelledImages]) -> LabelledImages:
+    """The images of all sets."""
+    names, paths = (tuple(item for part in sets for item in getattr(part, key)) for key in ("names", "paths"))
+    return LabelledImages(names, np.concatenate([part.mos for part in sets]), paths)
