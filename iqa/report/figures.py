@@ -1,6 +1,6 @@
-"""Runs and numbers of one backbone -> figures, PNG and PDF, 8.5 cm wide: told apart by colour (Okabe-Ito), marker and line style."""
+"""Figures of a report, as PNG and PDF: 8.5 cm wide, or 17.6 cm with several backbones."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,14 +13,12 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from iqa.atomic_files import atomic_path  # noqa: E402
-from iqa.report.numbers import COMPARISONS  # noqa: E402
-from iqa.report.rows import ENDINGS, FULL, IN_TABLES, MULTISCALE  # noqa: E402
-from iqa.report.runs import STAGES, Run  # noqa: E402
+from iqa.report.analysis import Analysis  # noqa: E402
+from iqa.report.comparisons import Difference  # noqa: E402
+from iqa.report.rows import ENDINGS, HYPERIQA, SMART_IQA, TITLES  # noqa: E402
+from iqa.report.runs import Run  # noqa: E402
 
-# file name -> (function, caption)
-Figures = dict[str, tuple[Callable[[list[Run], dict], Figure | None], str]]
-
-WIDTH = 8.5 / 2.54  # inches
+WIDTH, WIDE = 8.5 / 2.54, 17.6 / 2.54  # inches
 STYLE = {
     "font.size": 7,
     "axes.titlesize": 7,
@@ -38,169 +36,190 @@ STYLE = {
     "savefig.dpi": 300,
     "pdf.fonttype": 42,
 }
+# Colour, marker and line style; colours of Okabe and Ito (2008), Color universal design.
+LOOKS = [("#0072B2", "o", "-"), ("#E69F00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":")]
+VARIANT_LOOK = dict(zip(ENDINGS, LOOKS, strict=False))
+PUBLISHED_LOOK = {HYPERIQA: ("#56B4E9", "v", "-"), SMART_IQA: ("#D55E00", "P", "--")}
+DIFFERENCE_LOOK = {"both": LOOKS[2], "multiscale": LOOKS[1], "attention": LOOKS[3]}
+OTHER_LOOK = ("#000000", "s", "-")
+STAGE_LOOK = [("#56B4E9", "o", "-"), LOOKS[1], ("#CC79A7", "^", "-."), ("#000000", "D", ":")]
 
-# Okabe & Ito (2008), Color universal design: (colour, marker, line style)
-VARIANT_LOOK = dict(zip(ENDINGS, [("#0072B2", "o", "-"), ("#E69F00", "s", "--"), ("#009E73", "^", "-.")], strict=True))
-COMPARISON_LOOK = dict(
-    zip(COMPARISONS, [VARIANT_LOOK[MULTISCALE], ("#CC79A7", "D", ":"), VARIANT_LOOK[FULL]], strict=True)
-)
-STAGE_LOOK = [("#56B4E9", "o", "-"), ("#E69F00", "s", "--"), ("#CC79A7", "^", "-."), ("#000000", "D", ":")]
+Look = tuple[str, str, str]
+Panel = tuple[str, list[tuple[str, list[Run], Look]]]  # title, and for each row its label, runs with scores and look
 
 
-def write_figures(runs: list[Run], numbers: dict, folder: Path, figures: Figures) -> dict[str, str]:
-    """Write every one of the figures that the numbers allow; its name and caption, in the order of the report."""
+def write_figures(analysis: Analysis, runs: Sequence[Run], folder: Path) -> dict[str, str]:
+    """Write every figure that the numbers allow; returns their names and captions in the order of the report."""
     folder.mkdir(exist_ok=True)
+    panels = panels_of(analysis, runs)
+    gains = [d for d in analysis.differences if d.key.rpartition(".")[2] == "both"]
+    figures = {
+        "delta_srcc": (lambda: interval_lines(analysis.differences, analysis), "Δ SRCC with 95% intervals"),
+        "gain_by_backbone": (
+            lambda: interval_lines(gains, analysis) if len(gains) > 1 else None,
+            "Gain of both ideas in SRCC on each backbone, with 95% intervals",
+        ),
+        "training_curves": (
+            lambda: training_curves(panels),
+            "SRCC and loss by epoch: mean over runs, with their range",
+        ),
+        "predicted_against_true": (lambda: predicted_against_true(panels), "Predicted against true score, first run"),
+        "attention_by_mos": (lambda: attention_by_mos(analysis), "Mean attention of each stage by tenth of MOS"),
+    }
     captions = {}
     for name, (draw, caption) in figures.items():
         with plt.rc_context(STYLE):
-            figure = draw(runs, numbers)
-            if figure is not None:
-                _save(figure, folder / name)
+            figure = draw()
+            if figure:
+                save(figure, folder / name)
                 captions[name] = caption
     return captions
 
 
-def _save(figure: Figure, stem: Path) -> None:
-    for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):  # the same bytes every time
+def save(figure: Figure, stem: Path) -> None:
+    for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):  # reproducible bytes
         with atomic_path(stem.with_suffix(f".{kind}")) as path:
             figure.savefig(path, format=kind, metadata=metadata)
     plt.close(figure)
 
 
-# ---- the figures ---------------------------------------------------------------------------------------------
+def panels_of(analysis: Analysis, runs: Sequence[Run]) -> list[Panel]:
+    """A panel for each backbone, and one for the published models."""
+    families = [
+        (
+            family.title,
+            {family.log_name(ending): (short_name(ending), look) for ending, look in VARIANT_LOOK.items()},
+        )
+        for family in analysis.grid.families
+    ]
+    published = {
+        log_name: (analysis.level(log_name).row.title, PUBLISHED_LOOK[log_name]) for log_name in analysis.grid.published
+    }
+    panels = []
+    for title, rows in [*families, ("Published models", published)]:
+        found = [
+            (label, members, look)
+            for log_name, (label, look) in rows.items()
+            if (members := [run for run in runs if run.variant == log_name and run.predictions])
+        ]
+        panels += [(title, found)] if found else []
+    return panels
 
 
-def training_curves(runs: list[Run], numbers: dict) -> Figure | None:
-    """Validation SRCC (test where there is no validation set) and training loss per epoch."""
-    if not any(run.epochs for run in runs):
-        return None
-    split = "val" if any(line.get("val_srcc") is not None for run in runs for line in run.epochs) else "test"
-    figure, panels = plt.subplots(2, 1, figsize=(WIDTH, WIDTH * 1.05), sharex=True)
-    rows = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss"}
-    for panel, (key, label) in zip(panels, rows.items(), strict=True):
-        for variant, found in by_variant(runs, numbers):
-            band(panel, [series(run, key) for run in found], VARIANT_LOOK[variant], short_name(variant))
-        panel.set_ylabel(label)
-    panels[1].set_xlabel("Epoch")
-    panels[1].xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, columnspacing=1.0)
-    return figure
-
-
-def series(run: Run, key: str) -> dict[int, float]:
-    return {line["epoch"]: line[key] for line in run.epochs if line.get(key) is not None}
-
-
-def band(panel: plt.Axes, series: list[dict[int, float]], look: tuple[str, str, str], label: str) -> None:
-    """The mean over seeds as a line, and their range as a band."""
-    epochs = sorted(set.intersection(*(set(values) for values in series)))
-    values = np.array([[run[epoch] for epoch in epochs] for run in series])
-    colour, marker, line = look
-    panel.plot(epochs, values.mean(axis=0), line, color=colour, marker=marker, label=label)
-    if len(series) > 1:
-        panel.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-
-
-def predicted_against_true(runs: list[Run], numbers: dict) -> Figure:
-    """Predicted score over MOS for every test image, the first seed of each variant."""
-    found = [(variant, members[0]) for variant, members in by_variant(runs, numbers)]
-    figure, panels = plt.subplots(
-        1, len(ENDINGS), figsize=(WIDTH, WIDTH * 0.48), sharex=True, sharey=True, squeeze=False
-    )
-    ends = ends_of([run for _, run in found], numbers)
-    for panel, variant in zip(panels[0], ENDINGS, strict=True):
-        panel.set_title(short_name(variant).replace(" + ", "\n+ "))
-        scatter(panel, [run for name, run in found if name == variant], VARIANT_LOOK[variant], ends)
-    panels[0][0].set_ylabel("Predicted score")
-    panels[0][1].set_xlabel("True score (MOS)")
-    return figure
-
-
-def ends_of(runs: list[Run], numbers: dict) -> list[float]:
-    """Of both axes, so that all scores and MOS are in."""
-    values = np.concatenate([np.concatenate([run.mos, run.scores]) for run in runs])
-    margin = 0.02 * (numbers["mos_range"][1] - numbers["mos_range"][0])
-    return [values.min() - margin, values.max() + margin]
-
-
-def scatter(panel: plt.Axes, runs: list[Run], look: tuple[str, str, str], ends: list[float]) -> None:
-    panel.plot(ends, ends, color="black", linewidth=0.6, linestyle=":")
-    for run in runs:
-        colour, marker, _ = look
-        dots = {"s": 3, "alpha": 0.2 if len(run.mos) > 300 else 0.7, "linewidths": 0, "rasterized": True}
-        panel.scatter(run.mos, run.scores, color=colour, marker=marker, **dots)
-    panel.set(xlim=ends, ylim=ends, aspect="equal")
-
-
-def delta_srcc(runs: list[Run], numbers: dict) -> Figure | None:
-    """The differences in SRCC with their 95% intervals; the differences of single seeds as small ticks."""
-    return intervals(
-        [
-            (COMPARISONS[name][2], found, COMPARISON_LOOK[name])
-            for name, found in numbers["comparisons"].items()
-            if found
-        ],
-        WIDTH,
-    )
-
-
-def intervals(found: list[tuple[str, dict, tuple[str, str, str]]], width: float) -> Figure | None:
-    """A line for each comparison: its name, its numbers and its look."""
-    if not found:
-        return None
-    figure, panel = plt.subplots(figsize=(width, 0.55 + 0.32 * len(found)))
-    for row, (_, comparison, (colour, marker, _)) in enumerate(found):
-        interval = comparison["srcc"]
-        panel.plot([interval["low"], interval["high"]], [row, row], color=colour, linewidth=1.6)
-        panel.plot(interval["estimate"], row, marker, color=colour, markersize=5)
-        if interval["seeds"] > 1:
-            ticks = [numbers_of_seed["srcc"] for numbers_of_seed in comparison["per_seed"]]
-            panel.plot(ticks, [row + 0.25] * len(ticks), "|", color="black")
-    panel.axvline(0, color="black", linewidth=0.6, linestyle=":")
-    panel.set_yticks(range(len(found)), [label for label, _, _ in found])
-    panel.set(ylim=(len(found) - 0.5, -0.5), xlabel="Δ SRCC, 95% interval")
-    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    return figure
-
-
-def attention_by_mos(runs: list[Run], numbers: dict) -> Figure | None:
-    """Mean attention per stage in groups of images of rising MOS."""
-    groups = numbers["attention_by_mos"]
-    if not groups:
-        return None
-    figure, panel = plt.subplots(figsize=(WIDTH, WIDTH * 0.62))
-    attention_lines(panel, groups)
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.0)
-    return figure
-
-
-def attention_lines(panel: plt.Axes, groups: dict) -> None:
-    for number, (stage, (colour, marker, line)) in enumerate(zip(STAGES, STAGE_LOOK, strict=True), start=1):
-        panel.plot(groups["mos"], groups[stage], line, color=colour, marker=marker, label=f"Stage {number}")
-    panel.axhline(0.25, color="grey", linewidth=0.6, zorder=0)
-    panel.annotate(
-        "uniform", (groups["mos"][-1], 0.25), (0, 1.5), textcoords="offset points", ha="right", color="grey", fontsize=6
-    )
-    panel.set(xlabel="Mean MOS of the decile", ylabel="Mean attention", ylim=(0, None))
-
-
-def short_name(variant: str) -> str:
-    """'Baseline', 'Multi-scale', 'Multi-scale + attention'"""
-    name = IN_TABLES[variant].removeprefix("{} ").removeprefix("+ ")
+def short_name(ending: str) -> str:
+    """'Baseline', 'Multi-scale' or 'Multi-scale + attention'"""
+    name = TITLES[ending].removeprefix("{} ").removeprefix("+ ")
     return name[:1].upper() + name[1:]
 
 
-def by_variant(runs: list[Run], numbers: dict) -> Iterable[tuple[str, list[Run]]]:
-    """The ending of each variant's log name, and its runs."""
-    for ending, variant in numbers["family"]["rows"].items():
-        found = [run for run in runs if run.variant == variant]
-        if found:
-            yield ending, found
+def training_curves(panels: Sequence[Panel]) -> Figure | None:
+    """Validation SRCC (test SRCC without a validation set) and training loss by epoch."""
+    lines = [line for _, rows in panels for _, runs, _ in rows for run in runs for line in run.epochs]
+    if not lines:
+        return None
+    split = "val" if any(line.get("val_srcc") is not None for line in lines) else "test"
+    size = (WIDTH, WIDTH * 1.05) if len(panels) == 1 else (WIDE, WIDE * 0.5)
+    figure, axes = plt.subplots(2, len(panels), figsize=size, sharex="col", sharey="row", squeeze=False)
+    labels = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss"}
+    for axes_row, (key, label) in zip(axes, labels.items(), strict=True):
+        axes_row[0].set_ylabel(label)
+        for axis, (_, rows) in zip(axes_row, panels, strict=True):
+            for name, runs, look in rows:
+                curve_with_range(axis, runs, key, name, look)
+    for axis, (title, _) in zip(axes[0], panels, strict=True):
+        axis.set_title(title if len(panels) > 1 else "")
+    for axis in axes[1]:
+        axis.set_xlabel("Epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    add_legend(figure, axes[0])
+    return figure
 
 
-FIGURES: Figures = {
-    "training_curves": (training_curves, "SRCC and loss per epoch; mean over seeds, with their range"),
-    "predicted_against_true": (predicted_against_true, "Predicted against true score, first seed of each variant"),
-    "delta_srcc": (delta_srcc, "Differences in SRCC with 95% intervals; small ticks are single seeds"),
-    "attention_by_mos": (attention_by_mos, "Mean attention per scale by decile of MOS"),
-}
+def curve_with_range(axis: plt.Axes, runs: Sequence[Run], key: str, label: str, look: Look) -> None:
+    series = [{line["epoch"]: line[key] for line in run.epochs if line.get(key) is not None} for run in runs]
+    epochs = sorted(set.intersection(*(set(values) for values in series)))
+    values = np.array([[run[epoch] for epoch in epochs] for run in series])
+    colour, marker, line = look
+    axis.plot(epochs, values.mean(axis=0), line, color=colour, marker=marker, label=label)
+    if len(runs) > 1:
+        axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+
+
+def add_legend(figure: Figure, axes: Sequence[plt.Axes]) -> None:
+    """One legend for all axes, with each label once."""
+    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    columns = min(len(entries), 3 if len(axes) == 1 and len(entries) == 3 else 6)
+    figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns, columnspacing=1.0)
+
+
+def predicted_against_true(panels: Sequence[Panel]) -> Figure:
+    """Predicted score by MOS for every test image, the first run of each row; a line of plots for each backbone."""
+    first = [runs[0].predictions for _, rows in panels for _, runs, _ in rows]
+    values = np.concatenate([np.concatenate([found.mos, found.scores]) for found in first])
+    margin = 0.02 * np.ptp(values)
+    ends = [values.min() - margin, values.max() + margin]
+    width = WIDTH if len(panels) == 1 else WIDE
+    size = (width, width / len(ENDINGS) * (1.45 if len(panels) == 1 else 1.1) * len(panels))
+    figure, axes = plt.subplots(len(panels), len(ENDINGS), figsize=size, squeeze=False)
+    for axes_row, (title, rows) in zip(axes, panels, strict=True):
+        axes_row[0].set_ylabel("Predicted score")
+        for axis in axes_row[len(rows) :]:
+            axis.set_visible(False)
+        for axis, (label, runs, look) in zip(axes_row, rows, strict=False):
+            label = label.replace(" + ", "\n+ ")
+            axis.set_title(label if len(panels) == 1 else f"{title}:\n{label}")
+            axis.set_xlabel("MOS")
+            scatter(axis, runs[0], look, ends)
+    return figure
+
+
+def scatter(axis: plt.Axes, run: Run, look: Look, ends: list[float]) -> None:
+    colour, marker, _ = look
+    mos, scores = run.predictions.mos, run.predictions.scores
+    axis.plot(ends, ends, color="black", linewidth=0.6, linestyle=":")
+    alpha = 0.2 if len(mos) > 300 else 0.7
+    axis.scatter(mos, scores, s=3, alpha=alpha, linewidths=0, rasterized=True, color=colour, marker=marker)
+    axis.set(xlim=ends, ylim=ends, aspect="equal")
+
+
+def interval_lines(differences: Sequence[Difference], analysis: Analysis) -> Figure | None:
+    """A line with a 95% interval for each difference."""
+    if not differences:
+        return None
+    wide = len(analysis.grid.families) > 1 or bool(analysis.grid.published)
+    figure, axis = plt.subplots(figsize=(WIDE if wide else WIDTH, 0.55 + 0.32 * len(differences)))
+    for place, difference in enumerate(differences):
+        colour, marker, _ = DIFFERENCE_LOOK.get(difference.key.rpartition(".")[2], OTHER_LOOK)
+        estimate = difference.srcc
+        axis.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=1.6)
+        axis.plot(estimate.value, place, marker, color=colour, markersize=5)
+    axis.axvline(0, color="black", linewidth=0.6, linestyle=":")
+    axis.set_yticks(range(len(differences)), [difference.title for difference in differences])
+    axis.set(ylim=(len(differences) - 0.5, -0.5), xlabel="Δ SRCC, 95% interval")
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    return figure
+
+
+def attention_by_mos(analysis: Analysis) -> Figure | None:
+    """Mean attention of each stage in tenths of the test images by MOS, a panel for each row with attention."""
+    found = analysis.attention
+    if not found:
+        return None
+    size = (WIDTH, WIDTH * 0.62) if len(found) == 1 else (WIDE, WIDE * 0.34)
+    figure, axes = plt.subplots(1, len(found), figsize=size, sharey=True, squeeze=False)
+    for axis, attention in zip(axes[0], found, strict=True):
+        for stage, (colour, marker, line) in enumerate(STAGE_LOOK):
+            axis.plot(
+                attention.mos,
+                attention.weights[:, stage],
+                line,
+                color=colour,
+                marker=marker,
+                label=f"Stage {stage + 1}",
+            )
+        axis.axhline(0.25, color="grey", linewidth=0.6, zorder=0)
+        axis.set(xlabel="Mean MOS of the tenth", ylim=(0, None))
+        axis.set_title(attention.title if len(found) > 1 else "")
+    axes[0][0].set_ylabel("Mean attention")
+    add_legend(figure, axes[0])
+    return figure

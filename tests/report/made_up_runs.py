@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -14,8 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import report_ablation  # noqa: E402
-from iqa.report import figures as report_figures  # noqa: E402
-from iqa.report import grid_figures  # noqa: E402
 
 VARIANTS = {
     "exp1_baseline": ("ss_noatt", 25_624_337, False, False),
@@ -156,11 +155,14 @@ def write_run(
     )
 
 
-def lose_a_layer(folder):
-    """Make the finished run of a folder sick."""
-    result = json.loads((folder / "result.json").read_text())
-    result["health"]["target_layers"] = [{"dead": 0.9, "saturated": 0.0}]
-    (folder / "result.json").write_text(json.dumps(result))
+def write_failed_run(log_folder, variant, images=300, *, seed=42, suffix=""):
+    """A run without any defined score, as training leaves it: nulls, a failure and no predictions."""
+    mos, (scores,) = make_scores(images, (8.0,))
+    nulls = ("selected_epoch", "selected_val_srcc", "selected_val_plcc", "selected_test_srcc", "selected_test_plcc")
+    nothing = dict.fromkeys((*nulls, "best_test_srcc", "best_test_plcc", "health"))
+    failure = "no epoch has a defined val SRCC: scores: 300 of 300 values are not finite"
+    write_run(log_folder, variant, mos, scores, seed=seed, suffix=suffix, result={**nothing, "failure": failure})
+    (log_folder / (variant + suffix) / "predictions_test.csv").unlink()
 
 
 def write_predictions(path, mos, scores, attention):
@@ -197,8 +199,8 @@ def write_grid(log_folder, rows=GRID, errors=GRID_ERRORS, published=(), **more):
 
 def report(log_folder, *arguments, figures=False):
     """Run the report in this process, its figures only where they matter; its numbers, report.md and report.tex."""
-    one, grid = ((module.FIGURES if figures else {}) for module in (report_figures, grid_figures))
-    with mock.patch.object(report_figures, "FIGURES", one), mock.patch.object(grid_figures, "FIGURES", grid):
+    nothing = mock.patch("iqa.report.figures.write_figures", return_value={})
+    with nullcontext() if figures else nothing:
         assert report_ablation.main([str(log_folder), "--draws", "1000", *arguments]) == 0
     return (
         json.loads((log_folder / "report.json").read_text()),
@@ -209,6 +211,7 @@ def report(log_folder, *arguments, figures=False):
 
 def refusal(log_folder, capsys, *arguments):
     """The one line that a report which cannot be made leaves on stderr."""
+    capsys.readouterr()
     assert report_ablation.main([str(log_folder), "--draws", "1000", *arguments]) == 1
     output, error = capsys.readouterr()
     assert output == "" and re.fullmatch(r"error: [^\n]+\n", error)
@@ -220,6 +223,23 @@ def predictions(folder):
     return table["mos"], table["score"]
 
 
-def verdict_of(page):
-    """The bold paragraph, which is the first of the page but for its title and a warning."""
-    return next(line for line in page.split("\n\n") if line.startswith("**"))
+def srcc_of(folder):
+    return stats.spearmanr(*predictions(folder)).statistic
+
+
+def level_of(numbers, log_name):
+    """A row of report.json."""
+    return next(level for level in numbers["levels"] if level["row"]["log_name"] == log_name)
+
+
+def difference_of(numbers, key):
+    """A difference of report.json or of one of its parts; None where it could not be made."""
+    return next((d for d in numbers["differences"] if d["comparison"]["key"] == key), None)
+
+
+def interval(estimate):
+    return f"{estimate['value']:+.4f} [{estimate['low']:+.4f}, {estimate['high']:+.4f}]"
+
+
+def section_of(page, title):
+    return page[page.index(f"## {title}") :].split("\n## ")[0]

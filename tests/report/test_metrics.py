@@ -1,19 +1,13 @@
-"""Metrics and statistics: against scipy, against published worked examples, and on populations that are known."""
+"""Correlations and their bootstrap, against scipy."""
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import simulate_coverage  # noqa: E402
-
-from iqa import metrics  # noqa: E402
+from iqa import metrics
+from iqa.report.statistics import percentile_estimate
 
 CORRELATIONS = {
     "srcc": lambda x, y: stats.spearmanr(x, y).statistic,
@@ -110,7 +104,7 @@ def test_paired_intervals_agree_with_scipy_to_a_tenth_of_their_width(method, dig
     mos, (first, second) = two_models(digits=digits)
     draws = metrics.bootstrap_correlations([first, second], mos, draws=4000, seed=1)
     for name, found in zip(("srcc", "plcc"), draws, strict=True):
-        interval = metrics.image_interval(0.0, found[1] - found[0])
+        interval = percentile_estimate(0.0, found[1] - found[0])
         expected = stats.bootstrap(
             (first, second, mos),
             lambda a, b, m, axis=-1, name=name: vectorised(name, b, m) - vectorised(name, a, m),
@@ -151,135 +145,3 @@ def test_draws_depend_on_the_seed_alone_and_pair_the_models():
     alone, _ = metrics.bootstrap_correlations(second, mos, 300, seed=3)
     other, _ = metrics.bootstrap_correlations(second, mos, 300, seed=4)
     assert np.array_equal(both[1], alone[0]) and not np.array_equal(alone, other)
-
-
-def test_two_copies_of_one_model_differ_by_exactly_nothing():
-    mos, (scores, _) = two_models()
-    draws, _ = metrics.bootstrap_correlations([scores, scores.copy()], mos, 500)
-    interval = metrics.image_interval(0.0, draws[1] - draws[0])
-    assert (interval.low, interval.high, interval.p_value) == (0.0, 0.0, 1.0)
-    several = metrics.crossed_interval([0.0] * 3, np.zeros((3, 500)))
-    assert (several.low, several.high, several.p_value) == (0.0, 0.0, 1.0)
-
-
-def test_an_undefined_draw_is_left_out_and_counted():
-    interval = metrics.image_interval(0.5, np.array([np.nan, *np.linspace(0.4, 0.6, 99)]))
-    assert interval.undefined_draws == 1 and 0.4 <= interval.low < interval.high <= 0.6
-
-
-# ---- seeds ---------------------------------------------------------------------------------------------------
-
-
-def draws_of_seeds(seeds, shared=1.0, own=1.0, count=20_000):
-    generator = np.random.default_rng(5)
-    return shared * generator.normal(size=count) + own * generator.normal(size=(seeds, count))
-
-
-def test_one_seed_is_the_image_interval():
-    draws = draws_of_seeds(1)
-    assert metrics.crossed_interval([0.3], draws) == metrics.image_interval(0.3, draws[0])
-    assert metrics.crossed_interval([0.3], draws).seed_deviation is None
-
-
-def test_what_seeds_share_and_how_they_vary_each_counts_once():
-    draws = draws_of_seeds(3)
-    as_much_as_their_own_noise = metrics.crossed_interval([1.0, 0.0, -1.0], draws)
-    assert as_much_as_their_own_noise.standard_error == pytest.approx(math.sqrt(1 + 1 / 3), rel=0.02)
-    varying = metrics.crossed_interval([10.0, 0.0, -10.0], draws)
-    # the seeds' variance 100 holds what the images give each seed, 1
-    assert varying.standard_error == pytest.approx(math.sqrt(1 + 100 / 3), rel=0.02)
-    # nearly all from 3 seeds: Student's t with little more than 2 degrees of freedom, 4.30
-    assert (varying.high - varying.estimate) / varying.standard_error == pytest.approx(4.1, abs=0.21)
-
-
-def test_no_correlation_is_said_to_lie_beyond_one():
-    draws = 0.8 + 0.001 * draws_of_seeds(2)
-    for sign in (1, -1):
-        whole, cut = (
-            interval([0.7 * sign, 0.9 * sign], sign * draws)
-            for interval in (metrics.crossed_interval, metrics.level_interval)
-        )
-        assert max(abs(whole.low), abs(whole.high)) > 1 == max(abs(cut.low), abs(cut.high))
-        assert (cut.estimate, cut.standard_error) == (whole.estimate, whole.standard_error)
-    sure = [0.8, 0.8]
-    assert metrics.level_interval(sure, draws) == metrics.crossed_interval(sure, draws)
-
-
-@pytest.mark.parametrize(
-    "case",
-    [*(simulate_coverage.CASES[place] for place in (1, 4)), *simulate_coverage.CASES[-3:-1]],
-    ids=lambda case: case.name,
-)
-def test_intervals_cover_a_known_difference(case):
-    """The short form of tests/simulate_coverage.py: 200 simulations, whose share has a standard error of 1.5%."""
-    assert 0.90 <= simulate_coverage.coverage(case, simulations=200, images=300, draws=400, seed=0) <= 0.995
-
-
-# ---- tests and power -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("r_jk", "r_jh", "r_kh", "images", "z", "digits"),
-    [
-        # Silver, Hittner & May (2006), A FORTRAN 77 program for comparing dependent correlations, Applied
-        # Psychological Measurement 30, 152-153, as printed by its program DEPCOR: Z = -1.0718, p = .2838
-        (0.3, 0.4, 0.5, 100, -1.0718, 4),
-        # Steiger (1980), Psychological Bulletin 87, case A, p. 249. The article prints -.8913 from intermediate values
-        # of four digits; -0.8887185 is what its formula gives, in the test suite of Diedenhofen & Musch (2015), cocor,
-        # PLoS ONE 10(4) e0121945
-        (0.4, 0.5, 0.1, 103, -0.8887185, 7),
-    ],
-)
-def test_steigers_z_is_that_of_published_examples(r_jk, r_jh, r_kh, images, z, digits):
-    found, _ = metrics.steiger(r_jk, r_jh, r_kh, images)
-    assert round(found, digits) == z
-
-
-def test_steigers_p_is_two_sided_and_the_test_survives_the_edges():
-    assert round(metrics.steiger(0.3, 0.4, 0.5, 100)[1], 4) == 0.2838
-    assert metrics.steiger(0.9, 0.9, 1.0, 100) == (0.0, 1.0)
-    for edge in ((1.0, 0.99, 0.99, 50), (0.9, 0.900001, 1.0, 50), (0.9, 0.8, 0.7, 3)):
-        assert all(math.isfinite(value) for value in metrics.steiger(*edge))
-
-
-def test_holms_correction():
-    # the step-down of Holm (1979): 3 x 0.01; then 2 x 0.03; then the larger of 0.06 and 0.04
-    assert metrics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert metrics.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert metrics.holm([]) == []
-
-
-def test_standard_errors_at_the_size_of_the_real_test_set():
-    assert metrics.srcc_standard_error(0.90, 2015) == pytest.approx(0.005, abs=5e-5)
-    error = metrics.difference_standard_error(0.90, 0.897, 0.95, 2015)
-    assert 0.003 < error < 0.0037  # a difference of 0.003 is less than one standard error
-
-
-@pytest.mark.parametrize("case", simulate_coverage.CASES[1:3], ids=lambda case: case.name)
-def test_the_formula_for_the_standard_error_agrees_with_the_bootstrap(case):
-    mos, scores = simulate_coverage.simulate(case, 4000, np.random.default_rng(0))
-    draws, _ = metrics.bootstrap_correlations(scores[:, 0], mos, 1000)
-    correlations = [metrics.srcc(scores[0, 0], mos), metrics.srcc(scores[1, 0], mos), metrics.srcc(*scores[:, 0])]
-    formula = metrics.difference_standard_error(*correlations, 4000)
-    assert formula == pytest.approx((draws[1] - draws[0]).std(), rel=0.12)  # about 5% too large, on normal data
-
-
-def test_what_is_resolvable_is_shown_with_80_percent_power():
-    error = 0.0034
-    true = metrics.resolvable_difference(error)
-    estimates = np.random.default_rng(0).normal(true, error, 100_000)
-    assert np.mean(np.abs(estimates) > 1.959964 * error) == pytest.approx(0.80, abs=0.005)
-
-
-def test_with_the_images_needed_the_difference_is_resolvable():
-    images = metrics.images_needed(0.003, metrics.difference_standard_error(0.90, 0.90, 0.95, 2015), 2015)
-    for count, resolved in ((images, True), (images - 2, False)):
-        error = metrics.difference_standard_error(0.90, 0.90, 0.95, count)
-        assert (metrics.resolvable_difference(error) <= 0.003) is resolved
-
-
-def test_seeds_needed():
-    draws = draws_of_seeds(3, shared=0.0005, own=0.001)
-    # 2.80 sqrt(0.0005^2 + s^2 / S) <= 0.003 with s = 0.002 needs S = 0.002^2 / ((0.003 / 2.80)^2 - 0.0005^2) = 4.5
-    assert metrics.seeds_needed(0.003, [0.003, 0.001, 0.005], draws) == 5
-    assert metrics.seeds_needed(0.003, [0.003, 0.001, 0.005], draws_of_seeds(3, shared=0.002, own=0.001)) is None

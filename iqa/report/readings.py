@@ -1,0 +1,200 @@
+"""What the older note asks of the numbers: three outcomes, the use of attention, three conclusions; and published figures.
+
+docs/report.md states the rules.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from iqa.report.comparisons import Difference
+from iqa.report.rows import CNN, TRANSFORMER, Grid
+from iqa.report.runs import Run
+from iqa.report.statistics import Estimate, Z, images_needed, seeds_needed
+
+OUTCOMES = {"A": (0.01, "at least 1%"), "B": (0.003, "0.3% to 1%"), "C": (-np.inf, "below 0.3%")}  # name -> from, words
+DECILES = 10
+DEEP = 2  # stages, of the four, counted from the last
+MOSTLY_DEEP = 0.95
+BALANCED = (0.15, 0.35)
+SHIFT = 0.05
+
+CONCLUSIONS = {
+    "hierarchical": "hierarchical features are crucial",
+    "generality": "the method has good generality",
+    "both": "both contribute",
+}
+
+
+@dataclass(frozen=True)
+class PublishedFigure:
+    title: str
+    kind: str  # of the backbone
+    srcc: float
+    plcc: float
+    delta: float | None
+
+
+PUBLISHED_FIGURES = (
+    PublishedFigure("ResNet50, HyperIQA (rerun by SMART-IQA's authors)", CNN, 0.8998, 0.9098, None),
+    PublishedFigure("SMART-IQA (Swin-Base, its authors' figure)", TRANSFORMER, 0.9378, 0.9485, 0.0380),
+)
+PUBLISHED_GAIN = 0.9378 - 0.9338  # of both ideas on Swin-Base, in the ablation table of SMART-IQA's authors
+
+
+# ---- outcomes ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Gain of both ideas relative to the baseline's SRCC."""
+
+    backbone: str  # title
+    gain: float
+    low: float
+    high: float
+    outcome: str  # of the estimate
+    shares: dict[str, float]  # of the estimate's distribution in each outcome
+    decided: bool
+    images: int | None  # at which the interval would be within the outcome if the estimate stayed; None: no number
+    seeds: int | None
+
+
+def outcome_of(gain: float) -> str:
+    return next(name for name, (start, _) in OUTCOMES.items() if round(gain, 12) >= start)
+
+
+def read_outcome(difference: Difference, baseline: Estimate, images: int) -> Outcome | None:
+    """Read the outcome of one backbone; None if the baseline's SRCC is not positive."""
+    if baseline.value <= 0:
+        return None
+    estimate, level = difference.srcc, baseline.value
+    gain, low, high, error = (x / level for x in (estimate.value, estimate.low, estimate.high, estimate.standard_error))
+    starts = [start for start, _ in OUTCOMES.values()]
+    name = outcome_of(gain)
+    start, end = dict(zip(OUTCOMES, zip(starts, [np.inf, *starts], strict=False), strict=True))[name]
+    if error > 0:
+        below = stats.t.cdf((np.array([np.inf, *starts]) - gain) / error, estimate.freedom)
+        shares = dict(zip(OUTCOMES, (-np.diff(below)).tolist(), strict=True))
+    else:
+        shares = {other: float(other == name) for other in OUTCOMES}
+    needed = min(gain - start, end - gain) * level / Z
+    return Outcome(
+        difference.comparison.backbone,
+        gain,
+        low,
+        high,
+        name,
+        shares,
+        decided=low >= start and high < end and difference.verdict == ("higher" if name != "C" else difference.verdict),
+        images=images_needed(estimate, images, needed) if needed > 0 else None,
+        seeds=seeds_needed(estimate, needed) if needed > 0 else None,
+    )
+
+
+# ---- attention -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Mean attention weights of one row in tenths of the test images by MOS."""
+
+    title: str
+    mos: tuple[float, ...]  # mean of each tenth
+    weights: np.ndarray  # [10, 4]
+    seeds: int
+    reading: str  # "seen", "in part", "reverse", "not seen", or "differs" between the seeds
+
+    @property
+    def deep_in_best(self) -> float:
+        return float(self.weights[-1, -DEEP:].sum())
+
+    @property
+    def deep_in_worst(self) -> float:
+        return float(self.weights[0, -DEEP:].sum())
+
+
+def read_attention(title: str, runs: Sequence[Run]) -> Attention | None:
+    """Attention of a row's runs; None if they have none."""
+    runs = [run for run in runs if run.predictions.attention is not None]
+    if not runs:
+        return None
+    mos = runs[0].predictions.mos
+    groups = np.array_split(np.argsort(mos, kind="stable"), min(DECILES, len(mos)))
+    per_run = np.array([[run.predictions.attention[group].mean(axis=0) for group in groups] for run in runs])
+    readings = {attention_reading(weights[-1], weights[0]) for weights in per_run}
+    return Attention(
+        title,
+        tuple(float(mos[group].mean()) for group in groups),
+        per_run.mean(axis=0),
+        len(runs),
+        readings.pop() if len(readings) == 1 else "differs",
+    )
+
+
+def attention_reading(best: np.ndarray, worst: np.ndarray) -> str:
+    """Compare the mean weights [4] of the best and the worst tenth with SMART-IQA's published pattern."""
+    deep, shallow = (round(float(np.sum(weights[-DEEP:])), 12) for weights in (best, worst))
+    rounded = np.round(worst, 12)
+    if deep >= MOSTLY_DEEP and BALANCED[0] <= rounded.min() and rounded.max() <= BALANCED[1]:
+        return "seen"
+    if abs(round(deep - shallow, 12)) < SHIFT:
+        return "not seen"
+    return "in part" if deep > shallow else "reverse"
+
+
+# ---- conclusions ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """Which of the older note's conclusions holds for the first CNN and the first Transformer; None is undecided."""
+
+    conclusion: str | None
+    cnn: str
+    transformer: str
+    verdicts: dict[str, str]  # of the backbone, the method on both backbones and the interaction
+    of_ideas: bool
+
+
+def read_conclusion(grid: Grid, found: Sequence[Difference], outcomes: Sequence[Outcome]) -> Conclusion | None:
+    """Draw the conclusion; None if the grid has no CNN before a Transformer or a part is missing."""
+    cnn = grid.families[0]
+    transformer = next((family for family in grid.families if family.kind == TRANSFORMER), None)
+    if cnn.kind != CNN or not transformer:
+        return None
+    prefix = f"{transformer.backbone}."
+    by_key = {difference.key: difference for difference in found}
+    keys = {
+        "backbone": f"{prefix}backbone",
+        "on the CNN": "both",
+        "on the Transformer": f"{prefix}both",
+        "interaction": f"{prefix}interaction",
+    }
+    if not all(key in by_key for key in keys.values()):
+        return None
+    parts = {name: by_key[key] for name, key in keys.items()}
+    verdicts = {name: part.verdict for name, part in parts.items()}
+    c_on_cnn = any(outcome.backbone == cnn.title and outcome.decided and outcome.outcome == "C" for outcome in outcomes)
+    return Conclusion(
+        choose_conclusion(*verdicts.values(), c_on_cnn=c_on_cnn),
+        cnn.title,
+        transformer.title,
+        verdicts,
+        all(part.of_ideas for part in parts.values()),
+    )
+
+
+def choose_conclusion(
+    backbone: str, on_cnn: str, on_transformer: str, interaction: str, *, c_on_cnn: bool
+) -> str | None:
+    """A key of CONCLUSIONS from four verdicts; None if none follows."""
+    if "withheld" in (backbone, on_cnn, on_transformer, interaction):
+        return None
+    if on_cnn == on_transformer == "higher":
+        return "both" if backbone == "higher" else "generality"
+    if backbone == "higher" and on_cnn != "higher" and (interaction == "higher" or c_on_cnn):
+        return "hierarchical"
+    return None

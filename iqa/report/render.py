@@ -1,0 +1,259 @@
+"""Analysis -> report.md, report.tex, report.json and the summary for the terminal. The words are in templates/."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+
+from iqa.health import LIMITATIONS, mos_decimals
+from iqa.report.analysis import Analysis, Level
+from iqa.report.comparisons import PARTS, RUNS_FOR_IDEAS, SECOND, SMALL_DIFFERENCE, Difference
+from iqa.report.readings import CONCLUSIONS, OUTCOMES, PUBLISHED_FIGURES, PUBLISHED_GAIN, PublishedFigure
+from iqa.report.rows import KINDS
+from iqa.report.statistics import Estimate
+
+JSON_VERSION = 2
+FOLDER = Path(__file__).parent / "templates"
+BLOCK_TITLES = dict(zip(KINDS, ("CNN-based", "Transformer-based", "Other backbones"), strict=True))
+NAMES_SHOWN = 4  # of runs in one sentence
+TEX_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"$<$",
+        ">": r"$>$",
+        "Δ": r"$\Delta$",
+        "±": r"$\pm$",
+        "–": "--",
+        "—": "---",
+        "×": r"$\times$",
+        "’": "'",
+        "…": "...",
+    }
+)
+
+
+class Block(NamedTuple):
+    """Rows of the main table on one kind of backbone."""
+
+    title: str
+    figures: list[PublishedFigure]
+    levels: list[Level]
+
+
+# ---- pages ---------------------------------------------------------------------------------------------------
+
+
+def add_words(analysis: Analysis) -> None:
+    """Set the answer and the limits, which all pages share."""
+    analysis.answer = " ".join(_render("answer.txt.j2", analysis).split())
+    paragraphs = _render("limits.txt.j2", analysis).split("\n\n")
+    analysis.limits = [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]
+
+
+def markdown(analysis: Analysis) -> str:
+    return re.sub(r"\n{3,}", "\n\n", _render("report.md.j2", analysis)).strip() + "\n"
+
+
+def latex(analysis: Analysis) -> str:
+    return re.sub(r"\n{3,}", "\n\n", _render("report.tex.j2", analysis)).strip() + "\n"
+
+
+def summary(analysis: Analysis) -> str:
+    """Table, answer and one line for each kind of limit."""
+    return _render("summary.txt.j2", analysis).strip()
+
+
+def to_json(analysis: Analysis) -> str:
+    """The content of report.json; docs/report.md documents the keys."""
+    published = [dataclasses.asdict(figure) for figure in PUBLISHED_FIGURES] if analysis.koniq else []
+    contents = {"version": JSON_VERSION, **dataclasses.asdict(analysis), "published_figures": published}
+    return json.dumps(_plain(contents), indent=1, allow_nan=False) + "\n"
+
+
+def _plain(value: object) -> object:
+    """The value in the types of JSON; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _render(template: str, analysis: Analysis) -> str:
+    """Render a template; those of LaTeX have delimiters that LaTeX does not use."""
+    delimiters = {}
+    if template.endswith(".tex.j2"):
+        delimiters = {
+            "block_start_string": "<%",
+            "block_end_string": "%>",
+            "variable_start_string": "<<",
+            "variable_end_string": ">>",
+            "comment_start_string": "<#",
+            "comment_end_string": "#>",
+        }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+        **delimiters,
+    )
+    environment.filters |= FILTERS
+    differences = [(d, d.comparison.family) for d in analysis.differences]
+    return environment.get_template(template).render(
+        a=analysis,
+        family=analysis.grid.families[0],
+        several=len(analysis.grid.families) > 1 or bool(analysis.grid.published),
+        blocks=blocks(analysis),
+        parts=[d for d, role in differences if role == PARTS],
+        second=[d for d, role in differences if role == SECOND],
+        exploratory=[d for d, role in differences if role is None],
+        mos_digits=mos_decimals(analysis.mos_range),
+        RUNS_FOR_IDEAS=RUNS_FOR_IDEAS,
+        SMALL_DIFFERENCE=SMALL_DIFFERENCE,
+        CONCLUSIONS=CONCLUSIONS,
+        OUTCOMES=OUTCOMES,
+        LIMITATIONS=LIMITATIONS,
+        PUBLISHED_FIGURES=PUBLISHED_FIGURES,
+        PUBLISHED_GAIN=PUBLISHED_GAIN,
+    )
+
+
+def blocks(analysis: Analysis) -> list[Block]:
+    """Rows of the main table by kind of backbone; published figures only in a report on KonIQ."""
+    found = []
+    for kind, title in BLOCK_TITLES.items():
+        figures = [figure for figure in PUBLISHED_FIGURES if analysis.koniq and figure.kind == kind]
+        levels = [level for level in analysis.levels if level.row.kind == kind]
+        if figures or levels:
+            found.append(Block(title, figures, levels))
+    return found
+
+
+# ---- filters -------------------------------------------------------------------------------------------------
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:+.{digits}f}"
+
+
+def count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def interval(estimate: Estimate | None) -> str:
+    """'+0.0041 [+0.0012, +0.0071]'"""
+    return "missing" if estimate is None else f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
+
+
+def level_interval(estimate: Estimate | None) -> str:
+    """'0.9012 [0.8921, 0.9094]'"""
+    return "missing" if estimate is None else f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def level_spread(level: Level, metric: str) -> str:
+    """'0.9012', or '0.9012 ± 0.0011' with several runs"""
+    estimate, deviation = getattr(level, metric), getattr(level, f"{metric}_deviation")
+    if estimate is None:
+        return "missing"
+    return f"{estimate.value:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+
+
+def p_value(value: float | None) -> str:
+    """'p < 0.001' or 'p = 0.041'"""
+    if value is None:
+        return "not tested"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def finding(difference: Difference) -> str:
+    """Verdict in a cell."""
+    if difference.verdict in ("higher", "lower") and not difference.of_ideas:
+        return f"{difference.verdict} (trained models)"
+    return {None: "exploratory", "withheld": "no conclusion"}.get(difference.verdict, difference.verdict)
+
+
+def runs_of(estimate: Estimate) -> str:
+    """'one run of each variant', '3 runs of each variant' or '3 and 2 runs'"""
+    seeds = estimate.seeds
+    if len(set(seeds)) > 1:
+        return f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]} runs"
+    return "one run of each variant" if seeds[0] == 1 else f"{seeds[0]} runs of each variant"
+
+
+def names(items: Sequence[str]) -> str:
+    """'a, b and c'; of many, the first and the number of the others"""
+    items = list(items)
+    if len(items) > NAMES_SHOWN:
+        return f"{', '.join(items[: NAMES_SHOWN - 1])} and {len(items) - NAMES_SHOWN + 1} more"
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
+
+
+def duration(seconds: float | None) -> str:
+    """'47.1 s', '12 min 03 s' or '3 h 05 min'"""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def code(text: str) -> str:
+    """Text that Markdown shows letter by letter."""
+    return f"`{text}`" if "`" not in text else f"`` {text} ``"
+
+
+def cell(text: str) -> str:
+    """Text inside a Markdown table."""
+    return text.replace("|", "\\|")
+
+
+def tex(text: object) -> str:
+    """Text that LaTeX shows letter by letter; a character that its default fonts lack becomes a question mark."""
+    plain = str(text).translate(TEX_ESCAPES).encode("ascii", "replace").decode("ascii")
+    return re.sub(r"(?<![\w.)-])-(?=\.?\d)", "$-$", plain)  # a minus; in text it would be a hyphen
+
+
+FILTERS = {
+    filter_.__name__: filter_
+    for filter_ in (
+        number,
+        signed,
+        count,
+        interval,
+        level_interval,
+        level_spread,
+        p_value,
+        finding,
+        runs_of,
+        names,
+        duration,
+        code,
+        cell,
+        tex,
+    )
+}
