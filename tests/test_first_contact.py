@@ -14,6 +14,14 @@ SCRIPTS = {
     "benchmark_training.py": [],
     "data_loader.py": ["."],
 }
+MISTAKES = {
+    "train_resnet_improved.py": "--data_path nowhere",
+    "score_images.py": "--checkpoint x.pth nowhere.jpg",
+    "report_ablation.py": "logs",
+    "demo_dataset.py": "--output demo --metadata nowhere.csv",
+    "benchmark_training.py": "--output logs",
+    "data_loader.py": "nowhere",
+}
 WITHOUT_TORCH = """
 import pathlib, runpy, sys
 
@@ -39,10 +47,13 @@ def test_a_script_without_its_packages_is_one_line(tmp_path, script):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_needs_no_torch(tmp_path, script):
-    command = [sys.executable, "-c", WITHOUT_TORCH, ROOT / script, "--help"]
-    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert process.returncode == 0 and process.stderr == "" and process.stdout.startswith("usage: ")
+def test_help_and_mistakes_need_no_torch(tmp_path, script):
+    (tmp_path / "logs").mkdir()
+    for flags, status, words in (("--help", 0, "usage: "), (MISTAKES[script], None, "error: ")):
+        command = [sys.executable, "-c", WITHOUT_TORCH, ROOT / script, *flags.split()]
+        process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (process.returncode == 0) == (status == 0) and (process.stdout + process.stderr).startswith(words)
+        assert "torch" not in process.stderr.lower()
 
 
 def test_the_installation_says_how_long_it_takes_and_shows_the_output_of_pip(tmp_path):

@@ -13,8 +13,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, run_program, start_program, write_image
+from conftest import ROOT, assert_one_line_error, run_main, run_program, start_program, write_image
 
+import score_images
 from iqa.health import run_health
 
 # A run whose scores are 30 points too high.
@@ -382,13 +383,13 @@ def test_a_truncated_checkpoint_is_one_line(checkpoint, tmp_path):
         (["photo.jpg", "--report", "folder.html"], ["--report folder.html", "is a folder"]),
     ],
 )
-def test_a_mistake_is_one_line_before_torch_is_loaded(tmp_path, arguments, words):
-    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
+def test_a_mistake_is_one_line_before_the_work(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setattr(score_images, "run", None)
     (tmp_path / "photo.jpg").touch()
     for folder in ("empty", "folder.html"):
         (tmp_path / folder).mkdir()
     (tmp_path / "empty/notes.txt").touch()
-    assert_one_line_error(score("--checkpoint", "x.pth", *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path)), *words)
+    assert_one_line_error(run_main("score_images", "--checkpoint", "x.pth", *arguments, cwd=tmp_path), *words)
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_file(checkpoint, tmp_path):
@@ -400,13 +401,7 @@ def test_ctrl_c_is_one_line_and_leaves_no_file(checkpoint, tmp_path):
         ROOT / "score_images.py",
         "--checkpoint",
         checkpoint,
-        "many",
-        "--batch_size",
-        "2",
-        "--device",
-        "cpu",
-        "--output",
-        "scores.csv",
+        *"many --batch_size 2 --device cpu --output scores.csv".split(),
     ]
     process = start_program(*command, cwd=tmp_path)
     while "many/" not in process.stdout.readline():
