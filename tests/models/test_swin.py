@@ -12,6 +12,7 @@ from torchvision.ops import StochasticDepth
 
 from iqa.models.backbones import BACKBONES, SWIN_DROP_PATH, patch_size_problem
 from iqa.models.variants import variants_of
+from iqa.models.weights import build_backbone, fill
 from models_resnet_improved import ImageQualityResNet
 
 ROW = BACKBONES["swin_b"]
@@ -107,6 +108,26 @@ def test_each_naming_gives_the_maps_of_torchvision(theirs, network, naming):
         assert own.shape == (2, network.channels[i], 16 // 2**i, 24 // 2**i)
         torch.testing.assert_close(own, other, rtol=0, atol=1e-5)
         torch.testing.assert_close(pooled[i], F.adaptive_avg_pool2d(other, 7), rtol=1e-5, atol=1e-5)
+
+
+def test_timms_swin_takes_each_naming_and_gives_the_same_maps(theirs, network):
+    pytest.importorskip("timm")
+    with no_random_start():
+        other = build_backbone("timm:swin_base_patch4_window7_224", weights="none").eval()
+    assert fill(network, theirs.state_dict()) is None
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        expected = network.eval()(images)
+    for naming in (microsofts, torchvisions):
+        nn.init.zeros_(other.model.patch_embed.proj.weight)
+        nn.init.zeros_(other.model.layers[1].downsample.reduction.weight)
+        assert fill(other, naming(theirs.state_dict())) is None
+        torch.testing.assert_close(
+            other.model.layers[1].downsample.reduction.weight, theirs.features[2].reduction.weight
+        )
+    with torch.inference_mode():
+        for one, another in zip(expected, other(images), strict=True):
+            torch.testing.assert_close(one, another, rtol=1e-5, atol=1e-5)
 
 
 def test_one_name_of_both_is_told_apart_by_the_others(network):
