@@ -42,7 +42,7 @@ class ModelFacts:
     dataset: str | None  # that the model was trained on
     test_srcc: float | None  # None if the checkpoint does not hold it
     date: str | None  # when the run ended
-    problem: str | None  # the failed check of the run
+    problem: str | None  # why the run counts as failed, one sentence
     mos_range: tuple[float, float] | None  # None for published weights
     patch_size: int
     patches: int  # per image, as in the run's evaluation or as --patches says
@@ -53,7 +53,7 @@ class ModelFacts:
     def of(cls, scorer, checkpoint: str) -> "ModelFacts":
         config, results = scorer.config, scorer.results or {}
         found = findings(results["health"]) if results.get("health") else []
-        failed = [finding["sentence"] for finding in found if finding["severity"] != "note"]
+        failed = [finding.sentence for finding in found if finding.failed]
         bounds = config.get("mos_range", (0, 100))
         return cls(
             checkpoint=printable(checkpoint),
@@ -86,15 +86,14 @@ class ModelFacts:
     @property
     def warning(self) -> str | None:
         if self.test_srcc is not None and self.test_srcc < LEAST_SRCC:
-            return f"This model was hardly trained (test SRCC {self.test_srcc:.2f}): its scores mean little"
-        return (
-            f"The run of this model failed a check, so its scores may mislead: {self.problem}" if self.problem else None
-        )
+            return f"This model was hardly trained (test SRCC {self.test_srcc:.2f}): its scores mean little."
+        return self.problem and f"The run of this model failed, its scores may mislead. {self.problem}"
 
     @property
     def scale(self) -> str:
-        low, high = self.mos_range or ("", "")
-        return "the MOS scale of its training" if self.mos_range is None else f"the MOS scale {low:g} to {high:g}"
+        if self.mos_range is None:
+            return "the MOS scale of its training"
+        return "the MOS scale {:g} to {:g}".format(*self.mos_range)
 
     @property
     def decimals(self) -> int:
