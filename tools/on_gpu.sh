@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run what needs a GPU, in at most 6 minutes: the tests marked `gpu`, then the benchmark, which prints a table.
+# Verify and measure what needs a GPU, in at most 6 minutes: the tests marked `gpu`, the benchmark with its tables, the batch norms.
 #
 #   bash tools/on_gpu.sh
 #   bash tools/on_gpu.sh --data_path ./koniq-10k      # flags go to the benchmark
@@ -9,6 +9,7 @@ source "$here/find_python.sh"
 
 find_python requirements-dev.txt || { echo "error: the packages of requirements-dev.txt could not be installed" >&2; exit 1; }
 status=0
-(cd "$here" && timeout 180 "$python" -m pytest -n 0 -m gpu -rA --tb short) || status=$?
-timeout 180 "$python" "$here/benchmark_training.py" --quick --device cuda "$@" || status=$?
+(cd "$here" && timeout 150 "$python" -m pytest -n 4 --dist load -m gpu -vv --tb short) || status=$?
+timeout 190 "$python" "$here/benchmark_training.py" --images 200 --trials 2 --seconds 1.5 --compile --device cuda "$@" || status=$?
+timeout 20 "$python" "$here/tools/time_batch_norms.py" || status=$?
 exit "$status"

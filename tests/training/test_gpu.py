@@ -1,8 +1,10 @@
-"""What only a GPU can show; tools/on_gpu.sh runs these tests."""
+"""Runs on a GPU; tools/on_gpu.sh runs these tests."""
+
+import json
 
 import pytest
 from conftest import RESNET50, assert_one_line_error, train
-from faults import FLAGS, assert_same_run, copy_run, inject
+from faults import FLAGS, KILLED_AFTER_LAST, assert_same_run, inject
 
 pytestmark = pytest.mark.gpu
 
@@ -21,24 +23,71 @@ step.{kind}.__call__ = without_waiting
 
 
 @pytest.mark.parametrize(("cuda_graph", "kind"), [("off", "EagerStep"), ("on", "CapturedStep")])
-@pytest.mark.parametrize("variant", [[], ["--use_multiscale"], ["--use_multiscale", "--use_attention"]], ids=str)
-def test_a_step_never_waits_for_the_gpu(tiny_data, tmp_path, variant, cuda_graph, kind):
-    flags = [*CUDA, *variant, "--cuda_graph", cuda_graph, "--epochs", "1", "--train_patch_num", "12"]
+def test_a_step_never_waits_for_the_gpu(tiny_data, tmp_path, cuda_graph, kind):
+    flags = [
+        *CUDA,
+        *f"--use_multiscale --use_attention --cuda_graph {cuda_graph} --epochs 1 --train_patch_num 12".split(),
+    ]
     environment = {**RESNET50, **inject(NO_WAITING.format(kind=kind))}
     process = train("--data_path", tiny_data, *flags, cwd=tmp_path, **environment)
     assert process.returncode == 0 and "Epoch 1/1 Summary" in process.stdout, process.stderr
 
 
-def test_a_deterministic_run_resumes_to_the_bit(tiny_data, tmp_path):
-    flags = ["--data_path", tiny_data, *FLAGS, *CUDA, "--deterministic", "--patch_size", "224"]
-    whole, cwd = tmp_path / "whole", tmp_path / "copy"
-    whole.mkdir()
-    process = train(*flags, cwd=whole, **RESNET50)
-    assert process.returncode == 0, process.stderr
-    copy_run(whole, cwd, epochs=1)
-    process = train(*flags, "--resume", cwd=cwd, **RESNET50)
-    assert process.returncode == 0, process.stderr
-    assert_same_run(whole, cwd)
+RUN = [*FLAGS, *CUDA, "--deterministic", *"--train_patch_num 8 --patch_size 224".split()]
+
+
+def run(data, cwd, *flags, killed: bool = False, **environment) -> str:
+    """A deterministic run of two epochs of eight steps; returns what it prints.
+
+    Args:
+        killed: by SIGKILL when its first epoch has been saved.
+    """
+    cwd.mkdir(exist_ok=True)
+    code = inject(KILLED_AFTER_LAST) if killed else {}
+    process = train("--data_path", data, *RUN, *flags, cwd=cwd, **environment, **code)
+    assert process.returncode == (-9 if killed else 0), process.stderr
+    return process.stdout
+
+
+def config(cwd) -> dict:
+    return json.loads((cwd / "run/config.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def captured_run(tiny_data, tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("captured")
+    output = run(tiny_data, cwd, "--cuda_graph", "on")
+    assert config(cwd)["step"] == "cuda graph" and "GPU memory" in output
+    return cwd
+
+
+def test_a_captured_run_is_the_eager_one_to_the_bit(captured_run, tiny_data, tmp_path):
+    run(tiny_data, tmp_path / "eager", "--cuda_graph", "off", "--preload_images", "no")
+    assert config(tmp_path / "eager")["step"] == "eager"
+    assert_same_run(captured_run, tmp_path / "eager")
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(captured_run, tiny_data, tmp_path):
+    cwd = tmp_path / "stopped"
+    run(tiny_data, cwd, "--cuda_graph", "on", killed=True)
+    assert "Resuming after epoch 1" in run(tiny_data, cwd, "--cuda_graph", "on", "--resume")
+    assert_same_run(captured_run, cwd)
+
+
+@pytest.mark.parametrize(("before", "after", "step"), [("cuda", "cpu", "eager"), ("cpu", "cuda", "cuda graph")])
+def test_a_checkpoint_of_one_device_continues_on_the_other(tiny_data, tmp_path, before, after, step):
+    run(tiny_data, tmp_path, "--device", before, killed=True)
+    assert "Resuming after epoch 1" in run(tiny_data, tmp_path, "--resume", "--device", after)
+    assert config(tmp_path)["step"] == step
+
+
+def test_a_compiled_run_is_captured(captured_run, tiny_data, tmp_path):
+    """Its dropout draws other random numbers, so its loss is only near to that of the run that is not compiled."""
+    run(tiny_data, tmp_path, "--cuda_graph", "on", "--compile", real=True)
+    assert config(tmp_path)["step"] == "cuda graph"
+    lines = [(cwd / "run/metrics.jsonl").read_text().splitlines()[0] for cwd in (tmp_path, captured_run)]
+    compiled, other = (json.loads(line)["train_loss"] for line in lines)
+    assert compiled == pytest.approx(other, rel=0.1)
 
 
 def test_out_of_memory_names_the_batch_size(tmp_path, tiny_data):
