@@ -9,13 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from conftest import (
-    SIZES,
-    assert_one_line_error,
-    make_data,
-    make_rows,
-    write_official_csv,
-)
+from conftest import SIZES, assert_one_line_error, make_data, make_rows, write_official_csv
 from data_folders import check_folder
 from faults import files_below
 
@@ -196,13 +190,6 @@ def test_labels_without_images_are_an_error(root):
     assert_refused(root, "--data_path .*koniq: its labels name no image")
 
 
-def test_an_image_with_two_rows_of_scores_is_an_error(root):
-    (root / "koniq10k_distributions_sets.csv").unlink()
-    write_scores_csv(root, [*make_rows(), make_rows()[3]])
-    write_json_split(root, make_rows())
-    assert_refused(root, "row 18: 00003.jpg is named twice; first at .*row 5")
-
-
 @pytest.mark.parametrize("column", ["image_name", "MOS", "set"])
 def test_a_missing_column_is_named(root, column):
     path = root / "koniq10k_distributions_sets.csv"
@@ -250,15 +237,11 @@ def test_a_folder_without_labels_names_what_is_looked_for(tmp_path, present, wor
     assert str(root) in assert_refused(root, words)
 
 
-def break_json(root, text):
-    write_json_split(root, make_rows())
-    (root / "koniq_test.json").write_text(text)
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[", r"koniq_test\.json: not a JSON file"),
+        ('[{"image": "größe.jpg"}]', r"koniq_test\.json: not a JSON file in UTF-8"),
         ("{}", r"koniq_test\.json: contains a dict, not a list"),
         ('["a.jpg"]', r"koniq_test\.json: entry 1.*\"image\""),
         ('[{"image": "1024x768/99999.jpg"}]', r"koniq_test\.json: entry 1: 99999\.jpg is not in"),
@@ -273,7 +256,8 @@ def break_json(root, text):
 def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
     (root / "koniq10k_distributions_sets.csv").unlink()
     write_scores_csv(root, make_rows())
-    break_json(root, text)
+    write_json_split(root, make_rows())
+    (root / "koniq_test.json").write_text(text, encoding="latin-1")
     assert_refused(root, words)
 
 
@@ -295,6 +279,7 @@ def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
         ({"train_sel": [1, 2], "test_sel": scipy.sparse.eye(2)}, "not a vector"),
         ({"train_sel": [1j, 2], "test_sel": [4]}, "not a vector"),
         ({"train_sel": [True, False], "test_sel": [4]}, "train_sel entry 2: 0 is not a row number"),
+        ({"train_sel": [1, 2], "test_sel": []}, "the split has no test images"),
     ],
 )
 def test_a_bad_mat_split_is_an_error_with_file_and_entry(root, selections, words):
@@ -304,24 +289,8 @@ def test_a_bad_mat_split_is_an_error_with_file_and_entry(root, selections, words
     assert "koniq10k_distributions_sets.mat" in assert_refused(root, words)
 
 
-def test_an_empty_selection_is_an_error(root):
-    (root / "koniq10k_distributions_sets.csv").unlink()
-    write_scores_csv(root, make_rows())
-    scipy.io.savemat(root / "koniq10k_distributions_sets.mat", {"train_sel": [1, 2], "test_sel": []})
-    assert_refused(root, "the split has no test images")
-
-
-def test_a_file_that_is_no_matlab_file_is_an_error(root):
+def test_a_file_of_another_kind_is_an_error(root):
     (root / "koniq10k_distributions_sets.csv").unlink()
     write_scores_csv(root, make_rows())
     (root / "koniq10k_distributions_sets.mat").write_text("no")
     assert_refused(root, "not a MATLAB 5 file")
-
-
-@pytest.mark.parametrize("name", ["koniq_train.json", "koniq_test.json"])
-def test_a_list_in_another_encoding_is_an_error_that_names_it(root, name):
-    (root / "koniq10k_distributions_sets.csv").unlink()
-    write_scores_csv(root, make_rows())
-    write_json_split(root, make_rows())
-    (root / name).write_bytes('[{"image": "größe.jpg"}]'.encode("latin-1"))
-    assert_refused(root, f"{name}: not a JSON file in UTF-8")
