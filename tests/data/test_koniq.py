@@ -279,7 +279,6 @@ def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
         ({"train_sel": [1, 2], "test_sel": scipy.sparse.eye(2)}, "not a vector"),
         ({"train_sel": [1j, 2], "test_sel": [4]}, "not a vector"),
         ({"train_sel": [True, False], "test_sel": [4]}, "train_sel entry 2: 0 is not a row number"),
-        ({"train_sel": [1, 2], "test_sel": []}, "the split has no test images"),
     ],
 )
 def test_a_bad_mat_split_is_an_error_with_file_and_entry(root, selections, words):
@@ -289,8 +288,10 @@ def test_a_bad_mat_split_is_an_error_with_file_and_entry(root, selections, words
     assert "koniq10k_distributions_sets.mat" in assert_refused(root, words)
 
 
-def test_a_file_of_another_kind_is_an_error(root):
+def test_an_empty_selection_and_a_file_of_another_kind_are_errors(root):
     (root / "koniq10k_distributions_sets.csv").unlink()
     write_scores_csv(root, make_rows())
+    scipy.io.savemat(root / "koniq10k_distributions_sets.mat", {"train_sel": [1, 2], "test_sel": []})
+    assert_refused(root, "the split has no test images")
     (root / "koniq10k_distributions_sets.mat").write_text("no")
     assert_refused(root, "not a MATLAB 5 file")
