@@ -79,7 +79,7 @@ def find_backbone(name: str) -> Backbone:
     if name.startswith(TIMM):
         model = name.removeprefix(TIMM)
         prefix = re.sub(r"\W", "-", f"timm_{model}_", flags=re.ASCII)
-        return Backbone(f"{model} (timm)", functools.partial(build_timm, model), prefix, prefix, OTHER)
+        return Backbone(name, functools.partial(build_timm, model), prefix, prefix, OTHER)
     if name not in BACKBONES:
         choices = f"choose {', '.join(BACKBONES)} or timm:NAME"
         raise ValueError(f"--backbone {name}: {choices}{did_you_mean(name, BACKBONES)}")

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqa.models.backbones import BACKBONES
+from iqa.models.backbones import BACKBONES, TIMM, find_backbone
 from iqa.models.published import PUBLISHED
 from iqa.models.variants import FUSIONS
 
@@ -99,6 +99,11 @@ def run_folders(log_folder: Path, log_name: str) -> list[Path]:
     return sorted(path for path in log_folder.iterdir() if path.is_dir() and pattern.fullmatch(path.name))
 
 
+def is_backbone(name: str) -> bool:
+    """Whether this program knows the backbone; others are read from config.json alone."""
+    return name in BACKBONES or name.startswith(TIMM)
+
+
 def kind_of(backbone: str) -> str:
     """CNN or Transformer, by the name of a backbone."""
     return TRANSFORMER if any(name in backbone.lower() for name in TRANSFORMER_NAMES) else CNN
@@ -113,7 +118,7 @@ def _asked_for(log_folder: Path) -> list[str]:
 
 def _find_families(log_folder: Path, asked: list[str]) -> list[Family]:
     """Families in the order of the report: CNNs first, then in the order of the table; ResNet50's if there is none."""
-    known = {backbone.log_name: name for name, backbone in BACKBONES.items()}
+    known = {find_backbone(name).log_name: name for name in (*BACKBONES, *asked) if is_backbone(name)}
     configs: dict[str, list[dict]] = {}
     for path in sorted(log_folder.iterdir()):
         match = RUN_FOLDER.fullmatch(path.name)
@@ -122,8 +127,8 @@ def _find_families(log_folder: Path, asked: list[str]) -> list[Family]:
             if match["prefix"] in known or config.get("variant") == match["variant"]:
                 configs.setdefault(match["prefix"], []).append(config)
     for name in asked:
-        if name in BACKBONES:
-            configs.setdefault(BACKBONES[name].log_name, [])
+        if is_backbone(name):
+            configs.setdefault(find_backbone(name).log_name, [])
     order = [*known, *sorted(set(configs) - set(known))]
     families = [_family(prefix, known.get(prefix), configs[prefix]) for prefix in order if prefix in configs]
     families.sort(key=lambda family: KINDS.index(family.kind))
@@ -141,7 +146,7 @@ def _find_families(log_folder: Path, asked: list[str]) -> list[Family]:
 def _family(prefix: str, backbone: str | None, configs: list[dict]) -> Family:
     flags = [config["flags"] for config in configs if isinstance(config.get("flags"), dict)]
     backbone = backbone or _first(flags, "backbone") or prefix
-    title = BACKBONES[backbone].title if backbone in BACKBONES else _first(configs, "backbone_title") or backbone
+    title = find_backbone(backbone).title if is_backbone(backbone) else _first(configs, "backbone_title") or backbone
     kind = {name.lower(): name for name in KINDS}.get(str(_first(configs, "backbone_kind")).lower())
     return Family(backbone, title, prefix, kind or kind_of(backbone))
 
