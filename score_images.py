@@ -89,10 +89,9 @@ from iqa.scoring.page import page, picture_of
 from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
 from iqa.scoring.results import ModelFacts, ScoredImage, as_csv, as_json, print_scores
 from iqa.training import distributed
-from iqa.training.checkpoints import load_checkpoint, refuse_other_head
 from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device, preloaded
 from iqa.training.progress import watch
-from iqa.training.run_files import write_json
+from iqa.training.run_folder import load_checkpoint, refuse_other_head, write_json
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
 ENOUGH = 0.8  # share of an image that its patches must cover, unless --patches says otherwise

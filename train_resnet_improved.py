@@ -1,130 +1,297 @@
 #!/usr/bin/env python3
-"""Train and evaluate one variant of the HyperIQA ablation, or a published model, on KonIQ-10k.
+"""Train and evaluate one variant of the ablation or a published model: flags, data, model, loss, optimizer, epochs, result.
 
-    # the third variant by the reported recipe; HyperIQA as it was published by its own
     python3 train_resnet_improved.py --use_multiscale --use_attention --no_color_jitter --test_random_crop --save_model
-    python3 train_resnet_improved.py --model hyperiqa --recipe published --no_color_jitter --save_model
+    python3 train_resnet_improved.py --dataset csv --data_path my-photos --save_model     # labels.csv: image,mos[,split]
+    torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention # 4 GPUs share each batch
 
-    # a minute on a CPU, with the demo images
-    python3 demo_dataset.py --output demo-data --images 60
-    python3 train_resnet_improved.py --data_path demo-data --weights none --epochs 1 --patch_size 64 \
-        --train_patch_num 4 --test_patch_num 2
-
-    # your own images: labels.csv with the columns image,mos[,split]; then the same model on another data set
-    python3 train_resnet_improved.py --dataset csv --data_path my-photos --save_model
-    python3 train_resnet_improved.py --evaluate checkpoints/resnet_improved_ss_noatt_best.pth --dataset livec \
-        --data_path ChallengeDB_release
-
-    # 4 GPUs of one machine, which share each batch
-    torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention --save_model
-
-One run, from top to bottom: `train` with its loop over epochs, `train_epoch` with the training step, `evaluate` with
-the score of an image. data_loader.py says what happens to an image before the network, models_resnet_improved.py what
-the network is; iqa/training/ has the flags (options.py), the files (run_files.py, records.py) and the devices. By default:
-
-    data        ./koniq-10k, its official split into training, validation and test images, MOS 0 to 100; seed 42
-    patches     224x224 pixels, 25 of each image: to train, random ones in each epoch, mirrored by chance, their colours
-                jittered; to evaluate, an even grid of 5x5. The reported recipe adds --no_color_jitter --test_random_crop
-    model       the baseline on a ResNet50 with ImageNet weights; dropout 0.3
-    loss        L1 of a patch's score and its image's MOS, mean over a batch of 32 patches, in points of MOS, in fp32
-    optimizer   one fused AdamW for all parameters, biases and norms too: rate 1e-4 (constant, no warm-up), decay 1e-4, betas
-                0.9 and 0.999, eps 1e-8; no clipping, no
-                average of weights. A loss or gradients that are not finite end the run with an error that
-                names the images: at once on a CPU; on a GPU at the next line of the log, until when the optimizer leaves
-                out the steps whose gradients are not finite. --recipe best and its flags: docs/recipe.md
-    precision   parameters, optimizer, and all from the target network's input to the loss in fp32 (no TF32), so the generated
-                biases and last layer. The backbone, the fusion and what generates the other weights run under bf16 autocast
-                where bf16 is native (CPUs with avx512_bf16 or amx_bf16, GPUs of compute capability 8.0 and above), else
-                in fp32; to standardise is computed in fp32 and handed on as it came
-    evaluation  after each of the 10 epochs, on validation and test, without dropout, batch norms by their running statistics
-                and folded into the convolutions. An image's score is the mean of its patches'; SRCC and PLCC are of the
-                images, with no fit in between
-    epoch       the one of the highest validation SRCC, the first of equal ones. Where all scores of a set are alike, or any is
-                not finite, SRCC is undefined: such an epoch is never chosen, and if all are such the run ends with an
-                error and no result. Without validation images it is chosen on test, and a warning says so. No early stop
-    files       the resized images, once, in the data folder's cache/. Then, in this order: config.json, with every flag (and
-                split.csv where no file had the split). After each epoch resnet_improved_<tag>_last.pth, for --resume, the
-                one before becoming _last_previous.pth; metrics.jsonl, a line for each epoch; predictions_val.csv and
-                predictions_test.csv of the best epoch so far; with --save_model, after an epoch that is the best,
-                _best.pth. At the end result.json: a run is finished when it exists. Each is written whole or not at
-                all, and stays. The .pth lie in checkpoints/, the others in logs/<variant>/: exp1_baseline (tag ss_noatt),
-                exp2_multiscale (ms_noatt), exp3_multiscale_attention (ms_att). A folder that holds a run needs --resume or
-                --overwrite
+From top to bottom: the flags with their defaults; `main` and `prepare`, which check them before torch is loaded; `train`,
+the course of a run; its model, data, loss and optimizer; `train_epoch` with the training step; `evaluate` with the score
+of an image. docs/training.md describes the files and the log of a run.
 """
 
 import argparse
+import dataclasses
+import os
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from iqa.cli import Command, say
+from iqa import cli
+from iqa.cli import flag, say
 from iqa.data.datasets import load_dataset, split_csv
+from iqa.data.flags import DatasetFlags
+from iqa.data.images import RESIZES, SHORT_SIDE
 from iqa.data.labels import LabelledImages, QualityData, require_correlation, require_sets
 from iqa.models import published
+from iqa.models.backbones import BACKBONES
 from iqa.models.variants import Variant
+from iqa.predictions import Predictions
 from iqa.processes import is_first, process_count, process_number
-from iqa.training.options import parse_options
-from iqa.training.run_files import RunFiles, write_json
+from iqa.training.live_view import INSTALL
+from iqa.training.options import STRIDE, complete_flags
+from iqa.training.recipe import BEST, LOSSES, PUBLISHED_RECIPE, RECIPES, SCHEDULES, published_recipe
+from iqa.training.run_folder import RunFolder, write_json
 
-RESUME_HINT = "The same command with --resume goes on after the last whole epoch, if one was finished."
+# The flags, their defaults and their help
+
+
+@dataclass(frozen=True)
+class ModelFlags:
+    """model"""
+
+    model: str = flag(
+        published.OWN,
+        "a variant of the ablation, chosen by the flags below, or a published model as it is",
+        choices=published.MODELS,
+    )
+    backbone: str = flag(
+        "resnet50",
+        f"network that gives the feature maps: {', '.join(BACKBONES)}, or timm:NAME, a model of the package timm",
+        metavar="NAME",
+    )
+    use_multiscale: bool = flag(False, "fuse stages 1-4 instead of using stage 4 alone")
+    use_attention: bool = flag(False, "weigh the scales; needs --use_multiscale")
+    dropout_rate: float = flag(0.3, "dropout of the hyper network", low=0, below=1)
+    drop_path_rate: float | None = flag(
+        None, "of a backbone with stochastic depth; default: 0.3 for swin_b, timm's own for timm:NAME", low=0, below=1
+    )
+    weights: str = flag(
+        "imagenet",
+        "of the backbone: ImageNet weights (torchvision's ImageNet-1k V1; for timm:NAME those that timm has under that "
+        "name), a file with its state dict (.pth, .safetensors), or random weights",
+        metavar="imagenet|PATH|none",
+    )
+
+
+@dataclass(frozen=True)
+class DataFlags(DatasetFlags):
+    """data"""
+
+    data_path: str | None = flag("./koniq-10k", "folder of labels and images", metavar="DIR")
+    resize: str = flag(
+        "keep",
+        "keep: the shorter side to 384 pixels, the aspect as it is; squeeze: 384x512 (width x height), as "
+        "Resize((512, 384)) in HyperIQA and SMART-IQA",
+        choices=RESIZES,
+    )
+    patch_size: int = flag(224, f"pixels; {SHORT_SIDE} is all of the shorter side", low=STRIDE, high=SHORT_SIDE)
+    train_patch_num: int = flag(25, "random patches per image and epoch", low=1)
+    test_patch_num: int = flag(25, "patches per image whose scores are averaged", low=1)
+    test_random_crop: bool = flag(False, "evaluate on fixed random crops instead of a grid")
+    no_color_jitter: bool = flag(False, "do not jitter the colours of training patches")
+    cache_dir: str | None = flag(
+        None, "folder of the resized images; default: cache/ in the data folder", metavar="DIR"
+    )
+    no_cache: bool = flag(False, "decode an image for each of its patches (slow)")
+    preload_images: str = flag(
+        "auto",
+        "where to hold the resized images; auto: in GPU memory if they take at most half of what is free and are cached, "
+        "else nowhere; without a value: in GPU memory if they fit, else in host memory",
+        nargs="?",
+        choices=("auto", "gpu", "host", "no", "yes"),
+        const="yes",
+        metavar="auto|gpu|host|no",
+    )
+
+
+@dataclass(frozen=True)
+class RecipeFlags:
+    """recipe"""
+
+    recipe: str = flag(
+        published.OWN,
+        f"{published.OWN}: the defaults below, which are under test; best: "
+        f"{' '.join(f'--{name} {value}' for name, value in BEST.items())} (docs/recipe.md); published: the optimizer, "
+        "learning rates and defaults of --model as it was published. A flag that is given takes precedence",
+        choices=RECIPES,
+    )
+    loss: str = flag(
+        "l1",
+        "l1 and huber compare scores with MOS, norm_in_norm and plcc their linear relation in a batch, rank the order "
+        "of its pairs: docs/recipe.md",
+        choices=LOSSES,
+    )
+    epochs: int = flag(10, "passes over the training images", low=1)
+    batch_size: int = flag(32, "patches per step, of all processes together", low=1)
+    lr: float = flag(1e-4, "AdamW learning rate; that of the backbone where --head_lr_ratio is not 1", low=0)
+    head_lr_ratio: float = flag(
+        1.0, "learning rate of all but the backbone, divided by --lr; 0 trains the backbone alone", low=0
+    )
+    lr_schedule: str = flag(
+        "constant",
+        "course of all learning rates over the run: a half cosine to 0, or steps to a tenth after each third",
+        choices=SCHEDULES,
+    )
+    warmup_steps: int = flag(0, "steps over which the learning rate rises to --lr", low=0)
+    weight_decay: float = flag(1e-4, "AdamW weight decay", low=0)
+    max_grad_norm: float = flag(0.0, "clip longer gradients to this norm; 0: no clipping", low=0)
+    ema: float = flag(
+        0.0,
+        "score and keep an exponential moving average of the weights with this decay per step, less in the first "
+        "steps; 0: the weights as they are",
+        low=0,
+        below=1,
+        metavar="DECAY",
+    )
+    freeze_batch_norm: bool = flag(
+        False,
+        "the batch norms of the backbone keep the statistics of its weights",
+        action=argparse.BooleanOptionalAction,
+    )
+    seed: int = flag(42, "of initialisation, dropout, patches and random test crops", low=0, high=2**32 - 1)
+    select_on: str = flag(
+        "auto",
+        "set whose SRCC selects the epoch; auto: val where the split has one",
+        choices=("auto", "val", "test"),
+    )
+
+
+@dataclass(frozen=True)
+class MachineFlags:
+    """machine"""
+
+    device: str = flag("auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
+    precision: str = flag(
+        "auto",
+        "of the arithmetic before the score path; auto: bf16 where the device has it natively",
+        choices=("auto", "fp32", "bf16"),
+    )
+    num_workers: int = flag(-1, "processes that cut patches; -1: 0 on a CPU, 4 for a GPU", low=-1)
+    compile: bool = flag(False, "use torch.compile")
+    cuda_graph: str = flag(
+        "auto",
+        "replay the training step as one CUDA graph; auto: on one GPU, eagerly elsewhere or where it cannot be captured",
+        choices=("auto", "on", "off"),
+    )
+    deterministic: bool = flag(False, "the same bits on every CUDA run; slower")
+
+
+@dataclass(frozen=True)
+class OutputFlags:
+    """output"""
+
+    output_dir: str | None = flag(
+        None,
+        "folder of the run; default: logs/<name of the variant>",
+        metavar="DIR",
+    )
+    checkpoint_dir: str | None = flag(None, "folder of the checkpoints; default: that of the run", metavar="DIR")
+    checkpoint_suffix: str = flag("", "text at the end of the names of checkpoints", metavar="TEXT")
+    save_model: bool = flag(False, "keep the weights of the selected epoch, and show them in checkpoints/")
+    overwrite: bool = flag(False, "replace the run in the output folder")
+    resume: bool = flag(False, "go on with the run in the output folder")
+    dry_run: str | None = flag(
+        None, "stop after the check of the flags, or of flags and data", choices=("flags", "data")
+    )
+    tensorboard: bool = flag(False, f"write curves into the output folder; needs the package tensorboard: {INSTALL}")
+    traceback: bool = flag(False, "show where an error came from")
+
+
+SECTIONS = (ModelFlags, DataFlags, RecipeFlags, MachineFlags, OutputFlags)
+
+
+@dataclass(frozen=True)
+class Options(*reversed(SECTIONS)):
+    """All flags, checked."""
+
+
+def parse_options(argv: list[str] | None = None) -> Options:
+    """The flags, checked as far as possible without a look at files and devices."""
+    parser = cli.OneLineParser(
+        description=__doc__.partition(":")[0] + ".",
+        epilog="--evaluate CHECKPOINT, with the flags of a data set, hands over to score_images.py.",
+        formatter_class=cli.HelpWithDefaults,
+        allow_abbrev=False,
+    )
+    for section in SECTIONS:
+        cli.add_flags(parser.add_argument_group(section.__doc__), section)
+    flags = parser.parse_args(argv)
+    processes = int(os.environ.get("NPROC") or 1) if flags.dry_run else process_count()  # NPROC is the runner's
+    mistake = complete_flags(flags, cli.given_flags(parser, argv, flags), processes)
+    if mistake:
+        parser.error(mistake)
+    return Options(**vars(flags))
+
+
+# The command
 
 
 class Run(NamedTuple):
-    """A training that may begin: what it trains, its files, and its data."""
+    """A run that may begin."""
 
     variant: Variant
-    files: RunFiles
+    folder: RunFolder
     data: QualityData
     before: dict[str, Any] | None  # config.json of the run to resume, None for a new one
-    locks: list[TextIO]  # on the folders of the run, held until the program ends
+    locks: list[TextIO]  # held until the program ends
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train, or evaluate a checkpoint, as the flags say; returns the exit status."""
-    with Command(argv) as command:
-        options = parse_options(argv)
-        if options.evaluate is not None:
-            from train_resnet_improved import evaluate_checkpoint  # it loads torch, which takes seconds
+    """Train as the flags say; returns the exit status."""
+    evaluation = evaluation_arguments(argv)
+    if evaluation:
+        from score_images import main as evaluate_checkpoint
 
-            evaluate_checkpoint(options)
-        else:
-            command.when_stopped = RESUME_HINT
-            command.more_memory = f"choose a --batch_size smaller than {options.batch_size}"
-            run = prepare(options)
-            if run:
+        return evaluate_checkpoint(evaluation, about="--evaluate hands over to score_images.py: ")
+    with cli.Command(argv) as command:
+        options = parse_options(argv)
+        command.more_memory = f"choose a --batch_size smaller than {options.batch_size}"
+        if "ABLATION_RUN" not in os.environ:  # the runner prints its own command
+            command.when_stopped = (
+                "The same command with --resume goes on after the last whole epoch, if one was finished."
+            )
+        run = prepare(options) if options.dry_run != "flags" else None
+        if run:
+            try:
                 from train_resnet_improved import train  # it loads torch, which takes seconds
 
-                train(options, run.variant, run.files, run.data, run.before)
+                train(options, run)
+            finally:
+                run.folder.release()
     return command.status
 
 
-def prepare(options: argparse.Namespace) -> Run | None:
-    """Check the folders and the data, and keep other runs out of the folders; None if the run to resume is finished."""
+def evaluation_arguments(argv: list[str] | None) -> list[str] | None:
+    """The arguments of score_images.py for --evaluate CHECKPOINT; None without that flag."""
+    parser = cli.OneLineParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--evaluate")
+    parser.add_argument("--evaluate_set", default="auto")
+    known, others = parser.parse_known_args(argv)
+    return ["--checkpoint", known.evaluate, "--set", known.evaluate_set, *others] if known.evaluate else None
+
+
+def prepare(options: Options) -> Run | None:
+    """Check the folders and the data, and keep other runs out of the folders; None where there is nothing to train."""
     variant = published.row_of(
         options.model,
         backbone=options.backbone,
         use_multiscale=options.use_multiscale,
         use_attention=options.use_attention,
     )
-    files = RunFiles.of(options, variant)
-    if files.is_finished(options):
-        say(f"{files.output}: this run is finished; see {files.result}")
+    output = Path(options.output_dir or f"logs/{variant.log_name}")
+    checkpoint_dir = Path(options.checkpoint_dir) if options.checkpoint_dir else None
+    folder = RunFolder(output, f"resnet_improved_{variant.tag}{options.checkpoint_suffix}", checkpoint_dir)
+    if options.resume and folder.is_finished(vars(options)):
+        say(f"{folder.output}: this run is finished; see {folder.result}")
         return None
-    locks = files.lock() if is_first() else []
-    before = files.config_to_resume(options)
-    split_file = files.split if before and files.split.exists() else options.split_file
+    before = folder.config_to_resume(resume=options.resume, overwrite=options.overwrite)
     data = load_dataset(
         options.dataset,
         options.data_path,
         mos_range=options.mos_range,
         split_seed=options.split_seed,
-        split_file=split_file,
+        split_file=folder.split if before and folder.split.exists() else options.split_file,
     )
     require_sets(data)
     require_correlation(data, "test", *(["validation"] if options.select_on != "test" else []))
     mos = data.sets["training"].mos
     if mos.min() == mos.max():
         raise ValueError(f"--data_path {data.root}: every training MOS is {mos[0]:g}, so there is nothing to learn")
-    return Run(variant, files, data, before, locks)
+    if options.dry_run:
+        return None
+    return Run(variant, folder, data, before, folder.lock() if is_first() else [])
 
 
 if __name__ == "__main__":
@@ -132,188 +299,296 @@ if __name__ == "__main__":
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
-from iqa.atomic_files import write_atomically
 from iqa.health import layer_health
 from iqa.metrics import correlate
 from iqa.models.weights import build_backbone
-from iqa.training import checkpoint_evaluation, devices, distributed
+from iqa.training import devices, distributed
 from iqa.training.description import announce, changed_processes, describe_run, size_of
 from iqa.training.live_view import live_view
 from iqa.training.losses import training_loss
-from iqa.training.optimization import LearningRates, choose_recipe, freeze_batch_norms
+from iqa.training.optimization import LearningRates, build_optimizer, build_schedule, freeze_batch_norms
 from iqa.training.precision import measured_precision, settled_precision
 from iqa.training.progress import Forecast, LossMeter, watch
-from iqa.training.recipe import OF_A_BATCH
-from iqa.training.records import begin_files, predictions_csv, print_summary, record, save_last, summarise
-from iqa.training.scored_model import ScoredModel, some_of
-from iqa.training.seeds import mixed_seed
-from iqa.training.selection import best_epoch, choose_selection_set
+from iqa.training.recipe import BATCH_LOSSES
+from iqa.training.results import best_epoch, choose_selection_set, print_summary, summarise
+from iqa.training.scored_model import ScoredModel, sample_indices
 from iqa.training.step import CapturedStep, EagerStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet, PatchScores
-from score_images import load_scorer
 
-START_PATCHES = 32  # the first ones to train on, from which a new model's start is found
+START_PATCHES = 32  # the first patches of the training, from which a new model's start is computed
 
 
-def train(options, variant, files: RunFiles, data: QualityData, before: dict | None) -> None:
-    """Train a variant, evaluate it after every epoch, and leave a finished run in its output folder.
+class EvaluationSet(NamedTuple):
+    """Images, and a loader of the same patches of them each time."""
 
-    Args:
-        options: the flags.
-        variant: the row of iqa/models/variants.py that they name.
-        files: where the run leaves what: iqa/training/run_files.py.
-        data: names, MOS and paths of the training, validation and test images, checked.
-        before: config.json of the run to resume, None for a new one.
-    """
+    images: LabelledImages
+    loader: PatchLoader
+
+
+@dataclass
+class Training:
+    """A run: what is trained, how and on what, and what it has come to."""
+
+    config: dict[str, Any]  # the content of config.json
+    model: nn.Module  # what is trained
+    scored_model: ScoredModel  # its folded or averaged copy, which is evaluated and kept
+    step: EagerStep | CapturedStep  # trains the model on one batch
+    rates: LearningRates  # of the optimizer
+    patches: PatchLoader  # random ones, to train on
+    evaluation: dict[str, EvaluationSet]  # "val", where the split has one, and "test"
+    calibration: EvaluationSet | None  # some training images, where the loss is not in points of MOS
+    select_on: str  # the set whose SRCC selects the epoch
+    history: list[dict[str, Any]]  # a row for each epoch
+    predictions: dict[str, Predictions]  # of the best epoch
+
+
+def train(options: Options, run: Run) -> None:
+    """Train a model, evaluate it after every epoch, and write its results."""
     device = devices.open_device(options.device)
     check_cuda_graph(options.cuda_graph, device)
     devices.choose_kernels(deterministic=options.deterministic)
     with distributed.joined(device):  # with the other processes of torchrun, where there are some
-        distributed.check_same_everywhere(data)
-        settled = distributed.by_first(lambda: settled_precision(options.precision, device, before, files.output))
-        config = describe_run(options, variant, data, device) | (settled or {})
-        saved = distributed.by_first(lambda: files.load_last(before, config, warn=say)) if before else None
-        model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
-        if not settled:  # the faster one of bf16 and fp32
-            batch = options.batch_size // process_count()
-            config |= distributed.by_first(lambda: measured_precision(model, device, batch, options.patch_size))
-        precision = config["precision"]
-        config |= size_of(model, options.patch_size)
-        announce(config, data)
-        select_on = choose_selection_set(options.select_on, data)  # validation; test where it is asked for or alone
-        training, evaluation, calibration = open_loaders(options, data, device)
-        if not saved and options.model == published.OWN:
-            distributed.by_first(lambda: start_model(model, training, precision))
-
-        trained = distributed.distribute(
-            model, device
-        )  # the other processes take the first one's start; gradients are averaged
-        rates = choose_recipe(options, model, steps_per_epoch=len(training))
-        loss_of = training_loss(options.loss, data.sets["training"].mos.std())
-        scored_model = ScoredModel(model, ema=options.ema)  # for evaluation, and kept: the weights or their average
-        history, predictions = [], {}  # a line per epoch, and the predictions of the best one
-        if saved:
-            scored_model.load(saved)
-            rates.load(saved)
-            history, predictions = saved["history"], saved["predictions"]
-        forward, score = trained, scored_model.folded.describe
-        if options.compile:
-            forward, score = torch.compile(forward, dynamic=False), devices.compile_for_one_size(score)
-        step = choose_step(
-            options.cuda_graph,
-            EagerStep(
-                model,
-                forward,
-                rates.optimizer,
-                loss_of,
-                precision=precision,
-                max_grad_norm=options.max_grad_norm,
-            ),
-            device,
-            warn=say,
-        )
-        config["step"] = step.name
-
-        if before:
-            say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
-            config = before
-        if is_first() and not before:
-            begin_files(
-                files, config, split_csv(data) if data.drawn else None, overwrite=options.overwrite
-            )  # config.json
-        elif is_first():  # the run may have been killed between _last.pth and what tells of its epoch
-            record(
-                files,
-                history,
-                predictions,
-                best_epoch(history, select_on),
-                saved["model"] if options.save_model else None,
-            )
-
-        forecast = Forecast(
-            options.epochs - len(history), training, [loader for _, loader in (*calibration, *evaluation.values())]
-        )
-        board = files.output / "tensorboard" if options.tensorboard and is_first() else None
+        distributed.check_same_everywhere(run.data)
+        training = set_up(options, run, device)
+        history, select_on = training.history, training.select_on
+        if is_first():
+            begin_files(options, run, training)
+        loaders = [of_set.loader for of_set in (training.calibration, *training.evaluation.values()) if of_set]
+        forecast = Forecast(options.epochs - len(history), training.patches, loaders)
+        board = run.folder.output / "tensorboard" if options.tensorboard and is_first() else None
         with live_view(board, history) as show:
             for epoch in range(len(history) + 1, options.epochs + 1):
-                start, title, rate = time.monotonic(), f"Epoch {epoch}/{options.epochs}", rates.floats[0]
-                torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
-                training.plan.epoch = epoch  # other patches, in another order
-                loss = train_epoch(
-                    model,
-                    step,
-                    training,
-                    rates=rates,
-                    after_step=scored_model.after_step,
-                    freeze_batch_norm=options.freeze_batch_norm,
-                    names=data.sets["training"].names,
-                    title=title,
-                    forecast=forecast,
-                )
-                if is_first() and config.get("step") != step.name:  # resumed elsewhere, or not to be captured
-                    config["step"] = step.name
-                    write_json(files.config, config)
-                row = {
-                    "epoch": epoch,
-                    "train_loss": loss,
-                    "training_seconds": round(time.monotonic() - start, 3),
-                    "learning_rate": rate,
-                }  # of the backbone, in the first step
-
-                scored_model.refresh()
-                for images, loader in calibration:  # where the loss is not in points of MOS: some training images
-                    found = evaluate(
-                        score, loader, len(images), precision=precision, title=f"{title} train", forecast=forecast
-                    )
-                    row["train_l1"] = scored_model.calibrate(found.scores, images.mos, fit=options.loss in OF_A_BATCH)
-                scored, notes = {}, {}
-                for name, (images, loader) in evaluation.items():  # validation, where there is one, and test
-                    scored[name] = evaluate(
-                        score,
-                        loader,
-                        len(images),
-                        precision=precision,
-                        title=f"{title} {name}",
-                        forecast=forecast,
-                        with_hidden=name == select_on,
-                    )
-                    row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored[name].scores, images.mos)
-                row["target_layers"] = [layer_health(units) for units in scored[select_on].hidden]
-                row["seconds"] = round(time.monotonic() - start, 3)
-                print_summary(title, row, notes)
-
+                row, predictions = run_epoch(options, run.data, training, epoch, forecast)
                 history.append(row)
-                if best_epoch(history, select_on) is row:  # the highest SRCC on `select_on`, the first of equal ones
-                    predictions = {n: predictions_csv(images, scored[n]) for n, (images, _) in evaluation.items()}
+                is_best = (
+                    best_epoch(history, select_on) is row
+                )  # the highest SRCC on `select_on`, the first of equal ones
+                if is_best:
+                    training.predictions = predictions
                 if is_first():
-                    # _last.pth, before what tells of the epoch: metrics.jsonl, predictions_*.csv and, of the best one, _best.pth
-                    save_last(files, scored_model, rates, history, predictions)
-                    weights = scored_model.weights() if options.save_model else None
-                    record(files, history, predictions, best_epoch(history, select_on), weights)
+                    # First _last.pth, with all that --resume needs; then what reports this epoch.
+                    run.folder.save_last(state_of(training))
+                    write_epoch(options, run.folder, training, is_best=is_best)
                 show(row)
 
         result = summarise(
-            files,
-            config,
+            training.config,
             history,
-            predictions,
-            best_epoch(history, select_on),
+            training.predictions,
             select_on,
-            training_mos=data.sets["training"].mos,
-            patches_per_epoch=len(training) * options.batch_size,
+            training_mos=run.data.sets["training"].mos,
+            patches_per_epoch=len(training.patches) * options.batch_size,
         )
         if is_first():
-            write_json(files.result, result)  # result.json comes last: a run is finished when it exists
+            # _best.pth with the results, then result.json: a run is finished when it exists. _last.pth is removed.
+            weights = training.scored_model.weights()
+            run.folder.finish(result, weights, training.config, save_model=options.save_model)
 
 
-def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Module:
+def begin_files(options: Options, run: Run, training: Training) -> None:
+    """Begin the log, and config.json of a new run; complete what a killed run wrote of its last epoch."""
+    weights = sum(x.nbytes for x in training.model.state_dict().values())
+    copies = (
+        5 if options.ema or options.loss in BATCH_LOSSES else 3
+    )  # weights, two of AdamW, the trained ones, the average
+    run.folder.check_space(copies * weights, save_model=options.save_model and not options.checkpoint_dir)
+    cli.open_log(run.folder.log, append=run.before is not None)
+    if run.before is None:
+        run.folder.begin(training.config, split_csv(run.data) if run.data.drawn else None)
+    else:
+        is_best = best_epoch(training.history, training.select_on) is training.history[-1]
+        write_epoch(options, run.folder, training, is_best=is_best)
+
+
+def write_epoch(options: Options, folder: RunFolder, training: Training, *, is_best: bool) -> None:
+    """metrics.jsonl, the predictions of the best epoch, and the weights of the last epoch where it is the best one."""
+    if training.config.get("step") != training.step.name:  # the capture failed, or the run was resumed elsewhere
+        training.config["step"] = training.step.name
+        write_json(folder.config, training.config)
+    folder.write_metrics(training.history)
+    folder.write_predictions(training.predictions)  # predictions_val.csv, predictions_test.csv
+    if is_best and options.save_model:
+        folder.save_best(training.scored_model.weights(), len(training.history), training.config)
+
+
+def run_epoch(
+    options: Options, data: QualityData, training: Training, epoch: int, forecast: Forecast
+) -> tuple[dict[str, Any], dict[str, Predictions]]:
+    """Train for one epoch and evaluate; returns the row of metrics.jsonl and the predictions of each set."""
+    start, title, rate = time.monotonic(), f"Epoch {epoch}/{options.epochs}", training.rates.floats[0]
+    precision, scored_model = training.config["precision"], training.scored_model
+    torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
+    training.patches.plan.epoch = epoch  # other patches, in another order
+    loss = train_epoch(
+        training.model,
+        training.step,
+        training.patches,
+        rates=training.rates,
+        after_step=scored_model.after_step,
+        freeze_batch_norm=options.freeze_batch_norm,
+        names=data.sets["training"].names,
+        title=title,
+        forecast=forecast,
+    )
+    row = {"epoch": epoch, "train_loss": loss, "training_seconds": round(time.monotonic() - start, 3)}
+    row["learning_rate"] = rate  # of the backbone, in the first step
+
+    scored_model.refresh()
+    if training.calibration:  # the loss is not in points of MOS
+        images, loader = training.calibration
+        scored = evaluate(
+            scored_model, loader, len(images), precision=precision, title=f"{title} train", forecast=forecast
+        )
+        row["train_l1"] = scored_model.calibrate(scored.scores, images.mos, fit=options.loss in BATCH_LOSSES)
+    predictions, notes = {}, {}
+    for name, (images, loader) in training.evaluation.items():
+        scored = evaluate(
+            scored_model,
+            loader,
+            len(images),
+            precision=precision,
+            title=f"{title} {name}",
+            forecast=forecast,
+            with_hidden=name == training.select_on,
+        )
+        row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored.scores, images.mos)
+        predictions[name] = Predictions(images.names, images.mos, scored.scores, scored.attention)
+        if scored.hidden:
+            row["target_layers"] = [layer_health(units) for units in scored.hidden]
+    row["seconds"] = round(time.monotonic() - start, 3)
+    print_summary(title, row, notes)
+    return row, predictions
+
+
+# What a run consists of
+
+
+def set_up(options: Options, run: Run, device: torch.device) -> Training:
+    """Build the model, its data, loss and optimizer, as they are at the start or after the last epoch of the run to resume."""
+    data, before = run.data, run.before
+    settled = distributed.by_first(lambda: settled_precision(options.precision, device, before, run.folder.output))
+    flags = {name: value for name, value in dataclasses.asdict(options).items() if name != "dry_run"}
+    config = describe_run(flags, run.variant, data, device) | (settled or {})
+    saved = distributed.by_first(lambda: run.folder.load_last(before, config)) if before else None
+    model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
+    if not settled:  # the faster one of bf16 and fp32
+        batch = options.batch_size // process_count()
+        config |= distributed.by_first(lambda: measured_precision(model, device, batch, options.patch_size))
+    config |= size_of(model, options.patch_size)
+    announce(config, data)
+    select_on = choose_selection_set(options.select_on, data)  # validation; test where it is asked for or alone
+    patches, evaluation, calibration = open_loaders(options, data, device)
+    if not saved and options.model == published.OWN:
+        distributed.by_first(lambda: start_model(model, patches, config["precision"]))
+
+    forward = distributed.distribute(
+        model, device
+    )  # the others take over the first one's start; gradients are averaged
+    if options.loss == "l1":
+        loss_of = F.l1_loss  # mean over the batch of |score - MOS|, in points of MOS
+    else:
+        loss_of = training_loss(options.loss, data.sets["training"].mos.std())
+    rates = choose_optimizer(options, model, len(patches))
+    scored_model = ScoredModel(model, ema=options.ema)
+    history, predictions = [], {}
+    if saved:
+        scored_model.load(saved)
+        rates.load(saved)
+        history, predictions = saved["history"], restore_predictions(saved["predictions"], evaluation)
+        say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
+    if options.compile:
+        forward = torch.compile(forward, dynamic=False)
+        scored_model.compile()
+    step = EagerStep(
+        model, forward, rates.optimizer, loss_of, precision=config["precision"], max_grad_norm=options.max_grad_norm
+    )
+    step = choose_step(options.cuda_graph, step, device, warn=say)
+    config["step"] = step.name
+    return Training(
+        config=before or config,
+        model=model,
+        scored_model=scored_model,
+        step=step,
+        rates=rates,
+        patches=patches,
+        evaluation=evaluation,
+        calibration=calibration,
+        select_on=select_on,
+        history=history,
+        predictions=predictions,
+    )
+
+
+def choose_optimizer(options: Options, model: nn.Module, steps_per_epoch: int) -> LearningRates:
+    """One AdamW for all parameters, biases and norms too, at a constant rate; others for the other recipes."""
+    recipe = published_recipe(options.model, vars(options)) if options.recipe == PUBLISHED_RECIPE else None
+    if recipe or options.head_lr_ratio != 1:
+        optimizer = build_optimizer(
+            model,
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            kind=recipe.optimizer if recipe else "AdamW",
+            head_lr_ratio=options.head_lr_ratio,
+        )
+    else:  # fused: a fused optimizer leaves a step out where `found_inf` says so
+        optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    schedule = build_schedule(
+        optimizer,
+        options.lr_schedule,
+        warmup_steps=options.warmup_steps,
+        epochs=options.epochs,
+        steps_per_epoch=steps_per_epoch,
+        recipe=recipe,
+    )
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    return LearningRates(optimizer, schedule, as_tensors=on_gpu)
+
+
+def state_of(training: Training) -> dict[str, Any]:
+    """The content of _last.pth: all that a resume needs, and what a score needs."""
+    return {
+        "model": training.scored_model.weights(),
+        **training.scored_model.state(),
+        **training.rates.state(),  # of optimizer and schedule
+        "history": training.history,
+        "predictions": {
+            name: {
+                key: None if x is None else torch.from_numpy(x)
+                for key, x in (("scores", p.scores), ("attention", p.attention))
+            }
+            for name, p in training.predictions.items()
+        },
+        "run_id": training.config["run_id"],
+        "config": training.config,
+    }
+
+
+def restore_predictions(saved: dict[str, Any], evaluation: dict[str, EvaluationSet]) -> dict[str, Predictions]:
+    """The predictions in a checkpoint; older ones have the text of the csv files."""
+    predictions = {}
+    for name, of_set in saved.items():
+        if isinstance(of_set, str):
+            predictions[name] = Predictions.from_csv(of_set)
+        else:
+            images, attention = evaluation[name].images, of_set["attention"]
+            attention = None if attention is None else attention.numpy()
+            predictions[name] = Predictions(images.names, images.mos, of_set["scores"].numpy(), attention)
+    return predictions
+
+
+def mixed_seed(seed: int, epoch: int, process: int = 0) -> int:
+    """A seed for initialisation and dropout, the same wherever a run was resumed; each process has its own dropout."""
+    return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1, np.uint64)[0])
+
+
+def build_model(options: Options, data: QualityData, saved: dict | None) -> nn.Module:
     """The variant or published model with its starting weights, or as the last checkpoint has it."""
     mos = data.sets["training"].mos
     backbone = {
@@ -340,44 +615,46 @@ def build_model(options, data: QualityData, saved: dict | None) -> torch.nn.Modu
     return model
 
 
-def start_model(model: ImageQualityResNet, loader: PatchLoader, precision: str) -> None:
-    """Let the model start as every other variant does, from the first patches that it will be trained on."""
-    with devices.autocast(loader.device, precision):
-        model.start(loader.first(START_PATCHES))
+def start_model(model: ImageQualityResNet, patches: PatchLoader, precision: str) -> None:
+    """Standardise the features and set the first scores, from the first patches that the model will be trained on."""
+    with devices.autocast(patches.device, precision):
+        model.start(patches.first(START_PATCHES))
 
 
-def open_loaders(options, data: QualityData, device: torch.device) -> tuple[PatchLoader, dict, list]:
-    """Random patches to train on; "val" (where there is one) and "test": images, with the same patches each time; and some
-    training images with theirs, where the loss is not in points of MOS."""
+def open_loaders(
+    options: Options, data: QualityData, device: torch.device
+) -> tuple[PatchLoader, dict[str, EvaluationSet], EvaluationSet | None]:
+    """The random patches to train on, the sets to evaluate, and where the loss is not in points of MOS some training images."""
     opened, cutting = open_pixels(options, data, device)
+    images = data.sets["training"]
     plan = TrainingPlan(
         opened["training"].sizes(),
-        data.sets["training"].mos,
+        images.mos,
         patches=options.train_patch_num,
         patch_size=options.patch_size,
         batch_size=options.batch_size,
         seed=options.seed,
     )
     if not len(plan):
-        count = len(data.sets["training"]) * options.train_patch_num
+        count = len(images) * options.train_patch_num
         raise ValueError(f"--batch_size {options.batch_size}: more than the {count} training patches of an epoch")
     if plan.dropped:
         say(f"Batches: {len(plan)} an epoch; {plan.dropped} random patches of each epoch fill no batch")
     evaluation = {
-        short: (data.sets[name], evaluation_loader(options, data.sets[name], opened[name], cutting))
+        short: evaluation_set(options, data.sets[name], opened[name], cutting)
         for short, name in (("val", "validation"), ("test", "test"))
         if name in opened
     }
-    calibration = []
+    calibration = None
     if options.loss != "l1":
-        numbers = some_of(len(data.sets["training"]))
-        images, pixels = data.sets["training"].chosen(numbers), opened["training"].chosen(numbers)
-        calibration = [(images, evaluation_loader(options, images, pixels, cutting))]
-    training = PatchLoader(opened["training"], plan, color_jitter=not options.no_color_jitter, **cutting)
-    return training, evaluation, calibration
+        indices = sample_indices(len(images))
+        pixels = opened["training"].chosen(indices)
+        calibration = evaluation_set(options, images.chosen(indices), pixels, cutting)
+    patches = PatchLoader(opened["training"], plan, color_jitter=not options.no_color_jitter, **cutting)
+    return patches, evaluation, calibration
 
 
-def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict, dict]:
+def open_pixels(options: Options, data: QualityData, device: torch.device) -> tuple[dict, dict[str, Any]]:
     """The resized images of every set that has some, and how all loaders cut patches from them."""
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
     with distributed.one_here_first():  # which fills the cache
@@ -391,20 +668,22 @@ def open_pixels(options, data: QualityData, device: torch.device) -> tuple[dict,
     }
 
 
-def evaluation_loader(options, images: LabelledImages, opened, cutting: dict) -> PatchLoader:
+def evaluation_set(options: Options, images: LabelledImages, opened, cutting: dict[str, Any]) -> EvaluationSet:
     """An even grid of patches, or with --test_random_crop random ones, which are the same in every epoch and variant."""
-    batch = devices.evaluation_batch(cutting["device"], options.batch_size)
     plan = EvaluationPlan(
         opened.sizes(),
         images.mos,
         images.names,
         patches=options.test_patch_num,
         patch_size=options.patch_size,
-        batch_size=batch,
+        batch_size=devices.evaluation_batch(cutting["device"], options.batch_size),
         seed=options.seed,
         random=options.test_random_crop,
     )
-    return PatchLoader(opened, plan, color_jitter=False, **cutting)
+    return EvaluationSet(images, PatchLoader(opened, plan, color_jitter=False, **cutting))
+
+
+# An epoch
 
 
 def train_epoch(
@@ -450,7 +729,7 @@ class Scored(NamedTuple):
 
 @torch.inference_mode()
 def evaluate(
-    score: Callable[[Tensor], PatchScores],
+    scored_model: Callable[[Tensor], PatchScores],
     loader: PatchLoader,
     images: int,
     *,
@@ -463,39 +742,9 @@ def evaluate(
     outputs = []
     for inputs, _ in watch(loader, title, forecast=forecast):
         with devices.autocast(loader.device, precision):
-            scores, attention, hidden = score(inputs)  # [B], [B, 4] or None, four times [B, units]
+            scores, attention, hidden = scored_model(inputs)  # [B], [B, 4] or None, four times [B, units]
         outputs.append((scores, attention, *hidden) if with_hidden else (scores, attention))
-    scores, attention, *hidden = distributed.gather_batches(
-        outputs
-    )  # of all processes, in the plan's order; waits for the device
+    # Of all processes, in the plan's order. This waits for the device.
+    scores, attention, *hidden = distributed.gather_batches(outputs)
     means = [x if x is None else mean_per_image(x, images) for x in (scores, attention, *hidden)]
     return Scored(means[0], means[1], means[2:])
-
-
-def evaluate_checkpoint(options) -> None:
-    """--evaluate: score the images of any data set by a checkpoint, whose run decides the model and the crops."""
-    scorer = load_scorer(options.evaluate, device=options.device, precision=options.precision)
-    options = checkpoint_evaluation.with_settings(options, scorer.config)
-    with distributed.joined(scorer.device):
-        data = load_dataset(
-            options.dataset,
-            options.data_path,
-            mos_range=options.mos_range,
-            split_seed=options.split_seed,
-            split_file=options.split_file,
-        )
-        distributed.check_same_everywhere(data)
-        chosen = checkpoint_evaluation.choose_images(options, data, scorer.config)
-        files = distributed.by_first(lambda: checkpoint_evaluation.EvaluationFiles.of(options, chosen))
-        checkpoint_evaluation.announce(options, scorer, data, chosen)
-        opened, cutting = open_pixels(options, chosen.alone_in(data), scorer.device)
-        loader = evaluation_loader(options, chosen.images, opened["test"], cutting)
-        scored = evaluate(scorer.score_patches, loader, len(chosen.images), precision=scorer.precision, title="Scoring")
-        srcc, plcc, note = correlate(scored.scores, chosen.images.mos)
-        if note:
-            raise ValueError(f"{options.evaluate}: SRCC and PLCC are undefined on {data.root}: {note}")
-        facts = checkpoint_evaluation.describe(options, scorer, data, chosen) | {"srcc": srcc, "plcc": plcc}
-        if is_first():
-            write_atomically(files.predictions, predictions_csv(chosen.images, scored))
-            write_json(files.facts, facts)
-        say(f"SRCC: {srcc:.4f}\nPLCC: {plcc:.4f}\nPredictions: {files.predictions}")

@@ -7,18 +7,22 @@ before the first run begins: each mistake is one line on standard error and stat
 """
 
 import argparse
+import contextlib
+import difflib
+import io
 import os
+import runpy
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from unittest import mock
 
-from iqa.cli import first_line, given_flags, report
-from iqa.data.datasets import load_dataset
-from iqa.data.labels import require_sets
+from iqa.cli import first_line, report
 from iqa.models.published import OWN, PUBLISHED
 from iqa.models.variants import variants_of
-from iqa.training.options import build_parser, parse_options
 from iqa.training.recipe import BEST, PUBLISHED_RECIPE
 
+TRAINING = Path(__file__).parent.parent / "train_resnet_improved.py"
 OWN_FLAGS = ("--demo", "--with_published")
 SET_FOR_EACH_RUN = ("use_multiscale", "use_attention", "output_dir", "checkpoint_suffix", "overwrite", "resume")
 
@@ -41,18 +45,14 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
         ValueError, OSError: flags, variables or a data folder with which no ablation can begin.
         SystemExit: flags that train_resnet_improved.py refuses.
     """
-    parser = build_parser()
-    for flag in OWN_FLAGS:
-        parser.add_argument(flag, action="store_true")
-    options = parser.parse_args(arguments)
-    given = given_flags(parser, arguments, options)
-    refuse_flags(options, given, values_of("data_path", arguments))
+    given = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
+    refuse_flags(arguments, given)
     processes = environment.get("NPROC") or "1"
     if not processes.isdecimal() or int(processes) < 1:
         raise ValueError(f"NPROC={processes}: not a number of processes; give 1 or more")
     seeds = different_words("SEEDS", environment.get("SEEDS", ""))
     backbones = different_words("BACKBONES", environment.get("BACKBONES") or "resnet50")
-    rows = table_rows(backbones, options.with_published, values_of("recipe", arguments), given)
+    rows = table_rows(backbones, "--with_published" in given, values_of("recipe", arguments), given)
 
     shared = [argument for argument in arguments if argument not in OWN_FLAGS]
     runs = []
@@ -60,11 +60,23 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
         suffix = f"_seed{seed}" if len(seeds) > 1 else ""
         for name, *flags in rows:
             flags += ["--seed", seed] * (seed is not None) + ["--checkpoint_suffix", suffix] * bool(suffix)
-            checked = parse_options([*shared, *flags], about=f"{name}: ", processes=int(processes))
+            check(name, [*shared, *flags, "--dry_run=flags"])
             runs.append([name + suffix, *flags])
-    if not options.demo:
-        check_data(checked)
+    if "--demo" not in given:
+        check("", [*shared, *flags, "--dry_run=data"])
     return runs
+
+
+def check(name: str, flags: list[str]) -> None:
+    """Let train_resnet_improved.py check the flags of a run, and the data; it does so without torch."""
+    errors = io.StringIO()
+    with mock.patch.object(sys, "argv", [str(TRAINING), *flags]), contextlib.redirect_stderr(errors):
+        try:
+            runpy.run_path(str(TRAINING), run_name="__main__")
+        except SystemExit as end:
+            if end.code:
+                error = errors.getvalue().strip().removeprefix("error: ")
+                raise ValueError(f"{name}: {error}" if name else error) from None
 
 
 def values_of(name: str, arguments: list[str]) -> list[str]:
@@ -83,17 +95,22 @@ def different_words(variable: str, text: str) -> list[str]:
     return words
 
 
-def refuse_flags(options: argparse.Namespace, given: set[str], data_paths: list[str]) -> None:
+def refuse_flags(arguments: list[str], given: set[str]) -> None:
     """Refuse flags that only a single run can have, and those that contradict each other."""
-    if "model" in given:
+    if "--model" in given:
         raise ValueError("--model is set for each run; --with_published also trains HyperIQA and SMART-IQA")
-    if "backbone" in given:
-        raise ValueError(f'--backbone is set for each run; write BACKBONES="{options.backbone}" before the command')
+    if "--backbone" in given:
+        backbone = values_of("backbone", arguments)[-1]
+        raise ValueError(f'--backbone is set for each run; write BACKBONES="{backbone}" before the command')
     for name in SET_FOR_EACH_RUN:
-        if name in given:
+        if f"--{name}" in given:
             raise ValueError(f"--{name} is set for each run; for a single run use train_resnet_improved.py")
-    if options.demo and (len(data_paths) > 1 or "dataset" in given):
-        flag = f"--data_path {data_paths[-1]}" if len(data_paths) > 1 else f"--dataset {options.dataset}"
+    for flag in sorted(given - set(OWN_FLAGS)):
+        for meant in difflib.get_close_matches(flag, OWN_FLAGS, 1, cutoff=0.8):
+            raise ValueError(f"unrecognized arguments: {flag}; did you mean {meant}?")
+    data_paths = values_of("data_path", arguments)
+    if "--demo" in given and (len(data_paths) > 1 or "--dataset" in given):
+        flag = f"--data_path {data_paths[-1]}" if len(data_paths) > 1 else "--dataset"
         raise ValueError(f"--demo makes its own images: leave out {flag}, or --demo")
 
 
@@ -110,28 +127,19 @@ def table_rows(backbones: list[str], with_published: bool, recipes: list[str], g
     recipe = [OWN, *(name for name in recipes if name != PUBLISHED_RECIPE)][-1]
     rows = []
     for backbone in backbones:
-        for variant in variants_of(backbone):
+        try:
+            variants = variants_of(backbone)
+        except ValueError as error:
+            raise ValueError(f"BACKBONES: {error}") from None
+        for variant in variants:
             fusion = [f"--{name}" for name in ("use_multiscale", "use_attention") if getattr(variant, name)]
             rows.append([variant.log_name, "--backbone", backbone, *fusion, "--recipe", recipe])
     if with_published:
         flags = ["--recipe", PUBLISHED_RECIPE if by_own else recipe]
-        if by_own and recipe == "best" and "patch_size" not in given:  # all rows are compared on the same patches
+        if by_own and recipe == "best" and "--patch_size" not in given:  # all rows are compared on the same patches
             flags += ["--patch_size", str(BEST["patch_size"])]
         rows += [[model.variant.log_name, "--model", name, *flags] for name, model in PUBLISHED.items()]
     return rows
-
-
-def check_data(options: argparse.Namespace) -> None:
-    """Read the labels and look for the images, as a run will do."""
-    require_sets(
-        load_dataset(
-            options.dataset,
-            options.data_path,
-            mos_range=options.mos_range,
-            split_seed=options.split_seed,
-            split_file=options.split_file,
-        )
-    )
 
 
 if __name__ == "__main__":

@@ -1,19 +1,29 @@
-"""Files that appear whole or not at all: written beside their place, flushed to disk, renamed into it."""
+"""Files that appear whole or not at all, links, and locks: what file systems do differently is handled here."""
 
 import contextlib
+import errno
+import fcntl
 import glob
 import os
+import platform
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
+
+from iqa.cli import say
+
+# Network shares and mounted cloud drives lack fsync and locks, and say so by one of these.
+UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENODEV, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; what the body leaves there replaces `path`.
+    """Yield a temporary path in the folder of `path`; what the body writes there replaces `path`.
 
-    The rename is atomic only within one file system, so the temporary file lies in the same folder. The data
-    are on disk before the rename, and the folder's entry after it: a power cut leaves the old file or the new
-    one. A body that fails leaves the old file, and no temporary one.
+    The rename is atomic only within one file system, so the temporary file is in the same folder. The data are on disk
+    before the rename, and the folder's entry after it: a power cut leaves the old file or the new one. A body that
+    fails leaves the old file, and no temporary one.
 
     Raises:
         OSError: a full disk or the like; names `path` and the way out.
@@ -27,7 +37,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise OSError(
             f"{path}: cannot be written ({error.strerror or error}); make room or name another folder; "
-            "a file that was there is as it was"
+            "a file that was there is unchanged"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -36,10 +46,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete what a process that was killed in the middle of writing `path` left beside it.
-
-    The caller makes sure that nobody writes `path` now.
-    """
+    """Delete what a process left that was killed while it wrote `path`. The caller makes sure that nobody writes it now."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         leftover.unlink(missing_ok=True)
 
@@ -50,8 +57,17 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Replace `target` by a hard link to `source`, or by a copy where the file system has no links."""
+    with atomic_path(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
 def check_writable(flag: str, path: Path | None) -> None:
-    """Fail now, not after an hour of scoring, where `path` cannot be written; its folder is made."""
+    """Raise OSError where `path` cannot be written; its folder is made."""
     if path is None:
         return
     try:
@@ -68,9 +84,36 @@ def _temporary_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
+def hold_lock(path: Path) -> TextIO:
+    """Keep other processes out while the returned file is open; the workers of this one do not inherit a POSIX lock."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(path, "a+")
+    except OSError as error:
+        raise OSError(f"{path.parent}: cannot be written ({error.strerror}); name another folder") from error
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:  # POSIX leaves the choice
+        lock.seek(0)
+        holder = lock.read().strip()
+        raise OSError(f"{path.parent}: process {holder} is running here; wait, or name another") from error
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise OSError(f"{path}: cannot be locked ({error.strerror}); name another folder") from error
+        say(f"Warning: {path.parent}: locks are not supported here; start no second run in this folder")
+        return lock
+    lock.truncate(0)
+    lock.write(f"{os.getpid()} on {platform.node()}\n")
+    lock.flush()
+    return lock
+
+
 def _flush_to_disk(path: Path, mode: int) -> None:
     descriptor = os.open(path, mode)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
     finally:
         os.close(descriptor)

@@ -13,6 +13,8 @@ above the slow imports, and imports the rest of its own file:
 
 import argparse
 import atexit
+import contextlib
+import dataclasses
 import difflib
 import math
 import os
@@ -20,8 +22,10 @@ import signal
 import sys
 import time
 import traceback
+import typing
 from collections.abc import Callable
-from typing import NoReturn, TextIO
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 from iqa.processes import is_first, process_count, process_number
 
@@ -55,6 +59,29 @@ class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
         if action.default in (None, False, "") or "default:" in action.help:
             return action.help
         return super()._get_help_string(action)
+
+
+def flag(default: Any, help: str, **settings: Any) -> Any:
+    """A field of a dataclass that `add_flags` turns into a flag.
+
+    Args:
+        settings: arguments of `add_argument`; or `low`, and `high` or `below`, the bounds of a number.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, **settings})
+
+
+def add_flags(parser: argparse._ActionsContainer, section: type) -> None:
+    """Add the fields of a dataclass as flags to a parser, or to a group of one."""
+    kinds = typing.get_type_hints(section)
+    for field in dataclasses.fields(section):
+        settings, kind = dict(field.metadata), kinds[field.name]
+        if kind is bool:
+            settings.setdefault("action", "store_true")
+        elif "low" in settings:
+            low, high, below = settings.pop("low"), settings.pop("high", math.inf), settings.pop("below", None)
+            kind = (typing.get_args(kind) or (kind,))[0]  # of `int | None`
+            settings["type"] = number(kind, low, high if below is None else below, below=below is not None)
+        parser.add_argument(f"--{field.name}", default=field.default, **settings)
 
 
 def given_flags(parser: argparse.ArgumentParser, argv: list[str] | None, options: argparse.Namespace) -> set[str]:
@@ -107,6 +134,8 @@ class Command:
         self.status, self.signal = 0, None
 
     def __enter__(self) -> "Command":
+        global _log
+        _log = []
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -120,6 +149,7 @@ class Command:
         if error is not None:
             sys.unraisablehook = lambda _: None  # failures of the clean-up must not hide the error
             self.status = self._report(error)
+        close_log()
         if self.signal is None:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
@@ -141,7 +171,7 @@ class Command:
         if isinstance(error, ModuleNotFoundError):
             report_missing_package(type(error), error, error.__traceback__)
         elif self.show_traceback or not isinstance(error, USER_ERRORS):
-            traceback.print_exception(error)
+            write_error("".join(traceback.format_exception(error)).rstrip())
         else:
             report(one_line(error, self.more_memory))
         return 1
@@ -201,6 +231,32 @@ def printable(text: str) -> str:
 # therefore redirected to /dev/null (Python documentation, module signal, "Note on SIGPIPE").
 
 
+_log: list[str] | TextIO | None = None  # of this command: lines before its log is open, its file, or none
+
+
+def open_log(path: Path, *, append: bool) -> None:
+    """Write all lines of this command into a file too."""
+    global _log
+    lines, _log = _log or [], open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace")
+    for line in lines:
+        write_log(line)
+
+
+def close_log() -> None:
+    global _log
+    if _log and not isinstance(_log, list):
+        _log.close()
+    _log = None
+
+
+def write_log(line: str) -> None:
+    if isinstance(_log, list):
+        _log.append(line)
+    elif _log:
+        with contextlib.suppress(OSError):  # a full disk ends the run where it loses a result, not here
+            print(line, file=_log, flush=True)
+
+
 def say(line: str = "") -> None:
     """Print a line on standard output, in the first process only."""
     if is_first():
@@ -212,6 +268,7 @@ def write_error(line: str) -> None:
 
 
 def write_line(line: str, stream: TextIO) -> None:
+    write_log(line)
     try:
         print(line, file=stream, flush=True)
     except BrokenPipeError:

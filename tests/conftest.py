@@ -181,15 +181,14 @@ def assert_one_line_error(process: subprocess.CompletedProcess, *words: str) -> 
 
 @pytest.fixture(scope="session")
 def finished_run(tiny_data, tmp_path_factory) -> Path:
-    """The working folder of a finished run of the third variant: run/, checkpoints/ and log.txt.
+    """The working folder of a finished run of the third variant: run/, as it was after each epoch too, and log.txt.
 
     By an interpreter of its own: the resumed copies of it, by the fork server, are compared with it.
     """
+    from faults import FLAGS, SNAPSHOTS, inject
+
     cwd = tmp_path_factory.mktemp("finished")
-    flags = (
-        "--use_multiscale --use_attention --save_model --epochs 2 --lr 1e-3 --precision fp32 --output_dir run".split()
-    )
-    process = train("--data_path", tiny_data, *flags, cwd=cwd, real=True)
+    process = train("--data_path", tiny_data, *FLAGS, cwd=cwd, real=True, **inject(SNAPSHOTS))
     assert process.returncode == 0, process.stderr
     (cwd / "log.txt").write_text(process.stdout)
     return cwd

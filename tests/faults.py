@@ -32,6 +32,20 @@ os.replace = killed_after
 """
 
 
+# Injected: a copy of the run folder as it is after each epoch, in after_1, after_2 and so on.
+SNAPSHOTS = """
+import glob, os, shutil
+replace_file = os.replace
+def with_snapshot(source, target):
+    is_next = str(target).endswith("_last.pth") and os.path.exists(target)
+    if is_next or os.path.basename(target) == "result.json":
+        folder, hidden = f"after_{len(glob.glob('after_*')) + 1}", shutil.ignore_patterns(".*")
+        shutil.copytree(os.path.dirname(target), folder, copy_function=os.link, ignore=hidden)
+    replace_file(source, target)
+os.replace = with_snapshot
+"""
+
+
 class Malicious:
     """An object whose pickle creates a file when it is loaded."""
 
@@ -75,12 +89,12 @@ setattr(owner, {name!r}, counted)
 
 
 def copy_run(finished: Path, target: Path, *, epochs: int = 2) -> Path:
-    """A copy of the finished run after so many epochs, without result.json; its weights are hard links."""
-    shutil.copytree(finished / "run", target / "run")
-    (target / "run/result.json").unlink()
-    (target / "checkpoints").mkdir()
-    source = "last" if epochs == 2 else "last_previous"
-    os.link(finished / f"checkpoints/{NAME}_{source}.pth", target / f"checkpoints/{NAME}_last.pth")
+    """A copy of the finished run as it was after so many epochs; weights are hard links."""
+
+    def copy(source: str, copied: str) -> None:
+        (os.link if source.endswith(".pth") else shutil.copyfile)(source, copied)
+
+    shutil.copytree(finished / f"after_{epochs}", target / "run", copy_function=copy)
     return target
 
 
@@ -118,10 +132,11 @@ def assert_same_run(one: Path, other: Path, name: str = NAME) -> None:
         texts = [(folder / "run" / file).read_text() for folder in folders]
         lines = [text.splitlines() if file.endswith("l") else [text] for text in texts]
         assert without_times(list(map(json.loads, lines[0]))) == without_times(list(map(json.loads, lines[1]))), file
-    for kind, keys in (("best", ("model", "epoch")), ("last", ("model", "optimizer", "predictions"))):
-        saved = [torch.load(folder / f"checkpoints/{name}_{kind}.pth", weights_only=True) for folder in folders]
-        for key in keys:
-            assert same_bits(saved[0][key], saved[1][key]), f"{kind}: {key}"
+    saved = [torch.load(folder / f"run/{name}_best.pth", weights_only=True) for folder in folders]
+    for key in ("model", "epoch"):
+        assert same_bits(saved[0][key], saved[1][key]), key
+    for folder in folders:
+        assert [path.name for path in (folder / "run").glob("*.pth")] == [f"{name}_best.pth"]
     assert not list(one.rglob("*.tmp")) and not list(other.rglob("*.tmp"))
 
 

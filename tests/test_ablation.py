@@ -4,8 +4,8 @@ import pytest
 from conftest import TINY_FLAGS
 
 from iqa import ablation
-from iqa.training.options import parse_options
 from iqa.training.recipe import BEST
+from train_resnet_improved import parse_options
 
 FUSION = {(False, False): "1_baseline", (True, False): "2_multiscale", (True, True): "3_multiscale_attention"}
 

@@ -19,9 +19,8 @@ sys.path.insert(0, str(ROOT))
 from iqa.benchmark.arithmetic import flop_per_patch  # noqa: E402
 from iqa.demo.rows import invent_rows  # noqa: E402
 from iqa.models.variants import VARIANTS  # noqa: E402
-from iqa.training.options import parse_options  # noqa: E402
 from models_resnet_improved import ImageQualityResNet  # noqa: E402
-from train_resnet_improved import START_PATCHES  # noqa: E402
+from train_resnet_improved import START_PATCHES, parse_options  # noqa: E402
 
 LIMIT = 40  # TFLOP: 2 ordinary cores (AVX2, fp32, 90 GFLOP/s) do this in the 10 minutes that the README promises
 

@@ -41,7 +41,7 @@ def finish(process) -> str:
 def kill(process, cwd: Path, delay: float, epoch: int) -> str:
     """SIGKILL `delay` seconds after the first line of output (epoch 0) or after the start of an epoch's checkpoint."""
     process.stdout.readline()
-    checkpoints = cwd / "checkpoints"
+    checkpoints = cwd / "run"
     for pattern in ("*_last.pth",) * (epoch == 2) + (".*_last.pth.*.tmp",) * (epoch > 0):
         while not list(checkpoints.glob(pattern)) and process.poll() is None:
             time.sleep(0.001)
@@ -58,7 +58,7 @@ def check_one(data: Path, whole: Path, cwd: Path, delay: float, epoch: int) -> s
     if (cwd / "run/result.json").exists():
         shutil.rmtree(cwd)
         return check_one(data, whole, cwd, delay / 2, epoch)
-    can_resume = (cwd / "run/config.json").exists() and list((cwd / "checkpoints").glob(f"{NAME}_last*.pth"))
+    can_resume = (cwd / "run/config.json").exists() and list((cwd / "run").glob(f"{NAME}_last*.pth"))
     output = finish(start(data, cwd, "--resume" if can_resume else "--overwrite"))
     assert bool(can_resume) == ("Resuming after epoch" in output), output
     assert_same_run(whole, cwd, NAME)

@@ -1,36 +1,39 @@
-"""The flags that say how a data set is read, alike in training and in the check of a folder."""
+"""The flags that say how a data set is read, for training and for the check of a folder."""
 
 import argparse
 import math
+from dataclasses import dataclass
 
-from iqa.cli import number
+from iqa.cli import add_flags, flag, number
 from iqa.data.datasets import DATASETS
 
-STANDARD = "koniq-10k"  # the data set of the experiment, whose split is no choice
+STANDARD = "koniq-10k"  # the data set of the experiment; its split is fixed
 
 
-def add_dataset_flags(parser: argparse._ActionsContainer) -> None:
-    """--dataset, --mos_range, --split_seed and --split_file, to a parser or a group of one."""
-    parser.add_argument(
-        "--dataset",
+@dataclass(frozen=True)
+class DatasetFlags:
+    """data set"""
+
+    dataset: str | None = flag(
+        STANDARD,
+        "layout of the data folder; csv: any folder with a labels.csv of image,mos[,split]",
         choices=tuple(DATASETS),
-        default=STANDARD,
-        help="layout of the data folder; csv: any folder with a labels.csv of image,mos[,split]",
     )
-    parser.add_argument(
-        "--mos_range",
+    mos_range: list[float] | None = flag(
+        None,
+        "ends of the MOS scale of --dataset csv; default: the lowest and highest of its file",
         nargs=2,
         type=number(float, -math.inf),
         metavar=("LOW", "HIGH"),
-        help="of the MOS scale of --dataset csv; default: the lowest and highest of its file",
     )
-    parser.add_argument(
-        "--split_seed",
-        type=number(int, 0),
-        default=0,
-        help="of the split that is drawn where the data have none; --seed does not change it",
+    split_seed: int | None = flag(
+        0, "seed of a split that is drawn where the data have none; --seed does not change it", low=0
     )
-    parser.add_argument("--split_file", metavar="CSV", help="image,split columns, such as the split.csv of a run")
+    split_file: str | None = flag(None, "image,split columns, such as the split.csv of a run", metavar="CSV")
+
+
+def add_dataset_flags(parser: argparse._ActionsContainer) -> None:
+    add_flags(parser, DatasetFlags)
 
 
 def dataset_mistake(options: argparse.Namespace, given: set[str]) -> str | None:

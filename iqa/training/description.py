@@ -1,6 +1,5 @@
-"""What a run says of itself before it trains: config.json and the first lines of its log."""
+"""The description of a run before it trains: config.json and the first lines of its log."""
 
-import argparse
 import platform
 import subprocess
 import sys
@@ -23,27 +22,25 @@ from iqa.processes import process_count
 from iqa.training.devices import device_name
 
 
-def describe_run(
-    options: argparse.Namespace, variant: Variant, data: QualityData, device: torch.device
-) -> dict[str, Any]:
+def describe_run(flags: dict[str, Any], variant: Variant, data: QualityData, device: torch.device) -> dict[str, Any]:
     """config.json: what is needed to repeat the run."""
     return {
         "run_id": uuid.uuid4().hex,
         "variant": variant.log_name,
         "tag": variant.tag,
-        **describe_backbone(variant.backbone, options.weights),
-        "flags": vars(options),
+        **describe_backbone(variant.backbone, flags["weights"]),
+        "flags": flags,
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
         "commit": current_commit(),
         "versions": {
             "python": platform.python_version(),
-            **{m.__name__: m.__version__ for m in (torch, torchvision, np, scipy, sys.modules.get("timm")) if m},
+            **{m.__name__: str(m.__version__) for m in (torch, torchvision, np, scipy, sys.modules.get("timm")) if m},
             "pillow": PIL.__version__,
         },
         "device": device_name(device),
         "processes": process_count(),
         "split": {**data.sizes(), "sha256": data.sha256},
-        "mos_range": list(data.mos_range),
+        "mos_range": [float(end) for end in data.mos_range],
         "dataset_note": data.note,
         "groups": data.groups,
     }

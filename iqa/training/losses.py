@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iqa.training.distributed import of_whole_batch
-from iqa.training.recipe import OF_A_BATCH
+from iqa.training.recipe import BATCH_LOSSES
 
 HUBER_DELTA = 0.5  # training deviations: larger errors count by their size, smaller ones by their square
 RANK_MARGIN = 0.1  # training deviations, as far as a model's first scores spread
@@ -79,5 +79,5 @@ def training_loss(name: str, mos_deviation: float) -> Callable[[Tensor, Tensor],
     if name == "l1":
         return F.l1_loss
     function = {"huber": huber, "norm_in_norm": norm_in_norm, "plcc": plcc, "rank": rank}[name]
-    whole = of_whole_batch if name in OF_A_BATCH else lambda values: values
+    whole = of_whole_batch if name in BATCH_LOSSES else lambda values: values
     return lambda scores, mos: function(whole(scores / mos_deviation), whole(mos / mos_deviation))

@@ -1,6 +1,5 @@
 """The optimizer of a run and the course of its learning rates."""
 
-import argparse
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from iqa.training.recipe import PUBLISHED_RECIPE, Recipe, published_recipe
+from iqa.training.recipe import Recipe
 
 STEPS_DOWN = 3  # of --lr_schedule step: a tenth of the rate after each third of the run
 
@@ -60,27 +59,31 @@ class LearningRates:
         self.hand_over()
 
 
-def choose_recipe(options: argparse.Namespace, model: nn.Module, steps_per_epoch: int) -> LearningRates:
-    """The optimizer with its learning rates, by the flags or as a model was published."""
-    recipe = published_recipe(options.model, vars(options)) if options.recipe == PUBLISHED_RECIPE else None
-    optimizer = build_optimizer(
-        model,
-        lr=options.lr,
-        weight_decay=options.weight_decay,
-        kind=recipe.optimizer if recipe else "AdamW",
-        head_lr_ratio=options.head_lr_ratio if recipe or options.head_lr_ratio != 1 else None,
-    )
-    # The first step at 1 / warmup_steps of the rate, step number warmup_steps at all of it.
-    schedules = [LinearLR(optimizer, 1 / max(1, options.warmup_steps), total_iters=max(1, options.warmup_steps) - 1)]
-    steps = options.epochs * steps_per_epoch
-    if options.lr_schedule == "cosine":
+def build_schedule(
+    optimizer: torch.optim.Optimizer,
+    name: str,
+    *,
+    warmup_steps: int,
+    epochs: int,
+    steps_per_epoch: int,
+    recipe: Recipe | None = None,
+) -> LRScheduler:
+    """The learning rates over the steps of a run; `step` it once per training step.
+
+    Args:
+        name: of --lr_schedule.
+        recipe: of a published model, whose schedule takes the place of "constant".
+    """
+    # The first step has 1 / warmup_steps of the rate, step number warmup_steps all of it.
+    schedules = [LinearLR(optimizer, 1 / max(1, warmup_steps), total_iters=max(1, warmup_steps) - 1)]
+    steps = epochs * steps_per_epoch
+    if name == "cosine":
         schedules.append(CosineAnnealingLR(optimizer, steps))
-    elif options.lr_schedule == "step":
+    elif name == "step":
         schedules.append(StepLR(optimizer, -(-steps // STEPS_DOWN), gamma=0.1))
     elif recipe:
-        schedules.append(MultiplicativeLR(optimizer, changes(recipe, options.epochs, steps_per_epoch)))
-    on_gpu = next(model.parameters()).device.type == "cuda"
-    return LearningRates(optimizer, ChainedScheduler(schedules), as_tensors=on_gpu)
+        schedules.append(MultiplicativeLR(optimizer, changes(recipe, epochs, steps_per_epoch)))
+    return ChainedScheduler(schedules)
 
 
 def build_optimizer(

@@ -9,7 +9,7 @@ from iqa.models.published import OWN, PUBLISHED
 # docs/recipe.md has the papers. L1 and Huber's loss are on the MOS scale; the others see a whole batch and only its order
 # or its linear relation, so that their scores are put on the MOS scale by a line (iqa/training/scored_model.py).
 LOSSES = ("l1", "huber", "norm_in_norm", "plcc", "rank")
-OF_A_BATCH = ("norm_in_norm", "plcc", "rank")
+BATCH_LOSSES = ("norm_in_norm", "plcc", "rank")
 SCHEDULES = ("constant", "cosine", "step")
 
 PUBLISHED_RECIPE = "published"

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from iqa.models.folding import fold_batch_norms
+from iqa.models.patch_scores import PatchScores
+from iqa.training.devices import compile_for_one_size
 
 LINE_IMAGES = 256  # training images, at most, that the line and the training error in points of MOS are found from
 LEAST_SPREAD = 1e-4  # of scores, in deviations of the MOS: less is rounding
@@ -29,6 +31,14 @@ class ScoredModel:
         self.folded = fold_batch_norms(model)  # a copy without dropout, its batch norms in the convolutions
         self.line: dict[str, Tensor] = {}  # the entries that put the scores on the MOS scale, where the loss does not
         self.steps = 0
+        self.describe = self.folded.describe
+
+    def __call__(self, images: Tensor) -> PatchScores:
+        """[B, 3, H, W] -> what the folded model gives for each patch."""
+        return self.describe(images)
+
+    def compile(self) -> None:
+        self.describe = compile_for_one_size(self.describe)
 
     def after_step(self) -> None:
         """Let a training step count in the average. Nothing waits for the device."""
@@ -75,9 +85,12 @@ class ScoredModel:
 
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint of `state()`; the model has its weights already."""
-        if self.ema:
-            self.average.load_state_dict(saved["training"]["average"])
-            self.steps = saved["training"]["steps"]
+        if "training" not in saved:
+            return
+        self.average.load_state_dict(saved["training"]["average"])
+        self.steps = saved["training"]["steps"]
+        scale = self.average.rescaled(1.0, 0.0)
+        self.line = {name: saved["model"][name].to(x.device) for name, x in scale.items()}
 
 
 def numbers_of(model: nn.Module) -> list[Tensor]:
@@ -98,6 +111,6 @@ def fit_line(scores: np.ndarray, mos: np.ndarray) -> tuple[float, float]:
     return slope, float(mos.mean() - slope * scores.mean())
 
 
-def some_of(count: int) -> np.ndarray:
+def sample_indices(count: int) -> np.ndarray:
     """LINE_IMAGES of so many images, or all of them: the same in every run, in order."""
     return np.sort(np.random.default_rng(0).permutation(count)[:LINE_IMAGES])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, run_program, train
 from data_folders import make_csv, make_kadid, make_livec, names_of
+from faults import SNAPSHOTS, inject
 
 import report_ablation
 import score_images
@@ -51,7 +52,7 @@ def photos_run(small_cnn_here, tmp_path_factory) -> Path:
     """The working folder of a finished run on photos/, whose split was drawn with --split_seed 3."""
     cwd = tmp_path_factory.mktemp("photos_run")
     make_csv(cwd / "photos")
-    process = train(*RUN_FLAGS, cwd=cwd)
+    process = train(*RUN_FLAGS, cwd=cwd, **inject(SNAPSHOTS))
     assert process.returncode == 0, process.stderr
     (cwd / "log.txt").write_text(process.stdout)
     return cwd
@@ -215,12 +216,11 @@ def test_wrong_flags_are_one_line(arguments, words, capfd):
 
 
 def test_a_resumed_run_keeps_the_split_it_began_with(photos_run, tmp_path):
-    for folder in ("run", "photos"):
-        shutil.copytree(photos_run / folder, tmp_path / folder)
-    (tmp_path / "run/result.json").unlink()  # as if it had been killed before it was finished
+    shutil.copytree(photos_run / "photos", tmp_path / "photos")
+    shutil.copytree(photos_run / "after_1", tmp_path / "run")
     with open(tmp_path / "photos/labels.csv", "a") as file:
         file.writelines(f"{i}.jpg,3.3\n" for i in range(100, 120))
-    process = train(*RUN_FLAGS, "--resume", "--checkpoint_dir", photos_run / "checkpoints", cwd=tmp_path)
+    process = train(*RUN_FLAGS, "--resume", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert "20 of 40 images are in no set and not used" in process.stdout
     assert (tmp_path / "run/result.json").exists()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from iqa.data.images import cpu_count
 from iqa.scoring.options import build_parser
-from iqa.training.checkpoints import save_checkpoint
+from iqa.training.run_folder import save_checkpoint
 from models_resnet_improved import ImageQualityResNet
 from score_images import load_scorer, run
 from score_images import score as score_rows
@@ -148,7 +148,7 @@ def test_one_image_instead_of_a_list_is_refused(scorer):
 
 
 def test_the_last_checkpoint_serves_too(finished_run, photos):
-    scorer = load_scorer(finished_run / "checkpoints/resnet_improved_ms_att_last.pth", device="cpu")
+    scorer = load_scorer(finished_run / "after_2/resnet_improved_ms_att_last.pth", device="cpu")
     assert scorer.epoch == 2 and np.isfinite(scorer(photos)).all()
 
 

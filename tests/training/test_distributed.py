@@ -95,7 +95,7 @@ def test_three_steps_by_two_processes_are_those_of_one(runs):
             other_scores, scores, rtol=0, atol=2e-3
         )  # of scores that spread over points: rounding
     one, two = (
-        torch.load(cwd / name / "resnet_improved_ms_noatt_last.pth", weights_only=True)["model"]
+        torch.load(cwd / name / "resnet_improved_ms_noatt_best.pth", weights_only=True)["model"]
         for name in ("one", "two")
     )
     assert one.keys() == two.keys()
@@ -135,7 +135,7 @@ def test_a_run_goes_on_with_more_processes_and_says_what_that_changes(
     assert process.returncode == 0, process.stderr
     assert "Resuming after epoch 1, with 2 processes where it began with 1" in process.stdout
     assert json.loads((cwd / "run/result.json").read_text())["epochs"] == 2
-    assert len(torch.load(cwd / f"checkpoints/{NAME}_last.pth", weights_only=True)["history"]) == 2
+    assert torch.load(cwd / f"run/{NAME}_best.pth", weights_only=True)["results"]["epochs"] == 2
 
 
 @contextlib.contextmanager

@@ -31,9 +31,9 @@ def running(*flags, cwd: Path, until: str, **environment):
 def train_copy(finished_run, tiny_data, cwd: Path, *flags, **environment):
     """Resume a copy of the run after its first epoch; the process, and whether its checkpoints are as they were."""
     copy_run(finished_run, cwd, epochs=1)
-    before = files_below(cwd / "checkpoints")
+    before = files_below(cwd / "run")
     process = train("--data_path", tiny_data, *FLAGS, "--resume", *flags, cwd=cwd, **environment)
-    after = files_below(cwd / "checkpoints")
+    after = files_below(cwd / "run")
     last = f"{NAME}_last.pth"
     assert after[last] == before[last] and not list(cwd.rglob("*.tmp")) and not (cwd / "run/result.json").exists()
     return process
@@ -57,7 +57,7 @@ def test_a_non_finite_loss_names_epoch_step_and_images_and_spares_the_last_good_
         cwd=tmp_path,
     )
     assert_one_line_error(process, "Epoch 2/3, step 1: non-finite loss", "--lr", "00000.jpg", "00007.jpg")
-    saved = torch.load(tmp_path / "checkpoints/resnet_improved_ss_noatt_last.pth", weights_only=True)
+    saved = torch.load(tmp_path / "run/resnet_improved_ss_noatt_last.pth", weights_only=True)
     assert len(saved["history"]) == 1 and not (tmp_path / "run/result.json").exists()
     assert all(value.isfinite().all() for value in saved["model"].values())
 
@@ -86,16 +86,17 @@ def test_a_full_disk_while_saving_names_the_file_and_spares_the_last_checkpoint(
     """No file may pass 5 MB: the checkpoint ends in EFBIG, on the path that ENOSPC takes."""
     limit = inject("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))")
     process = train_copy(finished_run, tiny_data, tmp_path / "copy", **limit)
-    assert_one_line_error(process, f"checkpoints/{NAME}_last.pth: cannot be written (File too large)", "make room")
+    assert_one_line_error(process, f"run/{NAME}_last.pth: cannot be written (File too large)", "make room")
 
 
-def test_a_full_disk_while_saving_the_first_time(tmp_path, tiny_data):
-    """A real one, of 4 MB."""
-    (tmp_path / "checkpoints").mkdir()
-    small = mounted("mount -t tmpfs -o size=4m tmpfs checkpoints")
-    process = run_program(*COMMAND, "--data_path", tiny_data, cwd=tmp_path, **small)
-    assert_one_line_error(process, "_last.pth: cannot be written (No space left on device)", "make room")
-    assert not (tmp_path / "run/result.json").exists()
+@pytest.mark.parametrize(("folder", "flags"), [("run", ()), ("weights", ("--checkpoint_dir", "weights"))])
+def test_a_disk_without_room_for_the_checkpoints_is_found_before_the_first_epoch(tmp_path, tiny_data, folder, flags):
+    """A real one, of 4 MB, with a lock file that an earlier run left."""
+    (tmp_path / folder).mkdir()
+    small = mounted(f"mount -t tmpfs -o size=4m tmpfs {folder}", f"open('{folder}/.run.lock', 'w').close()")
+    process = run_program(*COMMAND, "--data_path", tiny_data, *flags, cwd=tmp_path, **small)
+    assert_one_line_error(process, f"{folder}: the checkpoints of a run need 0.0", "GB are free", "make room")
+    assert "Epoch" not in process.stdout
 
 
 def test_a_full_disk_while_caching_names_both_ways_out(tmp_path, tiny_data):

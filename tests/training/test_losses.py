@@ -8,7 +8,7 @@ import torch
 from scipy.stats import pearsonr
 
 from iqa.training.losses import HUBER_DELTA, RANK_MARGIN, huber, norm_in_norm, plcc, rank, training_loss
-from iqa.training.recipe import LOSSES, OF_A_BATCH
+from iqa.training.recipe import BATCH_LOSSES, LOSSES
 
 FUNCTIONS = {"huber": huber, "norm_in_norm": norm_in_norm, "plcc": plcc, "rank": rank}
 RANDOM = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def test_a_loss_of_the_linear_relation_knows_no_scale(name):
     assert value(name, 3 * MOS + 1, MOS) == pytest.approx(0, abs=1e-12) and value(name, -MOS, MOS) <= 1
 
 
-@pytest.mark.parametrize("name", OF_A_BATCH)
+@pytest.mark.parametrize("name", BATCH_LOSSES)
 def test_a_batch_without_two_qualities_has_a_defined_loss_and_no_gradient(name):
     """One scene, tied labels, or a single patch."""
     for count in (1, 2, 32):

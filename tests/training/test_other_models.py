@@ -1,17 +1,16 @@
 """Runs of what is no ResNet50 variant, by the real command line: a published model by its recipe, and a small CNN as backbone."""
 
 import json
-import os
 import shutil
 import sys
 
 import pytest
 import torch
 from conftest import RESNET50, ROOT, assert_one_line_error, run_program, train
-from faults import SMALL_CNN, assert_same_run, inject
+from faults import SMALL_CNN, SNAPSHOTS, assert_same_run, inject
 
-from iqa.training.options import parse_options
 from iqa.training.recipe import PUBLISHED_RECIPES, published_recipe
+from train_resnet_improved import parse_options
 
 HYPERIQA = (
     "--model",
@@ -32,7 +31,10 @@ HYPERIQA = (
     "--output_dir",
     "run",
 )
-SMALLER = {**RESNET50, **inject("import smaller; smaller.resnet50()")}  # HyperIQA's backbone, and so its checkpoints
+SMALLER = {
+    **RESNET50,
+    **inject("import smaller; smaller.resnet50()" + SNAPSHOTS),
+}  # HyperIQA's backbone, and so its checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def test_a_published_model_is_trained_by_its_recipe(hyperiqa_run):
     config = json.loads((hyperiqa_run / "run/config.json").read_text())
     assert (config["variant"], config["tag"]) == ("published_hyperiqa", "hyperiqa")
     assert config["gflop_per_patch"] > 0.1 and config["flags"]["lr"] == 2e-5 and config["flags"]["weight_decay"] == 5e-4
-    saved = torch.load(hyperiqa_run / "checkpoints/resnet_improved_hyperiqa_last.pth", weights_only=True)
+    saved = torch.load(hyperiqa_run / "after_2/resnet_improved_hyperiqa_last.pth", weights_only=True)
     assert [group["lr"] for group in saved["optimizer"]["param_groups"]] == [2e-5, 2e-4]
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     parameters = {key: x for key, x in saved["model"].items() if not key.endswith(statistics)}
@@ -61,11 +63,7 @@ def test_a_published_model_is_trained_by_its_recipe(hyperiqa_run):
 
 
 def test_its_resumed_run_equals_the_uninterrupted_one_to_the_bit(hyperiqa_run, tiny_data, tmp_path):
-    shutil.copytree(hyperiqa_run / "run", tmp_path / "run")
-    (tmp_path / "run/result.json").unlink()
-    (tmp_path / "checkpoints").mkdir()
-    name = "checkpoints/resnet_improved_hyperiqa_last"
-    os.link(hyperiqa_run / f"{name}_previous.pth", tmp_path / f"{name}.pth")
+    shutil.copytree(hyperiqa_run / "after_1", tmp_path / "run")
     process = train("--data_path", tiny_data, *HYPERIQA, "--resume", cwd=tmp_path, **SMALLER)
     assert process.returncode == 0 and "Resuming after epoch 1" in process.stdout, process.stderr
     assert_same_run(hyperiqa_run, tmp_path, "resnet_improved_hyperiqa")

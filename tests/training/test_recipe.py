@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import small_cnn
 import torch
-from conftest import ROOT, assert_one_line_error, make_data, run_program, train
-from faults import KILLED_AFTER_LAST, SMALL_CNN, assert_same_run, inject, same_bits
+from conftest import ROOT, make_data, run_program, train
+from faults import KILLED_AFTER_LAST, SMALL_CNN, SNAPSHOTS, assert_same_run, inject, same_bits
 from torch import nn
 
 from iqa.data.datasets import load_dataset
 from iqa.models.backbones import BACKBONES
 from iqa.models.published import PUBLISHED
-from iqa.training.optimization import choose_recipe
-from iqa.training.options import parse_options
 from iqa.training.recipe import BEST, PUBLISHED_RECIPES
 from iqa.training.scored_model import ScoredModel, fit_line
 from score_images import load_scorer
+from train_resnet_improved import choose_optimizer, parse_options
 
 NAME = "resnet_improved_small_ms_noatt"
 FLAGS = (
@@ -79,14 +78,15 @@ def run(data, cwd, *flags, code="", **environment):
 def finished(request, tiny_data, tmp_path_factory):
     """The name of a recipe and the working folder of its finished run."""
     cwd = tmp_path_factory.mktemp(request.param)
-    process = run(tiny_data, cwd, *RECIPES[request.param])
+    process = run(tiny_data, cwd, *RECIPES[request.param], code=SNAPSHOTS)
     assert process.returncode == 0, process.stderr
     assert "nan" not in process.stdout.lower()
     return request.param, cwd
 
 
-def last(cwd) -> dict:
-    return torch.load(cwd / f"checkpoints/{NAME}_last.pth", weights_only=True)
+def last(cwd, epoch: int = 2) -> dict:
+    """The checkpoint after an epoch."""
+    return torch.load(cwd / f"after_{epoch}/{NAME}_last.pth", weights_only=True)
 
 
 def epochs(cwd) -> list[dict]:
@@ -101,11 +101,13 @@ def scores_in(path) -> dict[str, float]:
 def test_a_killed_run_that_is_resumed_is_the_uninterrupted_one_to_the_bit(finished, tiny_data, tmp_path):
     name, whole = finished
     killed = run(tiny_data, tmp_path, *RECIPES[name], code=KILLED_AFTER_LAST)
-    assert killed.returncode == -9 and len(last(tmp_path)["history"]) == 1
-    process = run(tiny_data, tmp_path, *RECIPES[name], "--resume")
+    assert killed.returncode == -9 and len(list((tmp_path / "run").glob("*_last.pth"))) == 1
+    process = run(tiny_data, tmp_path, *RECIPES[name], "--resume", code=SNAPSHOTS)
     assert process.returncode == 0 and "Resuming after epoch 1" in process.stdout, process.stderr
     assert_same_run(whole, tmp_path, NAME)
-    for key in ("schedule", "training"):
+    (resumed,) = tmp_path.glob("after_*")
+    resumed.rename(tmp_path / "after_2")
+    for key in ("optimizer", "schedule", "training"):
         assert same_bits(last(whole).get(key), last(tmp_path).get(key)), key
 
 
@@ -196,7 +198,7 @@ def test_parameters_and_checkpoint_entries_are_those_of_every_run(finished, tiny
 
 def test_frozen_batch_norms_keep_their_statistics_and_the_others_do_not(finished):
     name, cwd = finished
-    before = torch.load(cwd / f"checkpoints/{NAME}_last_previous.pth", weights_only=True)
+    before = last(cwd, epoch=1)
     one, other = (state.get("training", state)["model"] for state in (before, last(cwd)))
     for part, frozen in (("backbone", "--freeze_batch_norm" in RECIPES[name]), ("fusion", False)):
         keys = [key for key in one if key.startswith(part) and "running" in key]
@@ -204,13 +206,15 @@ def test_frozen_batch_norms_keep_their_statistics_and_the_others_do_not(finished
 
 
 @pytest.mark.parametrize("loss", ["norm_in_norm", "rank"])
-def test_images_that_are_all_alike_end_with_an_error_and_no_result(tmp_path, loss):
+def test_images_that_are_all_alike_end_with_a_failed_run(tmp_path, loss):
     data = make_data(tmp_path / "koniq")
     picture = next((data / "1024x768").iterdir()).read_bytes()
     for path in (data / "1024x768").iterdir():
         path.write_bytes(picture)
     process = run(data, tmp_path / "cwd", "--loss", loss, "--lr", "0", "--patch_size", "384", "--epochs", "1")
-    assert_one_line_error(process, "no epoch has a defined val SRCC")
+    assert (process.returncode, process.stderr) == (0, "")
+    failure = json.loads((tmp_path / "cwd/run/result.json").read_text())["failure"]
+    assert "No epoch has a defined val SRCC" in failure
     assert "nan" not in process.stdout.lower()
 
 
@@ -260,7 +264,7 @@ class TwoParts(nn.Module):
 def rates_of(*flags: str, steps: int, per_epoch: int) -> list[list[float]]:
     """Of the optimizer's groups, in each step of a run."""
     options = parse_options(["--epochs", str(steps // per_epoch), *flags])
-    chosen = choose_recipe(options, TwoParts(), per_epoch)
+    chosen = choose_optimizer(options, TwoParts(), per_epoch)
     rates = []
     for _ in range(steps):
         rates.append([group["lr"] for group in chosen.optimizer.param_groups])

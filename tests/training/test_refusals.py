@@ -80,7 +80,7 @@ REFUSALS = {
         ("--weights evil.pth", "more than tensors"), ("--weights", "evil.pth"), malicious("evil.pth")
     ),
     "malicious checkpoint": Refusal(
-        ("more than tensors", "not loaded"), prepare=malicious(f"checkpoints/{NAME}_last.pth"), resume=True
+        ("more than tensors", "not loaded"), prepare=malicious(f"run/{NAME}_last.pth"), resume=True
     ),
     "weights of another shape": Refusal(
         ("--weights weights.pth", "conv1.weight"), ("--weights", "weights.pth"), other_shape

@@ -16,16 +16,15 @@ def resume(data, cwd, *flags, **environment):
 def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(finished_run, tiny_data, tmp_path):
     """With other workers and no cache; the last checkpoint damaged, a line half-written, a write half-done."""
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=2)
-    last, previous = (cwd / f"checkpoints/{NAME}_last{suffix}.pth" for suffix in ("", "_previous"))
+    last, previous = (cwd / f"run/{NAME}_last{suffix}.pth" for suffix in ("", "_previous"))
     content = bytearray(last.read_bytes())
     content[len(content) // 3] ^= 16
     last.unlink()
     last.write_bytes(content)
-    previous.hardlink_to(finished_run / f"checkpoints/{NAME}_last_previous.pth")
     metrics = cwd / "run/metrics.jsonl"
     metrics.write_text(metrics.read_text()[:-30])
-    leftovers = [cwd / "run/.result.json.1.tmp", cwd / f"checkpoints/.{NAME}_last.pth.1.tmp"]
-    of_another_run = cwd / f"checkpoints/.{NAME}_seed43_last.pth.1.tmp"
+    leftovers = [cwd / "run/.result.json.1.tmp", cwd / f"run/.{NAME}_last.pth.1.tmp"]
+    of_another_run = cwd / f"run/.{NAME}_seed43_last.pth.1.tmp"
     for path in (*leftovers, of_another_run):
         path.write_text("half")
     process = resume(tiny_data, cwd, "--num_workers", "2", "--no_cache")
@@ -45,8 +44,6 @@ def test_a_kill_between_the_last_checkpoint_and_what_tells_of_it_loses_nothing(f
     assert killed.returncode == -9
     process = resume(tiny_data, cwd)
     assert process.returncode == 0 and "Resuming after epoch 2" in process.stdout, process.stderr
-    if torch.load(finished_run / f"checkpoints/{NAME}_best.pth", weights_only=True)["epoch"] == 1:
-        assert (cwd / f"checkpoints/{NAME}_best.pth").exists()
     assert_same_run(finished_run, cwd)
 
 
@@ -77,7 +74,7 @@ def test_a_checkpoint_that_is_not_of_this_run_is_refused(finished_run, tiny_data
     cwd = copy_run(finished_run, tmp_path / "copy")
     config = json.loads((cwd / "run/config.json").read_text())
     (cwd / "run/config.json").write_text(json.dumps({**config, "run_id": "another"}))
-    assert_one_line_error(resume(tiny_data, cwd), f"{NAME}_last.pth is not of the run in run", "--overwrite")
+    assert_one_line_error(resume(tiny_data, cwd), f"{NAME}_last.pth is not of the run in run", "remove run and repeat")
 
 
 def test_a_checkpoint_that_does_not_know_its_schedule_is_refused_where_there_is_one(finished_run, tiny_data, tmp_path):
@@ -85,19 +82,20 @@ def test_a_checkpoint_that_does_not_know_its_schedule_is_refused_where_there_is_
     config = json.loads((cwd / "run/config.json").read_text())
     config["flags"]["warmup_steps"] = 3
     (cwd / "run/config.json").write_text(json.dumps(config))
-    last = cwd / f"checkpoints/{NAME}_last.pth"
+    last = cwd / f"run/{NAME}_last.pth"
     saved = torch.load(last, weights_only=True)
     del saved["schedule"]
     last.unlink()  # a hard link
     torch.save(saved, last)
     process = resume(tiny_data, cwd, "--warmup_steps", "3")
-    assert_one_line_error(process, "--resume", last.name, "does not say how far the schedule had come", "--overwrite")
+    assert_one_line_error(process, "--resume", last.name, "does not say how far the schedule had come", "remove run")
 
 
 def test_no_checkpoint_is_an_error_and_never_a_fresh_start(finished_run, tiny_data, tmp_path):
     cwd = copy_run(finished_run, tmp_path / "copy")
-    (cwd / f"checkpoints/{NAME}_last.pth").unlink()
-    assert_one_line_error(resume(tiny_data, cwd), f"no checkpoints/{NAME}_last.pth", "--overwrite")
+    for path in (cwd / "run").glob("*_last*.pth"):
+        path.unlink()
+    assert_one_line_error(resume(tiny_data, cwd), f"no run/{NAME}_last.pth", "remove run and repeat")
 
 
 def test_a_damaged_config_is_named(finished_run, tiny_data, tmp_path):

@@ -19,7 +19,7 @@ from faults import COMMAND, FLAGS, NAME, assert_nobody_is_left, at_call, copy_ru
 def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_path, number, function, call):
     """Sent to every process of the run, as a terminal, slurm and systemd do."""
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
-    last = files_below(cwd / "checkpoints")[f"{NAME}_last.pth"]
+    last = files_below(cwd / "run")[f"{NAME}_last.pth"]
     code = at_call(function, call, f"os.killpg(0, {int(number)})")
     flags = [*FLAGS, "--resume", "--cache_dir", "cache", "--num_workers", "2"]
     process = start("--data_path", tiny_data, *flags, cwd=cwd, **code)
@@ -29,7 +29,7 @@ def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_pat
         errors
     )
     assert not list(cwd.rglob("*.tmp")) and not (cwd / "run/result.json").exists()
-    assert files_below(cwd / "checkpoints")[f"{NAME}_last.pth"] == last
+    assert files_below(cwd / "run")[f"{NAME}_last.pth"] == last
     assert_nobody_is_left(process)
 
 

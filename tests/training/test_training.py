@@ -250,16 +250,32 @@ def test_an_epoch_without_a_correlation_is_never_chosen():
     assert best_epoch(history[:1], "val") is None
 
 
-def test_constant_predictions_end_with_an_error_and_no_result(tmp_path, tiny_data):
+def test_a_run_without_a_defined_score_ends_with_a_result_that_says_so(tmp_path):
     """A learning rate of 0 and test images that are all one colour: nothing to tell apart."""
     data = make_data(tmp_path / "koniq")
     picture = next((data / "1024x768").iterdir()).read_bytes()
     for path in (data / "1024x768").iterdir():
         path.write_bytes(picture)
-    process = train("--data_path", data, "--epochs", "1", "--lr", "0", "--output_dir", "run", cwd=tmp_path)
-    assert_one_line_error(process, "no epoch has a defined val SRCC")
+    flags = ("--data_path", data, "--epochs", "1", "--lr", "0", "--output_dir", "run", "--save_model")
+    process = train(*flags, cwd=tmp_path)
+    assert (process.returncode, process.stderr) == (0, "")
     assert "Val SRCC: undefined" in process.stdout and "nan" not in process.stdout.lower()
-    assert not (tmp_path / "run/result.json").exists()
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert "no epoch has a defined val SRCC" in result["failure"].lower() and result["failure"] in process.stdout
+    empty = {key for key, value in result.items() if value is None}
+    measures = {f"{name}_{metric}" for name in ("val", "test") for metric in ("srcc", "plcc")}
+    assert empty == {
+        "selected_epoch",
+        *(f"selected_{name}" for name in measures),
+        "best_test_srcc",
+        "best_test_plcc",
+        "health",
+    }
+    assert not list((tmp_path / "run").glob("predictions*")) and not (tmp_path / "checkpoints").exists()
+    saved = torch.load(tmp_path / "run/resnet_improved_ss_noatt_best.pth", weights_only=True)
+    assert saved["results"] == result and saved["epoch"] == 1
+    again = train(*flags, "--resume", cwd=tmp_path)
+    assert again.returncode == 0 and "this run is finished" in again.stdout
 
 
 def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
@@ -313,7 +329,7 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--model", "hyperiqa", "--patch_size", "100"], ["--patch_size 100", "HyperIQA", "multiples of 32", "96"]),
         (["--backbone", "swin_b", "--patch_size", "100"], ["--patch_size 100", "Swin-B", "multiples of 32", "96"]),
         (["--drop_path_rate", "0.1"], ["--drop_path_rate", "ResNet50 has no stochastic depth"]),
-        (["--evaluate", "x.pth", "--resize", "squeeze"], ["--evaluate", "leave out", "--resize"]),
+        (["--evaluate", "x.pth", "--resize", "squeeze"], ["--evaluate hands over to score_images.py", "--resize"]),
         (["--dataset", "csv"], ["--dataset csv", "--data_path"]),
         (
             ["--dataset", "csv", "--data_path", "x", "--mos_range", "5", "1"],
@@ -325,7 +341,6 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--split_seed", "1"], ["--split_seed", "--dataset"]),
         (["--split_file", "x.csv"], ["--split_file", "--dataset"]),
         (["--evaluate_set", "all"], ["--evaluate_set all", "--evaluate"]),
-        (["--evaluate", "x.pth"], ["--evaluate", "leave out", "--weights", "--patch_size", "--batch_size"]),
     ],
 )
 def test_flags_out_of_range_or_that_do_not_fit_are_refused_before_torch_is_loaded(tmp_path, flags, words):
