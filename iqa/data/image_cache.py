@@ -123,6 +123,7 @@ class ImageCache:
             return np.memmap(file, np.uint8, "r")
         except OSError as error:  # a file system without memory mapping
             self.log(f"Cache: {self.pixels} cannot be mapped ({error.strerror}); reading it into memory")
+            file.seek(0)
             return np.fromfile(file, np.uint8)
 
     @contextlib.contextmanager

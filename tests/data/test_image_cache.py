@@ -1,4 +1,4 @@
-"""Decoding, and the cache of decoded images: the pixels are Pillow's to the bit, and never stale."""
+"""The cache of resized images: never stale, completed after an interruption, and one line where it cannot be kept."""
 
 import hashlib
 import json
@@ -11,9 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import PIL
 import pytest
-import torchvision
-from conftest import ROOT, write_image
-from PIL import Image
+from conftest import ROOT, assert_one_line_error, train, write_image
+from faults import inject
 
 from data_loader import Resize
 from iqa.data.image_cache import ImageCache
@@ -22,91 +21,6 @@ from iqa.data.images import DecodedImages, read_pixels
 
 def decode(path, resize="keep") -> np.ndarray:
     return read_pixels(path, Resize(resize))
-
-
-def save(path, image, **options):
-    image.save(path, **options)
-    return path
-
-
-def photograph(size=(64, 48)) -> Image.Image:
-    y, x = np.mgrid[: size[1], : size[0]]
-    return Image.fromarray(np.stack([4 * x % 256, 5 * y % 256, (x * y) % 256], 2).astype(np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("size", "resized"),
-    [
-        ((1024, 768), (512, 384)),
-        ((512, 384), (512, 384)),
-        ((48, 64), (384, 512)),
-        ((50, 50), (384, 384)),
-        ((90, 30), (1152, 384)),
-    ],
-)
-def test_the_shorter_side_becomes_384_and_the_aspect_is_kept(tmp_path, size, resized):
-    path = save(tmp_path / "a.png", photograph(size))
-    pixels = decode(path)
-    assert pixels.shape == (resized[1], resized[0], 3) and pixels.dtype == np.uint8
-    np.testing.assert_array_equal(pixels, np.asarray(photograph(size).resize(resized, Image.Resampling.BILINEAR)))
-    assert tuple(DecodedImages([path], Resize()).sizes()[0]) == pixels.shape[:2]
-
-
-@pytest.mark.parametrize("size", [(1024, 768), (48, 64), (384, 512), (90, 30)])
-def test_squeeze_is_the_resize_of_the_published_programs(tmp_path, size):
-    path = save(tmp_path / "a.png", photograph(size))
-    theirs = torchvision.transforms.Resize((512, 384))(photograph(size))
-    np.testing.assert_array_equal(decode(path, "squeeze"), np.asarray(theirs))
-    assert theirs.size == (384, 512) and tuple(DecodedImages([path], Resize("squeeze")).sizes()[0]) == (512, 384)
-
-
-def test_every_mode_becomes_rgb(tmp_path):
-    image = photograph()
-    grey = decode(save(tmp_path / "grey.png", image.convert("L")))
-    np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
-    deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
-    np.testing.assert_array_equal(decode(save(tmp_path / "deep.png", deep)), grey)
-    palette = image.quantize(256)
-    np.testing.assert_array_equal(
-        decode(save(tmp_path / "palette.png", palette)), decode(save(tmp_path / "flat.png", palette.convert("RGB")))
-    )
-    cmyk = decode(save(tmp_path / "cmyk.jpg", image.convert("CMYK"), quality=100))
-    assert np.abs(cmyk.astype(int) - decode(save(tmp_path / "rgb.png", image))).mean() < 12
-    clear = image.convert("RGBA")
-    clear.putalpha(0)
-    assert (decode(save(tmp_path / "clear.png", clear)) == 255).all()
-
-
-def test_exif_rotation_is_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    path = save(tmp_path / "a.jpg", photograph(), exif=exif)
-    assert decode(path).shape == (512, 384, 3)
-    assert tuple(DecodedImages([path], Resize()).sizes()[0]) == (512, 384)
-    turned = photograph().transpose(Image.Transpose.ROTATE_270).resize((384, 512), Image.Resampling.BILINEAR)
-    assert np.abs(decode(path, "squeeze").astype(int) - np.asarray(turned)).mean() < 12  # as a JPEG keeps it
-    assert tuple(DecodedImages([path], Resize("squeeze")).sizes()[0]) == (512, 384)
-
-
-def make_unreadable(path, how):
-    write_image(path, 50, (640, 480))
-    content = path.read_bytes()
-    path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"not an image"}[how])
-
-
-@pytest.mark.parametrize("how", ["truncated", "empty", "text"])
-def test_an_unreadable_image_is_an_error_that_names_it(tmp_path, how):
-    make_unreadable(tmp_path / "bad.jpg", how)
-    with pytest.raises(ValueError, match=r"bad\.jpg: unreadable image"):
-        decode(tmp_path / "bad.jpg")
-
-
-@pytest.mark.parametrize("size", [(20000, 5000), (30000, 30000), (1000, 10)])
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_decompression_bomb_or_a_ribbon_is_an_error(tmp_path, size):
-    Image.new("1", size).save(tmp_path / "bomb.png")
-    with pytest.raises(ValueError, match=r"bomb\.png: unreadable image"):
-        decode(tmp_path / "bomb.png")
 
 
 @pytest.fixture
@@ -168,14 +82,76 @@ def test_the_second_opening_decodes_nothing_and_other_sets_share_the_cache(image
     assert "resizing 2 images" in lines[0]
 
 
-def test_a_changed_image_is_decoded_again(images):
+def replace(path, brightness, how) -> None:
+    """Other pixels in a file of equal size and time of modification."""
+    before = path.stat()
+    write_image(path.with_name("new.jpg"), brightness, (64, 48))
+    content = path.with_name("new.jpg").read_bytes()
+    path.with_name("new.jpg").unlink()
+    content += bytes(max(0, before.st_size - len(content)))
+    if how == "a new file in its place":
+        path.with_name("new.jpg").write_bytes(content)
+        path.with_name("new.jpg").replace(path)
+    else:
+        path.write_bytes(content)
+    if how != "another time":
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("how", ["a new file in its place", "written over", "another time"])
+def test_a_changed_image_is_decoded_again(images, how):
     open_cache(images)
-    before = images[2].stat()
-    write_image(images[2], 90, (64, 48))
-    assert_decoded(open_cache(images), images)
-    write_image(images[2], 91, (64, 48))
-    os.utime(images[2], ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    assert_decoded(open_cache(images), images)
+    for brightness in (90, 20):
+        replace(images[2], brightness, how)
+        assert_decoded(open_cache(images), images)
+
+
+def test_an_index_without_inodes_stays_valid_for_what_it_knows(images):
+    open_cache(images)
+    (index,) = (images[0].parent.parent / "cache").glob("*/index.jsonl")
+    lines = [json.loads(line) for line in index.read_text().splitlines()]
+    index.write_text("".join(json.dumps(line[:6]) + "\n" for line in lines))
+    said = []
+    assert_decoded(open_cache(images, said.append), images)
+    assert said == []
+    write_image(images[2], 95, (48, 64))
+    assert_decoded(open_cache(images, said.append), images)
+    assert "resizing 1 images" in said[0]
+
+
+def test_replaced_pixels_do_not_pile_up_and_an_opened_cache_keeps_its_own(images):
+    first = open_cache(images)
+    before = [np.array(image) for image in first]
+    (pixels,) = (images[0].parent.parent / "cache").glob("*/pixels.bin")
+    whole, sizes = pixels.stat().st_size, []
+    for round_number in range(8):
+        for path in images:
+            replace(path, 10 * round_number, "a new file in its place")
+        assert_decoded(open_cache(images), images)
+        sizes.append(pixels.stat().st_size)
+    assert max(sizes) <= 2 * whole
+    for image, kept in zip(first, before, strict=True):
+        np.testing.assert_array_equal(image, kept)
+
+
+@pytest.mark.parametrize(
+    ("function", "number"),
+    [("fcntl.flock", "ENOSYS"), ("fcntl.flock", "ENOLCK"), ("mmap.mmap", "ENODEV"), ("mmap.mmap", "EINVAL")],
+)
+def test_a_file_system_without_locks_is_one_line_and_one_without_mapping_is_read(tiny_data, tmp_path, function, number):
+    code = f"""
+import errno, os, {function.partition(".")[0]}
+def fail(*_, **__):
+    raise OSError(errno.{number}, os.strerror(errno.{number}))
+{function} = fail
+"""
+    flags = ("--data_path", tiny_data, "--cache_dir", "cache", "--epochs", "1", "--output_dir", "run")
+    process = train(*flags, cwd=tmp_path, **inject(code))
+    if "flock" in function:
+        assert_one_line_error(process, "cache/", "cannot keep the image cache", "--cache_dir", "--no_cache")
+    else:
+        assert process.returncode == 0, process.stderr
+        assert "cannot be mapped" in process.stdout and (tmp_path / "run/result.json").exists()
 
 
 def test_a_half_written_index_line_or_lost_pixels_are_decoded_again(images):
