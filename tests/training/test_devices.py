@@ -93,3 +93,13 @@ def test_measuring_leaves_the_model_as_it_is():
     assert all(seconds > 0 for seconds in found["precision_seconds"].values()) and not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_only_batches_of_the_first_size_are_compiled(monkeypatch):
+    """A smaller last batch would be compiled anew."""
+    compiled, seen = [], []
+    monkeypatch.setattr(torch, "compile", lambda score, dynamic: lambda inputs: compiled.append(len(inputs)))
+    score = devices.compile_for_one_size(lambda inputs: seen.append(len(inputs)))
+    for size in (4, 4, 3, 4):
+        score(torch.empty(size))
+    assert (compiled, seen) == ([4, 4, 4], [3])
