@@ -2,7 +2,7 @@
 
 A *family* is the three variants on one backbone. Their log names are those of iqa/models/variants.py behind the prefix of
 the backbone: `exp` for ResNet50, `swin` for Swin-B. A prefix that the table of backbones lacks counts where the config.json
-of a run names that variant; title and kind are then taken from `backbone_title` and `backbone_kind` there. What the runner
+of a run names that variant; title and kind are then those of `backbone_title` and `backbone_kind` there. What the runner
 was asked for (`ablation_flags`) counts like what is there, so that missing rows can be named.
 """
 
@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqa.models.backbones import BACKBONES, TIMM, find_backbone
+from iqa.models.backbones import BACKBONES, CNN, OTHER, TIMM, TRANSFORMER, find_backbone
 from iqa.models.published import PUBLISHED
 from iqa.models.variants import FUSIONS
 
 ENDINGS = BASELINE, MULTISCALE, FULL = tuple(name for name, *_ in FUSIONS)
-KINDS = CNN, TRANSFORMER, OTHER = "CNN", "Transformer", "other"
+KINDS = (CNN, TRANSFORMER, OTHER)
 TRANSFORMER_NAMES = ("swin", "vit", "deit", "former")
 RUN_FOLDER = re.compile(r"(?P<variant>(?P<prefix>[\w.-]+?)(?P<ending>" + "|".join(ENDINGS) + r"))(_seed\d+)?")
 HYPERIQA, SMART_IQA = (PUBLISHED[name].variant.log_name for name in ("hyperiqa", "smart_iqa"))
@@ -105,7 +105,9 @@ def is_backbone(name: str) -> bool:
 
 
 def kind_of(backbone: str) -> str:
-    """CNN or Transformer, by the name of a backbone."""
+    """The kind in the table of backbones; for a name that it lacks, CNN or Transformer by its letters."""
+    if backbone in BACKBONES:
+        return BACKBONES[backbone].kind
     return TRANSFORMER if any(name in backbone.lower() for name in TRANSFORMER_NAMES) else CNN
 
 

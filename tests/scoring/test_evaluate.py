@@ -140,10 +140,11 @@ def test_an_evaluation_beside_the_runs_is_in_their_report(photos_run, tmp_path):
         json.loads((tmp_path / "logs" / name).read_text())
         for name in ("evaluation_best/evaluation_kadid10k_all.json", "report.json")
     )
-    (part,) = numbers["elsewhere"]["parts"]
-    assert (part["name"], part["test_images"], part["seen"], part["crops"]) == ("kadid10k", 30, None, facts["crops"])
-    found = part["variants"]["exp3_multiscale_attention"]
-    assert [found[metric]["estimate"] for metric in ("srcc", "plcc")] == pytest.approx(
+    (found,) = numbers["cross_dataset"]["data_sets"]
+    part = found["part"]
+    assert (part["name"], part["images"], found["seen"], found["crops"]) == ("kadid10k", 30, None, facts["crops"])
+    level = part["levels"]["exp3_multiscale_attention"]
+    assert [level[metric]["value"] for metric in ("srcc", "plcc")] == pytest.approx(
         [facts["srcc"], facts["plcc"]], abs=1e-5
     )
 
