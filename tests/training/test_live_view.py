@@ -1,17 +1,18 @@
 """The live view: TensorBoard's curves of a run, wherever it was resumed."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import assert_one_line_error, train
+from conftest import assert_one_line_error, refuse, train
 
 from iqa.training.live_view import live_view
 
 
-def test_without_the_package_tensorboard_the_error_says_how_to_install_it(tmp_path):
-    (tmp_path / "tensorboard.py").write_text("raise ImportError('as if it were not installed')")
-    process = train("--tensorboard", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+def test_without_the_package_tensorboard_the_error_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    process = refuse("--tensorboard", cwd=tmp_path)
     assert process.returncode == 2
     assert_one_line_error(process, "--tensorboard", "pip install tensorboard")
 

@@ -1,10 +1,8 @@
 """A checkpoint of a version whose target network had ReLU is refused in one line, wherever it is offered."""
 
-import sys
-
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, run_program, train
+from conftest import assert_one_line_error, refuse, run_main
 from faults import FLAGS, NAME, copy_run
 
 from iqa.training.run_folder import save_checkpoint
@@ -22,14 +20,14 @@ def older(finished_run, tmp_path):
     return copy
 
 
-def test_it_is_not_resumed(older, tiny_data):
-    process = train("--data_path", tiny_data, *FLAGS, "--resume", cwd=older)
+def test_it_is_not_resumed(older, tiny_data, small_cnn_here):
+    process = refuse("--data_path", tiny_data, *FLAGS, "--resume", cwd=older)
     assert_one_line_error(process, f"{NAME}_last.pth", "ReLU", "remove run and repeat")
 
 
-@pytest.mark.parametrize("command", ["score_images.py", "train_resnet_improved.py"])
-def test_it_scores_no_image(older, tiny_data, command):
+@pytest.mark.parametrize("script", ["score_images", "train_resnet_improved"])
+def test_it_scores_no_image(older, tiny_data, small_cnn_here, script):
     checkpoint = f"run/{NAME}_last.pth"
-    flags = ["--checkpoint", checkpoint, tiny_data] if command == "score_images.py" else ["--evaluate", checkpoint]
-    process = run_program(sys.executable, ROOT / command, *flags, "--device", "cpu", cwd=older)
+    flags = ["--checkpoint", checkpoint, tiny_data] if script == "score_images" else ["--evaluate", checkpoint]
+    process = run_main(script, *flags, "--device", "cpu", cwd=older)
     assert_one_line_error(process, checkpoint, "ReLU", "train it again")

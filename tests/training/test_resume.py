@@ -4,13 +4,17 @@ import json
 
 import pytest
 import torch
-from conftest import assert_one_line_error, train
+from conftest import assert_one_line_error, refuse, train
 from faults import FLAGS, KILLED_AFTER_LAST, NAME, assert_same_run, copy_run, files_below, inject
 from kill_at_random import survive
 
 
 def resume(data, cwd, *flags, **environment):
     return train("--data_path", data, *FLAGS, "--resume", *flags, cwd=cwd, **environment)
+
+
+def refuse_to_resume(data, cwd, *flags):
+    return refuse("--data_path", data, *FLAGS, "--resume", *flags, cwd=cwd)
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(finished_run, tiny_data, tmp_path):
@@ -54,7 +58,7 @@ def test_kills_at_random_moments_lose_nothing():
 
 def test_a_finished_run_says_so_and_nothing_is_touched(finished_run, tiny_data):
     before = files_below(finished_run)
-    process = resume(tiny_data, finished_run)
+    process = refuse_to_resume(tiny_data, finished_run)
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout == "run: this run is finished; see run/result.json\n"
     assert files_below(finished_run) == before
@@ -64,20 +68,24 @@ def test_a_finished_run_says_so_and_nothing_is_touched(finished_run, tiny_data):
 def test_another_configuration_is_refused_with_what_differs(finished_run, tiny_data, tmp_path, finished):
     cwd = finished_run if finished else copy_run(finished_run, tmp_path / "copy")
     before = files_below(cwd)
-    process = resume(tiny_data, cwd, "--seed", "43", "--lr", "0.01", "--epochs", "9")
+    process = refuse_to_resume(tiny_data, cwd, "--seed", "43", "--lr", "0.01", "--epochs", "9")
     assert_one_line_error(process, "seed 42, now 43", "lr 0.001, now 0.01", "epochs 2, now 9", "--output_dir")
     changed = {name for name, state in files_below(cwd).items() if before.get(name) != state}
     assert all(name.endswith(".lock") for name in changed)
 
 
-def test_a_checkpoint_that_is_not_of_this_run_is_refused(finished_run, tiny_data, tmp_path):
+def test_a_checkpoint_that_is_not_of_this_run_is_refused(finished_run, tiny_data, tmp_path, small_cnn_here):
     cwd = copy_run(finished_run, tmp_path / "copy")
     config = json.loads((cwd / "run/config.json").read_text())
     (cwd / "run/config.json").write_text(json.dumps({**config, "run_id": "another"}))
-    assert_one_line_error(resume(tiny_data, cwd), f"{NAME}_last.pth is not of the run in run", "remove run and repeat")
+    assert_one_line_error(
+        refuse_to_resume(tiny_data, cwd), f"{NAME}_last.pth is not of the run in run", "remove run and repeat"
+    )
 
 
-def test_a_checkpoint_that_does_not_know_its_schedule_is_refused_where_there_is_one(finished_run, tiny_data, tmp_path):
+def test_a_checkpoint_that_does_not_know_its_schedule_is_refused_where_there_is_one(
+    finished_run, tiny_data, tmp_path, small_cnn_here
+):
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
     config = json.loads((cwd / "run/config.json").read_text())
     config["flags"]["warmup_steps"] = 3
@@ -87,18 +95,18 @@ def test_a_checkpoint_that_does_not_know_its_schedule_is_refused_where_there_is_
     del saved["schedule"]
     last.unlink()  # a hard link
     torch.save(saved, last)
-    process = resume(tiny_data, cwd, "--warmup_steps", "3")
+    process = refuse_to_resume(tiny_data, cwd, "--warmup_steps", "3")
     assert_one_line_error(process, "--resume", last.name, "does not say how far the schedule had come", "remove run")
 
 
-def test_no_checkpoint_is_an_error_and_never_a_fresh_start(finished_run, tiny_data, tmp_path):
+def test_no_checkpoint_is_an_error_and_never_a_fresh_start(finished_run, tiny_data, tmp_path, small_cnn_here):
     cwd = copy_run(finished_run, tmp_path / "copy")
     for path in (cwd / "run").glob("*_last*.pth"):
         path.unlink()
-    assert_one_line_error(resume(tiny_data, cwd), f"no run/{NAME}_last.pth", "remove run and repeat")
+    assert_one_line_error(refuse_to_resume(tiny_data, cwd), f"no run/{NAME}_last.pth", "remove run and repeat")
 
 
 def test_a_damaged_config_is_named(finished_run, tiny_data, tmp_path):
     cwd = copy_run(finished_run, tmp_path / "copy")
     (cwd / "run/config.json").write_text("{")
-    assert_one_line_error(resume(tiny_data, cwd), "run/config.json: unreadable", "--overwrite")
+    assert_one_line_error(refuse_to_resume(tiny_data, cwd), "run/config.json: unreadable", "--overwrite")

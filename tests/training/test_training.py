@@ -2,16 +2,16 @@
 
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, SIZES, assert_one_line_error, make_data, make_rows, run_program, train, write_official_csv
+from conftest import SIZES, assert_one_line_error, make_data, make_rows, refuse, train, write_official_csv
 from scipy.stats import pearsonr, spearmanr
 from torch.optim.lr_scheduler import ConstantLR
 
+import train_resnet_improved
 from data_loader import EvaluationPlan, PatchLoader, Resize, TrainingPlan
 from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
@@ -93,7 +93,7 @@ def test_a_training_whose_mos_are_all_alike_is_refused_before_it_begins(tmp_path
     data = make_data(tmp_path / "koniq")
     rows = [(name, 50.0 if set_name == "training" else mos, set_name) for name, mos, set_name in make_rows()]
     write_official_csv(data, rows)
-    assert_one_line_error(train("--data_path", data, "--epochs", "1", cwd=tmp_path), "every training MOS is 50")
+    assert_one_line_error(refuse("--data_path", data, "--epochs", "1", cwd=tmp_path), "every training MOS is 50")
 
 
 def test_the_attention_of_each_image_sums_to_one(finished_run):
@@ -284,9 +284,8 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
     assert process.returncode == 0, process.stderr
     assert "Warning: the split has no validation images" in process.stdout and "Val SRCC" not in process.stdout
     assert json.loads((tmp_path / "run/result.json").read_text())["select_on"] == "test"
-    assert_one_line_error(
-        train("--data_path", data, "--select_on", "val", "--output_dir", "val", cwd=tmp_path), "--select_on val"
-    )
+    refused = refuse("--data_path", data, "--select_on", "val", "--output_dir", "val", cwd=tmp_path)
+    assert_one_line_error(refused, "--select_on val")
 
 
 @pytest.mark.parametrize(
@@ -343,9 +342,8 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--evaluate_set", "all"], ["--evaluate_set all", "--evaluate"]),
     ],
 )
-def test_flags_out_of_range_or_that_do_not_fit_are_refused_before_torch_is_loaded(tmp_path, flags, words):
-    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
-    process = train(*flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+def test_flags_out_of_range_or_that_do_not_fit_are_refused(tmp_path, flags, words):
+    process = refuse(*flags, cwd=tmp_path)
     assert process.returncode == 2
     assert_one_line_error(process, *words)
 
@@ -361,12 +359,12 @@ def test_flags_out_of_range_or_that_do_not_fit_are_refused_before_torch_is_loade
         (["--resume", "--output_dir", "fresh"], ["--resume", "fresh"]),
     ],
 )
-def test_a_mistake_in_a_folder_is_one_line_before_torch_is_loaded(tmp_path, tiny_data, flags, words):
-    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
+def test_a_mistake_in_a_folder_is_one_line_before_the_work(tmp_path, tiny_data, monkeypatch, flags, words):
+    monkeypatch.setattr(train_resnet_improved, "train", None)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/config.json").write_text("{}")
     (tmp_path / "a_file").touch()
-    assert_one_line_error(train("--data_path", tiny_data, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path)), *words)
+    assert_one_line_error(refuse("--data_path", tiny_data, *flags, cwd=tmp_path), *words)
     assert (tmp_path / "taken/config.json").read_text() == "{}"
 
 
@@ -379,8 +377,8 @@ def test_a_mistake_in_a_folder_is_one_line_before_torch_is_loaded(tmp_path, tiny
         (["--device", "mps"], ["--device mps", "cpu"]),
     ],
 )
-def test_a_mistake_is_one_line_with_the_flag_and_the_way_out(tmp_path, tiny_data, flags, words):
-    assert_one_line_error(train("--data_path", tiny_data, *flags, cwd=tmp_path), *words)
+def test_a_mistake_is_one_line_with_the_flag_and_the_way_out(tmp_path, tiny_data, small_cnn_here, flags, words):
+    assert_one_line_error(refuse("--data_path", tiny_data, *flags, cwd=tmp_path), *words)
 
 
 @pytest.mark.parametrize("flags", [[], ["--no_cache"], ["--no_cache", "--num_workers", "2"]])
@@ -392,7 +390,7 @@ def test_an_unreadable_image_is_one_line_that_names_it(tmp_path, flags):
 
 
 def test_help_names_every_flag_that_notes_and_commands_use(tmp_path):
-    process = run_program(sys.executable, ROOT / "train_resnet_improved.py", "--help", cwd=tmp_path)
+    process = refuse("--help", cwd=tmp_path)
     flags = """--dataset --data_path --epochs --lr --batch_size --train_patch_num --test_patch_num --use_multiscale
         --use_attention --no_color_jitter --test_random_crop --preload_images --seed --save_model --weight_decay
         --dropout_rate --patch_size --weights --select_on --device --num_workers --output_dir --checkpoint_dir""".split()
