@@ -1,7 +1,8 @@
 """Splits that are drawn, or brought along."""
 
 import pytest
-from data_folders import PHOTOS, make_csv, names_of, write_rows
+from conftest import assert_one_line_error, refuse, train
+from data_folders import PHOTOS, check_folder, make_csv, names_of, write_rows
 
 from iqa.data.datasets import load_dataset, split_csv
 from iqa.data.labels import SETS
@@ -53,3 +54,40 @@ def test_a_split_that_was_kept_gives_the_same_sets_again(tmp_path):
     (tmp_path / "split.csv").write_text(split_csv(data))
     again = load_dataset("csv", tmp_path, split_file=tmp_path / "split.csv")
     assert again.sha256 == data.sha256 and names_of(again) == names_of(data) and again.drawn
+
+
+SETS_OF_ROWS = {  # MOS of the training, validation and test images, and the undefined set
+    "one test image": ((1, 2, 3), (1, 2), (4,), "test", "single image"),
+    "test images of one MOS": ((1, 2, 3), (1, 2), (4, 4, 4), "test", "every MOS in it is 4"),
+    "one validation image": ((1, 2, 3), (1,), (4, 5), "validation", "single image"),
+    "validation images of one MOS": ((1, 2, 3), (2, 2), (4, 5), "validation", "every MOS in it is 2"),
+}
+
+
+@pytest.mark.parametrize("kind", SETS_OF_ROWS)
+@pytest.mark.parametrize("flags", [(), ("--select_on", "val"), ("--select_on", "test")])
+def test_a_set_without_a_defined_srcc_is_a_warning_and_refused_where_it_decides(tmp_path, kind, flags):
+    *sets, name, reason = SETS_OF_ROWS[kind]
+    rows = [(set_name, mos) for set_name, values in zip(("train", "val", "test"), sets, strict=True) for mos in values]
+    named = [(photo, mos, set_name) for (photo, _), (set_name, mos) in zip(PHOTOS, rows, strict=False)]
+    write_rows(make_csv(tmp_path) / "labels.csv", ("image", "mos", "split"), *named)
+    process = check_folder(tmp_path, "--dataset", "csv")
+    assert process.returncode == 0
+    assert f"Warning: SRCC is undefined on the {name} set: " in process.stdout and reason in process.stdout
+    flags = ("--dataset", "csv", "--data_path", tmp_path, "--output_dir", tmp_path / "run", *flags)
+    if name == "test" or "test" not in flags:
+        assert_one_line_error(refuse(*flags, cwd=tmp_path), "--data_path", f"undefined on the {name} set", reason)
+        assert not (tmp_path / "run/config.json").exists()
+
+
+def test_a_set_that_decides_nothing_may_have_no_srcc(tmp_path):
+    rows = [
+        *((photo, mos, "train") for photo, mos in PHOTOS[:8]),
+        (*PHOTOS[8], "val"),
+        (*PHOTOS[9], "test"),
+        (*PHOTOS[10], "test"),
+    ]
+    write_rows(make_csv(tmp_path) / "labels.csv", ("image", "mos", "split"), *rows)
+    flags = ("--dataset", "csv", "--data_path", tmp_path, "--select_on", "test", "--epochs", "1", "--output_dir", "run")
+    process = train(*flags, cwd=tmp_path)
+    assert process.returncode == 0 and (tmp_path / "run/result.json").exists(), process.stderr

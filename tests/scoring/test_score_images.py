@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, run_main, run_program, start_program, write_image
+from faults import inject
 
 import score_images
 from iqa.health import run_health
@@ -380,6 +381,8 @@ def test_a_truncated_checkpoint_is_one_line(checkpoint, tmp_path):
         (["empty"], ["empty", "contains no image", ".jpg"]),
         (["photo.jpg", "--output", "photo.jpg/scores.csv"], ["--output photo.jpg/scores.csv", "cannot be written"]),
         (["photo.jpg", "--report", "folder.html"], ["--report folder.html", "is a folder"]),
+        (["photo.jpg", "--output", "x" * 250 + ".csv"], ["--output xxx", "cannot be written (File name too long)"]),
+        (["photo.jpg", "--report", "x" * 300 + ".html"], ["--report xxx", "cannot be written (File name too long)"]),
     ],
 )
 def test_a_mistake_is_one_line_before_the_work(tmp_path, monkeypatch, arguments, words):
@@ -389,6 +392,23 @@ def test_a_mistake_is_one_line_before_the_work(tmp_path, monkeypatch, arguments,
         (tmp_path / folder).mkdir()
     (tmp_path / "empty/notes.txt").touch()
     assert_one_line_error(run_main("score_images", "--checkpoint", "x.pth", *arguments, cwd=tmp_path), *words)
+
+
+@pytest.mark.parametrize("number", ["EINVAL", "ENOSYS", "ENOTSUP"])
+def test_a_folder_that_cannot_be_flushed_to_disk_changes_nothing(checkpoint, tmp_path, number):
+    write_image(tmp_path / "photo.png", 40)
+    code = f"""
+import errno, os, stat
+fsync = os.fsync
+def files_only(descriptor):
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        raise OSError(errno.{number}, os.strerror(errno.{number}))
+    fsync(descriptor)
+os.fsync = files_only
+"""
+    arguments = ("--checkpoint", checkpoint, "photo.png", "--output", "scores.csv", "--device", "cpu")
+    process = score(*arguments, cwd=tmp_path, **inject(code))
+    assert (process.returncode, process.stderr) == (0, "") and len(read_csv(tmp_path / "scores.csv")) == 1
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_file(checkpoint, tmp_path):
