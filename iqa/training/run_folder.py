@@ -207,7 +207,7 @@ class RunFolder:
                 say(f"Warning: the weights of the selected epoch are lost ({error}); those of the last epoch are kept")
         save_checkpoint(self.best, {**state, "results": result})
         if save_model and result["failure"] is None and not self.checkpoint_dir:
-            self.publish()
+            self.publish(config["run_id"])
         write_json(self.result, result)
         self.remove_resume_files()
 
@@ -215,10 +215,10 @@ class RunFolder:
         for path in (self.last, previous_path(self.last)):
             path.unlink(missing_ok=True)
 
-    def publish(self) -> None:
+    def publish(self, run_id: str) -> None:
         """Put the weights into checkpoints/ in the place of those of the run before, whose own folder keeps them."""
         newest = NEWEST / self.best.name
-        if newest.is_file() and is_only_copy(newest):
+        if newest.is_file() and is_only_copy(newest, run_id):
             written = time.strftime("%Y%m%d_%H%M%S", time.localtime(newest.stat().st_mtime))
             kept = newest.with_stem(f"{newest.stem}_{written}")
             say(f"Note: {newest} was the only copy of the weights of an earlier run; it is kept as {kept}")
@@ -227,16 +227,16 @@ class RunFolder:
         link_or_copy(self.best, newest)
 
 
-def is_only_copy(newest: Path) -> bool:
-    """Whether no run's own folder has this checkpoint, as a link or a copy."""
+def is_only_copy(newest: Path, run_id: str) -> bool:
+    """Whether this is the checkpoint of a run other than `run_id` whose own folder does not have it."""
     if newest.is_symlink() or newest.stat().st_nlink > 1:
         return False
     try:
-        flags = load_checkpoint(newest)["config"]
-        own = Path(flags["flags"]["output_dir"] or f"logs/{flags['variant']}") / newest.name
+        config = load_checkpoint(newest)["config"]
+        own = Path(config["flags"]["output_dir"] or f"logs/{config['variant']}") / newest.name
     except (KeyError, ValueError):
         return True
-    return not (own.is_file() and filecmp.cmp(own, newest, shallow=False))
+    return config.get("run_id") != run_id and not (own.is_file() and filecmp.cmp(own, newest, shallow=False))
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,166 @@
+"""The files that a run leaves, on file systems of every kind, and what becomes of the weights of other runs."""
+
+import errno
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from conftest import assert_one_line_error, refuse, train
+from faults import FLAGS, NAME, assert_same_run, copy_run, files_below, inject
+
+from iqa.predictions import Predictions
+from iqa.training.run_folder import load_last, save_checkpoint
+
+SHORT = ("--epochs", "1", "--precision", "fp32", "--save_model")
+BEST = "resnet_improved_ss_noatt_best.pth"
+NO_LINKS = """
+import errno, itertools, os
+reasons = itertools.cycle((errno.EPERM, errno.ENOTSUP, errno.EMLINK))
+def refuse(*paths, **more):
+    raise OSError(next(reasons), "no hard links")
+os.link = refuse
+"""
+NO_LOCKS_AND_NO_FSYNC = """
+import errno, fcntl, os, stat
+def no_lock(*_):
+    raise OSError(errno.{lock}, os.strerror(errno.{lock}))
+fcntl.lockf = no_lock
+fsync = os.fsync
+def no_fsync(descriptor):
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        raise OSError(errno.{fsync}, os.strerror(errno.{fsync}))
+    fsync(descriptor)
+os.fsync = no_fsync
+"""
+
+
+def test_a_run_ends_normally_where_hard_links_are_not_supported(tiny_data, tmp_path):
+    process = train(
+        "--data_path", tiny_data, *SHORT, "--epochs", "3", "--output_dir", "run", cwd=tmp_path, **inject(NO_LINKS)
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 3
+    assert (tmp_path / "checkpoints" / BEST).read_bytes() == (tmp_path / "run" / BEST).read_bytes()
+
+
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.ENOTSUP, errno.EMLINK])
+def test_the_previous_checkpoint_is_kept_without_hard_links(tmp_path, monkeypatch, reason):
+    def no_links(*_):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "link", no_links)
+    path = tmp_path / "last.pth"
+    for epoch in (1, 2, 3):
+        save_checkpoint(path, {"epoch": epoch}, keep_previous=True)
+    assert load_last(path)["epoch"] == 3
+    path.unlink()
+    assert load_last(path)["epoch"] == 2
+
+
+@pytest.mark.parametrize(("lock", "fsync"), [("ENOLCK", "EINVAL"), ("ENOSYS", "ENOTSUP")])
+def test_a_run_goes_on_without_locks_and_without_fsync_of_a_folder_and_says_so(tiny_data, tmp_path, lock, fsync):
+    code = inject(NO_LOCKS_AND_NO_FSYNC.format(lock=lock, fsync=fsync))
+    process = train("--data_path", tiny_data, *SHORT, "--output_dir", "run", cwd=tmp_path, **code)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "Warning: run: locks are not supported here" in process.stdout and (tmp_path / "run/result.json").exists()
+
+
+def test_each_run_keeps_its_weights_and_checkpoints_has_those_of_the_newest(tiny_data, tmp_path):
+    """A file that is the only copy of an earlier run's weights is kept under another name."""
+    (tmp_path / "checkpoints").mkdir()
+    newest = tmp_path / "checkpoints" / BEST
+    torch.save({"model": {}, "epoch": 1}, newest)
+    only_copy = newest.read_bytes()
+    first = train("--data_path", tiny_data, *SHORT, "--output_dir", "first", cwd=tmp_path)
+    assert first.returncode == 0 and "only copy" in first.stdout, first.stderr
+    (kept,) = [path for path in newest.parent.iterdir() if path != newest]
+    assert kept.read_bytes() == only_copy and newest.samefile(tmp_path / "first" / BEST)
+    before = files_below(tmp_path / "first")
+    second = train("--data_path", tiny_data, *SHORT, "--seed", "43", "--output_dir", "second", cwd=tmp_path)
+    assert second.returncode == 0 and "only copy" not in second.stdout, second.stderr
+    assert files_below(tmp_path / "first") == before and newest.samefile(tmp_path / "second" / BEST)
+    saved = torch.load(newest, weights_only=True)
+    assert saved["results"] == json.loads((tmp_path / "second/result.json").read_text())
+    assert saved["results"]["failure"] is None and saved["config"]["flags"]["seed"] == 43
+
+
+def test_without_save_model_a_finished_run_keeps_the_weights_of_its_last_epoch(finished_run, tiny_data, tmp_path):
+    copy_run(finished_run, tmp_path, epochs=1)
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    config["flags"]["save_model"] = False
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    flags = [flag for flag in FLAGS if flag != "--save_model"]
+    process = train("--data_path", tiny_data, *flags, "--resume", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert [path.name for path in (tmp_path / "run").glob("*.pth")] == [f"{NAME}_best.pth"]
+    saved = torch.load(tmp_path / f"run/{NAME}_best.pth", weights_only=True)
+    last = torch.load(finished_run / f"after_2/{NAME}_last.pth", weights_only=True)
+    assert saved["epoch"] == 2 and all(torch.equal(x, last["model"][name]) for name, x in saved["model"].items())
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("kind", ["best", "last"])
+def test_checkpoints_of_another_run_in_the_given_folder_are_refused(tiny_data, tmp_path, kind):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / f"weights/resnet_improved_ss_noatt_{kind}.pth").write_text("of another run")
+    before = files_below(tmp_path)
+    flags = ("--data_path", tiny_data, *SHORT, "--output_dir", "run", "--checkpoint_dir", "weights")
+    assert_one_line_error(refuse(*flags, cwd=tmp_path), f"{kind}.pth of another run", "--overwrite", "name another")
+    assert files_below(tmp_path) == before
+
+
+@pytest.fixture
+def older_run(finished_run, tmp_path):
+    """The run after its first epoch as an earlier version left it: checkpoints in a common folder, predictions as text."""
+    copy_run(finished_run, tmp_path, epochs=1)
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    config["flags"] |= {
+        "checkpoint_dir": "checkpoints",
+        "evaluate": None,
+        "evaluate_set": "auto",
+        "preload_images": False,
+    }
+    del config["flags"]["cuda_graph"]
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    (tmp_path / "checkpoints").mkdir()
+    for kind in ("best", "last"):
+        shutil.copyfile(tmp_path / f"run/{NAME}_{kind}.pth", tmp_path / f"checkpoints/{NAME}_{kind}.pth")
+    for path in (tmp_path / "run").glob("*.pth"):
+        path.unlink()
+    last = tmp_path / f"checkpoints/{NAME}_last.pth"
+    saved = torch.load(last, weights_only=True)
+    saved["predictions"] = {
+        name: (tmp_path / f"run/predictions_{name}.csv").read_text() for name in saved["predictions"]
+    }
+    torch.save({**saved, "config": config}, last)
+    return tmp_path
+
+
+def test_a_run_of_an_earlier_version_is_resumed_with_equal_results(older_run, finished_run, tiny_data):
+    assert Predictions.from_csv((older_run / "run/predictions_test.csv").read_text())
+    process = train("--data_path", tiny_data, *FLAGS, "--resume", cwd=older_run)
+    assert process.returncode == 0 and "Resuming after epoch 1" in process.stdout, process.stderr
+    assert_same_run(finished_run, older_run)
+
+
+def test_a_run_whose_checkpoint_another_one_replaced_names_a_way_out_that_works(older_run, tiny_data):
+    config = json.loads((older_run / "run/config.json").read_text())
+    (older_run / "run/config.json").write_text(json.dumps({**config, "run_id": "interrupted earlier"}))
+    error = refuse("--data_path", tiny_data, *FLAGS, "--resume", cwd=older_run)
+    assert_one_line_error(error, "another run replaced it", "remove run and repeat the command")
+    shutil.rmtree(older_run / "run")
+    before = files_below(older_run / "checkpoints")
+    process = train("--data_path", tiny_data, *FLAGS, cwd=older_run)
+    assert process.returncode == 0 and (older_run / "run/result.json").exists(), process.stderr
+    assert set(before.values()) <= set(files_below(older_run / "checkpoints").values())
+
+
+def test_the_log_beside_the_folder_has_all_that_was_printed(finished_run, tiny_data, tmp_path):
+    printed = (finished_run / "log.txt").read_text()
+    assert (finished_run / "run.log").read_text() == printed and "Best Test SRCC: " in printed
+    copy_run(finished_run, tmp_path)
+    (tmp_path / "run.log").write_text("before\n")
+    process = train("--data_path", tiny_data, *FLAGS, "--resume", cwd=tmp_path)
+    assert (tmp_path / "run.log").read_text() == "before\n" + process.stdout
