@@ -40,7 +40,8 @@ def rename_in_csv(name: str) -> Callable[[Path], None]:
 
 def malicious(path: str) -> Callable[[Path], None]:
     def prepare(cwd):
-        (cwd / path).unlink(missing_ok=True)
+        for old in (cwd / path).parent.glob("*.pth"):
+            old.unlink()
         torch.save({"model": Malicious()}, cwd / path)
 
     return prepare
