@@ -62,16 +62,14 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import train_resnet_improved as training
 from data_loader import (
-    EvaluationPlan,
     PatchBatch,
-    PatchLoader,
     PatchTransform,
     Resize,
     corners,
     grid_positions,
     mean_per_image,
-    open_images,
     random_positions,
 )
 from iqa.atomic_files import write_atomically
@@ -82,21 +80,21 @@ from iqa.models.backbones import BACKBONES, backbone_problem
 from iqa.models.folding import fold_batch_norms
 from iqa.models.published import MODELS, OWN, PUBLISHED, build_published, published_model, scoring_flags
 from iqa.predictions import Predictions
-from iqa.processes import is_first, process_count, process_number
+from iqa.processes import is_first
 from iqa.scoring.evaluation import Evaluation, data_source
-from iqa.scoring.grid import Grid, shapes_that_cover
+from iqa.scoring.grid import Grid, smallest_shape
 from iqa.scoring.page import page, picture_of
 from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
 from iqa.scoring.results import ModelFacts, ScoredImage, as_csv, as_json, print_scores
 from iqa.training import distributed
-from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device, preloaded
-from iqa.training.progress import watch
+from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device
 from iqa.training.run_folder import load_checkpoint, refuse_other_head, write_json
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
 ENOUGH = 0.8  # share of an image that its patches must cover, unless --patches says otherwise
 DECODERS = 8  # threads at most: an image of 89 million pixels takes half a gigabyte while it is decoded
-FLAGS = {"use_multiscale": bool, "use_attention": bool, "patch_size": int, "test_patch_num": int}  # that a score needs
+CROPS = {"patch_size": int, "test_patch_num": int, "test_random_crop": bool, "seed": int}
+FLAGS = {"use_multiscale": bool, "use_attention": bool, **CROPS}  # that a score needs
 YOUNGER = {"model": MODELS, "resize": RESIZES}  # flags that older runs lack; the first value is what those runs did
 
 
@@ -351,21 +349,15 @@ def even_grid(size: tuple[int, int], patch_size: int, patches: int) -> Grid:
 def covering_grid(size: tuple[int, int], patch_size: int, patches: int) -> Grid:
     """`even_grid` if it covers enough of the image, otherwise the smallest grid of rows and columns that does."""
     own = even_grid(size, patch_size, patches)
-    grids = (
-        [own]
-        if own.coverage >= ENOUGH
-        else (
-            grid_of(regular_positions(*shape), size, patch_size, replaced=own.coverage)
-            for shape in shapes_that_cover(ENOUGH, size, patch_size)
-        )
-    )
-    return next(grid for grid in grids if grid.coverage >= ENOUGH)
+    if own.coverage >= ENOUGH:
+        return own
+    down, across = map(spread, smallest_shape(size, patch_size, ENOUGH))
+    return grid_of(np.array(list(itertools.product(down, across))), size, patch_size, replaced=own.coverage)
 
 
-def regular_positions(rows: int, columns: int) -> np.ndarray:
-    """[rows * columns, 2]: evenly spaced from edge to edge."""
-    down, across = (np.linspace(0, 1, n) if n > 1 else np.array([0.5]) for n in (rows, columns))
-    return np.array(list(itertools.product(down, across)))
+def spread(n: int) -> np.ndarray:
+    """n positions in 0-1, from edge to edge."""
+    return np.linspace(0, 1, n) if n > 1 else np.array([0.5])
 
 
 # Scores of images
@@ -445,34 +437,19 @@ def evaluate(options) -> None:
         say(f"SRCC: {srcc:.4f}\nPLCC: {plcc:.4f}\nPredictions: {path}")
 
 
-@torch.inference_mode()
 def predict(evaluation: Evaluation, options) -> Predictions:
-    """The scores of the images, by the patches that the checkpoint's run was evaluated on."""
+    """The scores of the images, computed as in the evaluation of the checkpoint's run."""
     scorer, images, flags = evaluation.scorer, evaluation.images, evaluation.scorer.config["flags"]
-    cache_dir = None if options.no_cache else Path(options.cache_dir or evaluation.data.root / "cache")
-    with distributed.one_here_first():  # which fills the cache
-        data = replace(evaluation.data, sets={"test": images})
-        opened = open_images(data, cache_dir=cache_dir, resize=scorer.resize, log=say)
-    pixels = preloaded(opened, options.preload_images, scorer.device, is_cached=cache_dir is not None)["test"]
-    plan = EvaluationPlan(
-        pixels.sizes(),
-        images.mos,
-        images.names,
-        patches=scorer.patches,
-        patch_size=scorer.patch_size,
-        batch_size=scorer.batch_size,
-        seed=flags["seed"],
-        random=flags["test_random_crop"],
-    )
-    loader = PatchLoader(
-        pixels,
-        plan,
-        patch_size=scorer.patch_size,
-        color_jitter=False,
-        device=scorer.device,
+    settings = training.Options(
+        **{name: flags[name] for name in CROPS},
+        resize=scorer.resize,
+        cache_dir=options.cache_dir,
+        no_cache=options.no_cache,
+        preload_images=options.preload_images,
         num_workers=options.num_workers,
-        share=(process_number(), process_count()),
     )
-    outputs = [scorer.score_patches(inputs)[:2] for inputs, _ in watch(loader, "Scoring")]
-    means = [x if x is None else mean_per_image(x, len(images)) for x in distributed.gather_batches(outputs)]
-    return Predictions(images.names, images.mos, *means)
+    data = replace(evaluation.data, sets={"test": images})
+    opened, cutting = training.open_pixels(settings, data, scorer.device)
+    loader = training.evaluation_set(settings, images, opened["test"], cutting).loader
+    scored = training.evaluate(scorer.score_patches, loader, len(images), precision=scorer.precision, title="Scoring")
+    return Predictions(images.names, images.mos, scored.scores, scored.attention)

@@ -12,7 +12,6 @@ from iqa.cli import say
 from iqa.data.labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
 from iqa.training.devices import device_name
 
-CROPS = {"patch_size": int, "test_patch_num": int, "test_random_crop": bool, "seed": int}
 DATA_DEFAULTS = {
     "dataset": "koniq-10k",
     "data_path": "./koniq-10k",
@@ -27,25 +26,21 @@ def data_source(options: argparse.Namespace, config: dict[str, Any]) -> dict[str
 
     Without --dataset they are those of the run. With the data set of the run, its split is drawn in the same way.
     """
-    if config["flags"].get("dataset", "") is None and options.dataset is None:
-        raise ValueError(f"{options.checkpoint}: published weights name no data set; add --dataset and --data_path")
-    check_config(options.checkpoint, config)
     flags = config["flags"]
-    own = {"split_seed"} if options.dataset == flags["dataset"] else set() if options.dataset else set(DATA_DEFAULTS)
+    missing = [name for name, holder in (("dataset", flags), ("split", config)) if name not in holder]
+    if missing:
+        raise ValueError(f"{options.checkpoint}: its config lacks {missing[0]}, so its data are unknown; score images")
+    if flags["dataset"] is None and options.dataset is None:
+        raise ValueError(f"{options.checkpoint}: published weights name no data set; add --dataset and --data_path")
+    if options.dataset is None:
+        own = set(DATA_DEFAULTS)
+    else:
+        own = {"split_seed"} if options.dataset == flags["dataset"] else set()
     source = {key: getattr(options, key) for key in DATA_DEFAULTS}
     for key, default in DATA_DEFAULTS.items():
         if source[key] is None:
             source[key] = flags.get(key, default) if key in own else default
     return {"name": source.pop("dataset"), "root": source.pop("data_path"), **source}
-
-
-def check_config(checkpoint: Path, config: dict[str, Any]) -> None:
-    """ValueError if a config lacks what an evaluation needs; `load_scorer` has checked what a score needs."""
-    kinds = {**CROPS, "dataset": str | None}  # None for published weights
-    wrong = [name for name, kind in kinds.items() if not isinstance(config["flags"].get(name, ...), kind)]
-    if wrong or not isinstance(config.get("split"), dict):
-        what = f"the flags {', '.join(wrong)}" if wrong else "the split"
-        raise ValueError(f"{checkpoint}: its config lacks {what}; name a checkpoint of train_resnet_improved.py")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """The patches of an image that are scored."""
 
-import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,9 +29,14 @@ class Grid:
         return float(covered.mean())
 
 
-def shapes_that_cover(share: float, size: tuple[int, int], patch_size: int) -> Iterator[tuple[int, int]]:
-    """(rows, columns) of the grids whose patches can cover a share of an image, the smallest grid first."""
+def smallest_shape(size: tuple[int, int], patch_size: int, share: float) -> tuple[int, int]:
+    """Rows and columns of the smallest even grid that covers a share of an image."""
     height, width = size
-    shapes = itertools.product(*(range(1, math.ceil(length / patch_size) + 1) for length in size))
-    large_enough = [(m, n) for m, n in shapes if m * n * patch_size**2 >= share * height * width]
-    yield from sorted(large_enough, key=lambda shape: (math.prod(shape), abs(shape[0] * width - shape[1] * height)))
+    needed = math.floor(share * height * width)
+    shapes = []
+    for rows in range(1, math.ceil(height / patch_size) + 1):
+        covered_height = min(rows * patch_size, height)
+        columns = math.ceil(needed / (covered_height * patch_size))
+        if covered_height * min(columns * patch_size, width) >= needed:
+            shapes.append((rows * columns, rows, columns))
+    return min(shapes)[1:]

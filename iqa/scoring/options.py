@@ -1,92 +1,11 @@
 """The flags of score_images.py. This file does without torch."""
 
 import argparse
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from iqa.cli import OneLineParser, given_flags, number
-from iqa.data.flags import STANDARD, add_dataset_flags, dataset_mistake
-
-IMAGE_FLAGS = ("patches", "attention", "batch_size", "output", "report")
-DATA_FLAGS = ("dataset", "data_path", "set", "mos_range", "split_seed", "split_file", "cache_dir", "no_cache")
-DATA_FLAGS += ("preload_images", "num_workers", "output_dir", "overwrite")
-
-
-def build_parser(description: str | None = None) -> OneLineParser:
-    parser = OneLineParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        type=Path,
-        metavar="PATH",
-        help="a _best.pth or _last.pth, which decides variant, patch size and number of patches, or weights published "
-        "for HyperIQA or SMART-IQA",
-    )
-    parser.add_argument("--device", default="auto", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "fp32", "bf16"),
-        default="auto",
-        help="of the arithmetic before the score path; auto: that of the run, but bf16 only if the device has it natively",
-    )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    add_image_flags(parser.add_argument_group("scores of images"))
-    add_data_flags(parser.add_argument_group("evaluation of a labelled data set, instead of images"))
-    parser.set_defaults(dataset=None, split_seed=None)  # the checkpoint decides what is not given
-    return parser
-
-
-def add_image_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="a file, a folder (searched with all below it) or a quoted pattern"
-    )
-    group.add_argument(
-        "--patches",
-        type=patch_choice,
-        default="auto",
-        metavar="auto|checkpoint|N",
-        help="auto: the number of the run's evaluation if they cover 80%% of a picture, otherwise the smallest grid that "
-        "does; checkpoint: exactly the patches of the evaluation; N: an even grid of N patches",
-    )
-    group.add_argument("--attention", action="store_true", help="add the weights of the four scales")
-    group.add_argument("--output", type=ending(".csv", ".json"), metavar="FILE", help="scores.csv or scores.json")
-    group.add_argument("--report", type=ending(".html", ".htm"), metavar="FILE", help="a page for a browser")
-    group.add_argument(
-        "--batch_size", type=number(int, 1), metavar="N", help="patches at a time; default: 64 on a CPU, 256 on a GPU"
-    )
-
-
-def add_data_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--data_path", metavar="DIR", help="labels and images; default: those of the checkpoint's run")
-    group.add_argument(
-        "--set",
-        choices=("auto", "val", "test", "all"),
-        default="auto",
-        help="images to score; auto: test for the split that the checkpoint was trained with, all for other data",
-    )
-    add_dataset_flags(group)
-    group.add_argument("--cache_dir", metavar="DIR", help="resized images; default: cache/ in the data folder")
-    group.add_argument("--no_cache", action="store_true", help="decode an image for each of its patches (slow)")
-    group.add_argument(
-        "--preload_images",
-        nargs="?",
-        choices=("auto", "gpu", "host", "no", "yes"),
-        const="yes",
-        default="auto",
-        metavar="auto|gpu|host|no",
-        help="memory that holds the resized images; auto: that of the GPU if they are cached and fit into half of it",
-    )
-    group.add_argument(
-        "--num_workers",
-        type=number(int, -1),
-        default=-1,
-        help="processes that cut patches; -1: 0 on a CPU, 4 for a GPU",
-    )
-    group.add_argument(
-        "--output_dir", metavar="DIR", help="predictions; default: logs/evaluation_<name of the checkpoint>"
-    )
-    group.add_argument("--overwrite", action="store_true", help="replace an earlier evaluation")
+from iqa.cli import OneLineParser, add_flags, flag, given_flags
+from iqa.data.flags import STANDARD, DatasetFlags, dataset_mistake
 
 
 def ending(*allowed: str):
@@ -110,6 +29,81 @@ def patch_choice(text: str) -> str | int:
     return int(text)
 
 
+@dataclass(frozen=True)
+class MachineFlags:
+    device: str = flag("auto", "auto (CUDA if there is a GPU), cpu, cuda or cuda:N")
+    precision: str = flag(
+        "auto",
+        "of the arithmetic before the score path; auto: that of the run, but bf16 only if the device has it natively",
+        choices=("auto", "fp32", "bf16"),
+    )
+    traceback: bool = flag(False, "show where an error came from")
+
+
+@dataclass(frozen=True)
+class ImageFlags:
+    """scores of images"""
+
+    patches: str | int = flag(
+        "auto",
+        "auto: the number of the run's evaluation if they cover 80%% of a picture, otherwise the smallest grid that "
+        "does; checkpoint: exactly the patches of the evaluation; N: an even grid of N patches",
+        type=patch_choice,
+        metavar="auto|checkpoint|N",
+    )
+    attention: bool = flag(False, "add the weights of the four scales")
+    output: Path | None = flag(None, "scores.csv or scores.json", type=ending(".csv", ".json"), metavar="FILE")
+    report: Path | None = flag(None, "a page for a browser", type=ending(".html", ".htm"), metavar="FILE")
+    batch_size: int | None = flag(None, "patches at a time; default: 64 on a CPU, 256 on a GPU", low=1, metavar="N")
+
+
+@dataclass(frozen=True)
+class EvaluationFlags(DatasetFlags):
+    """evaluation of a labelled data set, instead of images"""
+
+    data_path: str | None = flag(None, "labels and images; default: those of the checkpoint's run", metavar="DIR")
+    set: str = flag(
+        "auto",
+        "images to score; auto: test for the split that the checkpoint was trained with, all for other data",
+        choices=("auto", "val", "test", "all"),
+    )
+    cache_dir: str | None = flag(None, "resized images; default: cache/ in the data folder", metavar="DIR")
+    no_cache: bool = flag(False, "decode an image for each of its patches (slow)")
+    preload_images: str = flag(
+        "auto",
+        "memory that holds the resized images; auto: that of the GPU if they are cached and fit into half of it",
+        nargs="?",
+        choices=("auto", "gpu", "host", "no", "yes"),
+        const="yes",
+        metavar="auto|gpu|host|no",
+    )
+    num_workers: int = flag(-1, "processes that cut patches; -1: 0 on a CPU, 4 for a GPU", low=-1)
+    output_dir: str | None = flag(None, "default: logs/evaluation_<name of the checkpoint>", metavar="DIR")
+    overwrite: bool = flag(False, "replace an earlier evaluation")
+
+
+def build_parser(description: str | None = None) -> OneLineParser:
+    parser = OneLineParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="a file, a folder (searched with all below it) or a quoted pattern"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="a _best.pth or _last.pth, which decides variant, patch size and number of patches, or weights published "
+        "for HyperIQA or SMART-IQA",
+    )
+    add_flags(parser, MachineFlags)
+    for section in (ImageFlags, EvaluationFlags):
+        add_flags(parser.add_argument_group(section.__doc__), section)
+    parser.set_defaults(dataset=None, split_seed=None)  # the checkpoint decides what is not given
+    return parser
+
+
 def parse_options(description: str | None, argv: list[str] | None, about: str = "") -> argparse.Namespace:
     """The flags, checked without a look at files and devices; `about` is put before an error."""
     parser = build_parser(description)
@@ -123,7 +117,10 @@ def parse_options(description: str | None, argv: list[str] | None, about: str = 
 
 def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
     """What is wrong with the flags together."""
-    for_data, for_images = ([f"--{name}" for name in names if name in given] for names in (DATA_FLAGS, IMAGE_FLAGS))
+    for_images, for_data = (
+        [f"--{field.name}" for field in fields(section) if field.name in given]
+        for section in (ImageFlags, EvaluationFlags)
+    )
     if options.images:
         return f"{for_data[0]} is for a labelled data set: leave it out, or the images" if for_data else None
     if not for_data:

@@ -169,21 +169,18 @@ def test_the_variant_comes_from_the_checkpoint(checkpoint, photos, tmp_path):
         load_scorer(path)
 
 
+FLAGS = {"patch_size": 32, "test_patch_num": 1, "test_random_crop": False, "seed": 1}
+FLAGS |= {"use_multiscale": False, "use_attention": False}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ({"conv1.weight": torch.zeros(2)}, "holds no model and no config"),
         ({"model": {}, "epoch": 1}, "holds no config"),
         ({"model": {}, "config": {}}, "lack use_multiscale, use_attention, patch_size, test_patch_num"),
-        (
-            {
-                "model": {},
-                "config": {
-                    "flags": {"use_multiscale": False, "use_attention": False, "patch_size": 0, "test_patch_num": 1}
-                },
-            },
-            "usable patch size",
-        ),
+        ({"model": {}, "config": {"flags": FLAGS | {"seed": "1"}}}, "lack seed"),
+        ({"model": {}, "config": {"flags": FLAGS | {"patch_size": 0}}}, "usable patch size"),
         (torch.zeros(2), "holds a Tensor"),
     ],
 )
