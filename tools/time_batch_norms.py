@@ -2,8 +2,8 @@
 
     python3 tools/time_batch_norms.py
 
-Which kernels torch selects for a dtype is the last column. cuDNN's are never selected for bf16; what they would gain is seen in
-fp16, which moves as many bytes: torch's own kernels are timed there with cuDNN switched off.
+The last column names the kernels that torch selects: never cuDNN's for bf16. What these would gain is seen in fp16, which
+moves as many bytes: with cuDNN switched off its row is of torch's own kernels.
 """
 
 import argparse

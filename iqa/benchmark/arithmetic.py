@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from iqa.models.flop import counted_flop
@@ -46,10 +46,10 @@ def flop_per_patch(model: nn.Module, patch_size: int) -> Flop:
 class MatrixProduct:
     """The machine's own largest matrix product in the precision of a run: the limit of every step.
 
-    The fastest of several sizes is chosen once; `rate` times it again, beside what is compared with it.
+    The fastest of several sizes is selected once; `rate` times it again, beside what is compared with it.
 
     Args:
-        seconds: of a measurement, about; a size of which one product takes longer, and all above it, are left out.
+        seconds: of a measurement, about; sizes of which one product takes longer are left out.
     """
 
     def __init__(self, device: torch.device, precision: str, seconds: float):
@@ -57,29 +57,24 @@ class MatrixProduct:
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         rates = {}
         for side in SIDES[device.type]:
-            rates[side], once = self.measured(side)
-            if once > seconds:
+            rates[side] = self.rate(side)
+            if 2 * side**3 / rates[side] > seconds:
                 break
         self.side = max(rates, key=rates.get)
 
-    def rate(self) -> float:
+    def rate(self, side: int | None = None) -> float:
         """FLOP/s."""
-        return self.measured(self.side)[0]
+        side = side or self.side
+        a, b, c = (torch.rand(side, side, dtype=self.dtype, device=self.device) for _ in range(3))
 
-    def measured(self, side: int) -> tuple[float, float]:
-        """FLOP/s, and seconds of one product."""
-        a, b, product = (torch.rand(side, side, dtype=self.dtype, device=self.device) for _ in range(3))
-        self.timed(a, b, product, 1)  # touches the pages, loads the library
-        once = self.timed(a, b, product, 1)
-        count = max(1, round(self.seconds / once))
-        once = self.timed(a, b, product, count) / count
-        return 2 * side**3 / once, once
+        def seconds_of(count: int) -> float:
+            wait_for(self.device)
+            start = time.perf_counter()
+            for _ in range(count):
+                torch.mm(a, b, out=c)
+            wait_for(self.device)
+            return time.perf_counter() - start
 
-    def timed(self, a: Tensor, b: Tensor, product: Tensor, count: int) -> float:
-        """Seconds of `count` products, to the end of the device's queue."""
-        wait_for(self.device)
-        start = time.perf_counter()
-        for _ in range(count):
-            torch.mm(a, b, out=product)
-        wait_for(self.device)
-        return time.perf_counter() - start
+        seconds_of(1)  # touches the pages, loads the library
+        count = max(1, round(self.seconds / seconds_of(1)))
+        return 2 * side**3 * count / seconds_of(count)

@@ -99,7 +99,7 @@ def print_table(kind: str, numbers: dict, minutes: dict[str, float]) -> None:
         print_row("ablation, projected", [f"{minutes[name]:.0f} min" for name in ways])
     print("\n" + ", ".join(f"{name} {cell(numbers[name], 1)}" for name in SHARED), end="; ")
     print(
-        f"mean ± standard deviation of {len(numbers['LIMIT']['trials'])} trials of batches of {numbers['batch_size']}, "
+        f"mean ± standard deviation of {len(numbers['LIMIT']['trials'])} trials, batch {numbers['batch_size']}, "
         f"{numbers['flop_per_patch'] / 1e9:.2f} GFLOP a patch"
     )
 

@@ -1,4 +1,4 @@
-"""Rates in patches per second. What is compared is measured in turns, so that a drift of the machine affects all of it."""
+"""Rates in patches per second, measured in turns, so that a drift of the machine affects all that is compared."""
 
 import contextlib
 import io

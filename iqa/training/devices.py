@@ -53,7 +53,7 @@ def choose_device(name: str) -> torch.device:
             raise ValueError(f"--device {name}: torchrun gives each process a GPU of its own; say --device cuda")
         if here > torch.cuda.device_count():
             raise ValueError(
-                f"torchrun --nproc_per_node={here}: torch sees {torch.cuda.device_count()} CUDA devices on this machine; "
+                f"torchrun --nproc_per_node={here}: torch sees {torch.cuda.device_count()} CUDA devices here; "
                 "start one process for each, or add --device cpu"
             )
         name = f"cuda:{number}"
@@ -100,7 +100,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def compile_for_one_size(score: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """Compiled for batches of the first size; smaller last batches run eagerly, since every size would be compiled."""
+    """Compile for batches of the first size; smaller last batches run eagerly, not compiled anew."""
     compiled, size = torch.compile(score, dynamic=False), None
 
     def call(inputs: Tensor) -> Any:
@@ -112,7 +112,7 @@ def compile_for_one_size(score: Callable[[Tensor], Any]) -> Callable[[Tensor], A
 
 
 def evaluation_batch(device: torch.device, batch_size: int) -> int:
-    """Patches in an evaluation batch of a run that trains with `batch_size`: where that fits into the memory, this does."""
+    """Patches in an evaluation batch: it needs no more memory than training with `batch_size` does."""
     return min(EVALUATION_BATCH[device.type], EVALUATED_PER_TRAINED * batch_size)
 
 
@@ -120,8 +120,8 @@ def preloaded(opened: dict[str, Any], where: str, device: torch.device, *, is_ca
     """The images of every set in the memory that --preload_images names, or as they are.
 
     Args:
-        where: "gpu" or "host"; "auto": the GPU if the pixels take at most half of its free memory, and are cached; "yes", the flag
-            without a value: the GPU if they fit, else the host; "no".
+        where: "gpu", "host" or "no"; "auto": the GPU if the pixels are cached and take at most half of its free memory;
+            "yes", the flag without a value: the GPU if they fit, else the host.
 
     Raises:
         ValueError: "gpu", and they do not fit.

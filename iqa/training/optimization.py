@@ -33,7 +33,7 @@ class LearningRates:
         self.hand_over()
 
     def hand_over(self) -> None:
-        """Keep the floats that the schedule has set, and give them to the optimizer as tensors where it reads tensors."""
+        """Keep the floats that the schedule has set, and fill the tensors with them that the optimizer reads."""
         self.floats = [group["lr"] for group in self.optimizer.param_groups]
         for group, tensor in zip(self.optimizer.param_groups, self.tensors, strict=bool(self.tensors)):
             group.update(lr=tensor.fill_(group["lr"]), capturable=True)

@@ -26,7 +26,7 @@ def settled_precision(
 ) -> dict[str, Any] | None:
     """The entries of config.json where nothing has to be measured, else None.
 
-    --precision auto is what the resumed run has, or what an earlier run of the same ablation has, so that no ablation mixes them.
+    --precision auto is that of the resumed run or of an earlier run of the ablation, so that no ablation mixes them.
 
     Args:
         before: config.json of the run to resume.

@@ -1,4 +1,4 @@
-"""One training step, from the forward pass to the optimizer: run eagerly, or captured once and replayed as a CUDA graph.
+"""One training step, from the forward pass to the optimizer, run eagerly or captured and replayed as a CUDA graph.
 
 A replay repeats the recorded kernels on the same memory. Values that Python holds are frozen in it, so everything that
 changes from step to step is a tensor on the device: the learning rates (optimization.LearningRates), the gradient norm
@@ -47,7 +47,7 @@ class EagerStep:
         optimizer.found_inf = torch.zeros((), device=self.parameters[0].device)
 
     def __call__(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
-        """Train on inputs [B, 3, P, P] and MOS [B]; returns the loss and the gradient norm, valid until the next step."""
+        """Train on inputs [B, 3, P, P] and MOS [B]; returns loss and gradient norm, valid until the next step."""
         with devices.autocast(inputs.device, self.precision):
             scores = self.forward(inputs)
         assert scores.shape == mos.shape  # an L1 loss would broadcast silently
@@ -98,7 +98,7 @@ class CapturedStep:
         return self.loss, self.norm
 
     def on_capture_stream(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
-        """An eager step on the stream of the capture, between what comes before and after it on the current stream."""
+        """An eager step on the stream of the capture, in its place in the order of the current stream."""
         current = torch.cuda.current_stream()
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -107,7 +107,7 @@ class CapturedStep:
         return results
 
     def capture(self, inputs: Tensor, mos: Tensor) -> None:
-        """Record a step on copies of the inputs; nothing is computed, and weights and random numbers stay as they are."""
+        """Record a step on copies of the inputs; weights and the random generator stay as they are."""
         self.inputs, self.mos = inputs.clone(), mos.clone()
         self.step.optimizer.zero_grad(set_to_none=True)  # the recorded backward pass writes gradients, not adds to them
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
@@ -133,7 +133,7 @@ class CapturedStep:
 
 
 def leave_capture(device: torch.device) -> None:
-    """Give the default generator a state outside the failed capture: before torch 2.13 it would refuse eager dropout."""
+    """Give the default generator a state outside the failed capture; before torch 2.13 it refused eager dropout."""
     generator = torch.cuda.default_generators[device.index or 0]
     generator.graphsafe_set_state(generator.clone_state())
 

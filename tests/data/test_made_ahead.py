@@ -10,7 +10,7 @@ from iqa.data.cutting import made_ahead
 
 
 class Stream:
-    """Work is ordered only by its stream and by events; `before` holds all that must be done before the stream's next work."""
+    """A queue of work; `before` holds all work that must be done before the next of the stream."""
 
     def __init__(self):
         self.before, self.free_memory, self.device = set(), [], torch.device("cpu")
