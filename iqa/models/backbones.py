@@ -64,7 +64,7 @@ BACKBONES = {
 
 # The kinds of timm's model families, which are the modules of timm.models; all others are OTHER.
 TIMM_KINDS = {
-    CNN: """byobnet convmixer convnext cspnet cspnext densenet dla dpn efficientnet fasternet fastvit ghostnet hardcorenas
+    CNN: """byobnet convmixer convnext cspnet cspnext densenet dla dpn efficientnet fasternet ghostnet hardcorenas
         hgnet hrnet inception_next inception_resnet_v2 inception_v3 inception_v4 lcnetv2 mobilenetv3 nasnet nfnet pnasnet
         rdnet regnet repghost repvit res2net resnest resnet resnetv2 rexnet selecsls senet sknet starnet tresnet vgg vovnet
         xception xception_aligned""".split(),

@@ -41,7 +41,9 @@ class TimmBackbone(nn.Module):
         self.indices = map_indices(self.model)
         self.channels = tuple(self.model.feature_info[i]["num_chs"] for i in self.indices)
         names = self.model.state_dict().keys()
-        self.indices = self.model.prune_intermediate_layers(self.indices, prune_norm=True)  # and the classifier
+        self.indices = self.model.prune_intermediate_layers(self.indices, prune_norm=True)
+        if hasattr(self.model, "head"):  # a ConvNeXt's keeps its norm
+            self.model.head = nn.Identity()
         self.pruned = names - self.model.state_dict().keys()
         # Images normalised by the package's mean and deviation are image_factor * those normalised for ImageNet + image_offset.
         config = self.model.pretrained_cfg
@@ -100,12 +102,11 @@ def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -
     if name not in known:
         return f"--backbone {TIMM}{name}: unknown to timm {timm.__version__}{did_you_mean(name, known)}"
     try:
-        with torch.device("meta"):
-            network = TimmBackbone(name, patch_size=patch_size, drop_path_rate=drop_path_rate)
-            for layer in network.modules():
-                if isinstance(layer, nn.Conv2d):
-                    layer.register_forward_pre_hook(refuse_border)
-            network(torch.zeros(2, 3, patch_size, patch_size))[-1].sum().backward()
+        network = TimmBackbone(name, patch_size=patch_size, drop_path_rate=drop_path_rate).to("meta")
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_pre_hook(refuse_border)
+        network(torch.zeros(2, 3, patch_size, patch_size, device="meta"))[-1].sum().backward()
     except NoFourMaps as error:
         return f"--backbone {TIMM}{name}: {error}; choose another"
     except Exception as error:  # whatever a model raises for a size that it does not take
