@@ -385,10 +385,7 @@ def test_training_refuses_a_bad_file_in_one_line(bad_files, tmp_path, name, flag
         sys.executable,
         ROOT / "train_resnet_improved.py",
         *TINY_FLAGS,
-        "--dataset",
-        "csv",
-        "--data_path",
-        "data",
+        *"--dataset csv --data_path data".split(),
     )
     process = run_program(*command, "--batch_size", "2", "--output_dir", "run", *flags, cwd=tmp_path)
     assert_one_line_error(process, f"{name}: unreadable image", BAD[name][1])

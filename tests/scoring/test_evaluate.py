@@ -26,25 +26,9 @@ def read_predictions(path: Path) -> dict[str, float]:
 
 
 RUN_FLAGS = (
-    "--dataset",
-    "csv",
-    "--data_path",
-    "photos",
-    "--mos_range",
-    "0",
-    "5",
-    "--split_seed",
-    "3",
-    "--epochs",
-    "1",
-    "--use_multiscale",
-    "--use_attention",
-    "--save_model",
-    "--precision",
-    "fp32",
-    "--output_dir",
-    "run",
-)
+    "--dataset csv --data_path photos --mos_range 0 5 --split_seed 3 --epochs 1 --use_multiscale "
+    "--use_attention --save_model --precision fp32 --output_dir run"
+).split()
 
 
 @pytest.fixture(scope="module")

@@ -75,12 +75,7 @@ def test_the_command_scores_and_says_how(weights, photos):
         "--checkpoint",
         weights,
         *photos,
-        "--device",
-        "cpu",
-        "--output",
-        "scores.json",
-        "--report",
-        "scores.html",
+        *"--device cpu --output scores.json --report scores.html".split(),
     )
     process = run_program(*command, cwd=photos[0].parent, **RESNET50, **inject("import smaller; smaller.resnet50()"))
     assert process.returncode == 0, process.stderr

@@ -13,24 +13,9 @@ from iqa.training.recipe import PUBLISHED_RECIPES, published_recipe
 from train_resnet_improved import parse_options
 
 HYPERIQA = (
-    "--model",
-    "hyperiqa",
-    "--recipe",
-    "published",
-    "--epochs",
-    "2",
-    "--batch_size",
-    "8",
-    "--train_patch_num",
-    "2",
-    "--test_patch_num",
-    "2",
-    "--precision",
-    "fp32",
-    "--save_model",
-    "--output_dir",
-    "run",
-)
+    "--model hyperiqa --recipe published --epochs 2 --batch_size 8 --train_patch_num 2 "
+    "--test_patch_num 2 --precision fp32 --save_model --output_dir run"
+).split()
 SMALLER = {
     **RESNET50,
     **inject("import smaller; smaller.resnet50()" + SNAPSHOTS),
@@ -101,15 +86,7 @@ def test_a_small_cnn_is_one_row_and_trains_by_the_command_line(tiny_data, tmp_pa
     flags = (
         "--data_path",
         tiny_data,
-        "--backbone",
-        "small",
-        "--use_multiscale",
-        "--use_attention",
-        "--epochs",
-        "1",
-        "--resize",
-        "squeeze",
-        "--save_model",
+        *"--backbone small --use_multiscale --use_attention --epochs 1 --resize squeeze --save_model".split(),
     )
     process = train(*flags, cwd=tmp_path, **inject(SMALL_CNN))
     assert process.returncode == 0, process.stderr

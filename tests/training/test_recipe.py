@@ -23,48 +23,14 @@ from train_resnet_improved import choose_optimizer, parse_options
 
 NAME = "resnet_improved_small_ms_noatt"
 FLAGS = (
-    "--backbone",
-    "small",
-    "--use_multiscale",
-    "--epochs",
-    "2",
-    "--train_patch_num",
-    "8",
-    "--precision",
-    "fp32",
-    "--save_model",
-    "--no_color_jitter",
-    "--output_dir",
-    "run",
-)
+    "--backbone small --use_multiscale --epochs 2 --train_patch_num 8 --precision fp32 "
+    "--save_model --no_color_jitter --output_dir run"
+).split()
 # Between them every flag; a run that is killed in the first step of its second epoch.
 RECIPES = {
-    "best": (
-        "--recipe",
-        "best",
-        "--loss",
-        "norm_in_norm",
-        "--ema",
-        "0.99",
-        "--max_grad_norm",
-        "1",
-        "--lr",
-        "1e-3",
-        "--warmup_steps",
-        "3",
-    ),
+    "best": "--recipe best --loss norm_in_norm --ema 0.99 --max_grad_norm 1 --lr 1e-3 --warmup_steps 3".split(),
     "plcc": ("--loss", "plcc", "--lr_schedule", "step", "--ema", "0.9", "--lr", "1e-3"),
-    "rank": (
-        "--loss",
-        "rank",
-        "--lr_schedule",
-        "cosine",
-        "--head_lr_ratio",
-        "3",
-        "--freeze_batch_norm",
-        "--lr",
-        "1e-3",
-    ),
+    "rank": "--loss rank --lr_schedule cosine --head_lr_ratio 3 --freeze_batch_norm --lr 1e-3".split(),
     "huber": ("--loss", "huber", "--ema", "0.9", "--freeze_batch_norm", "--lr", "1e-3"),
 }
 
@@ -137,11 +103,7 @@ def test_evaluate_scores_as_the_run_did(finished):
     command = (
         sys.executable,
         ROOT / "train_resnet_improved.py",
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-        "--evaluate",
+        *"--device cpu --precision fp32 --evaluate".split(),
     )
     process = run_program(
         *command, f"checkpoints/{NAME}_best.pth", "--output_dir", "again", cwd=cwd, **inject(SMALL_CNN)

@@ -64,14 +64,7 @@ def test_a_closed_pipe_and_odd_places_change_nothing(tmp_path):
         pipe,
         "bash",
         *COMMAND,
-        "--data_path",
-        "köniq",
-        "--output_dir",
-        "rün",
-        "--epochs",
-        "1",
-        "--num_workers",
-        "2",
+        *"--data_path köniq --output_dir rün --epochs 1 --num_workers 2".split(),
     ]
     process = run_program(*command, cwd=cwd, LC_ALL="C")
     assert (process.returncode, process.stderr) == (0, ""), process.stderr
