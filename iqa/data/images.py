@@ -14,12 +14,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from tqdm import tqdm
 
+Resize = Any  # data_loader.Resize
 SHORT_SIDE = 384  # pixels of the shorter side after the resize
 RESIZES = ("keep", "squeeze")
 FORMATS = frozenset(  # raster formats only: opening an EPS file starts Ghostscript
@@ -45,18 +46,6 @@ TRANSPOSES = {  # by EXIF orientation
 _one_large_image = threading.Lock()  # decoding a progressive JPEG takes up to 8 bytes a pixel
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata and large images; what cannot be read is an error
-
-
-class Resize(Protocol):
-    """The resize of data_loader.py."""
-
-    name: str
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height before -> after."""
-
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        """An RGB image -> uint8 [H, W, 3]."""
 
 
 # Image files
