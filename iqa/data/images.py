@@ -23,10 +23,9 @@ from tqdm import tqdm
 Resize = Any  # data_loader.Resize
 SHORT_SIDE = 384  # pixels of the shorter side after the resize
 RESIZES = ("keep", "squeeze")
-FORMATS = frozenset(  # raster formats only: opening an EPS file starts Ghostscript
-    "AVIF BMP DDS DIB GIF HEIF ICNS ICO IM JPEG JPEG2000 MPO PCX PNG PPM PSD QOI SGI SUN TGA TIFF WEBP".split()
+FORMATS = (  # raster formats only: opening an EPS file starts Ghostscript. The last two have no signature
+    "AVIF BMP DDS DIB GIF HEIF ICNS ICO JPEG JPEG2000 MPO PCX PNG PPM PSD QOI SGI SUN TIFF WEBP IM TGA".split()
 )
-WITHOUT_SIGNATURE = ("IM", "TGA")  # tried last
 RAW_ENDINGS = frozenset(".3fr .arw .cr2 .cr3 .dng .nef .nrw .orf .pef .raf .rw2 .srw".split())
 HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx mif1 msf1".split())
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB; a larger image is an error
@@ -78,16 +77,14 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
 def open_raster(file: BinaryIO) -> Image.Image:
     """Image.open for the formats of FORMATS."""
-    head = file.read(12)
+    head = file.read(64)
     if head.startswith(b"\x89PNG"):
         file = without_large_metadata(file)
-    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and b"avif" not in head:
         register_heif()
     Image.init()
     try:
-        image = Image.open(
-            file, formats=sorted(FORMATS & set(Image.ID), key=lambda name: (name in WITHOUT_SIGNATURE, name))
-        )
+        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError as error:
         raise ValueError("not an image in a supported format") from error
     except Image.DecompressionBombError:  # from 179 megapixels on
@@ -116,13 +113,9 @@ def without_large_metadata(file: BinaryIO) -> BinaryIO:
     with contextlib.suppress(Exception):  # a damaged file: Image.open says what is wrong
         while file.seek(end):
             kind, start, length = png.read()
-            is_ancillary, end = kind[0] & 0x20, start + length + 4
-            if (
-                is_ancillary
-                and length > MAX_PNG_METADATA
-                or kind in PNG_METADATA
-                and not is_readable(png, kind, start, length)
-            ):
+            end = start + length + 4
+            too_large = kind[0] & 0x20 and length > MAX_PNG_METADATA  # an ancillary chunk
+            if too_large or (kind in PNG_METADATA and not is_readable(png, kind, start, length)):
                 dropped = True
             else:
                 kept.append((start - 8, length + 12))
