@@ -135,18 +135,17 @@ def layer_health(activations: ArrayLike) -> dict[str, float | None]:
     return {"dead": _share(dead), "saturated": _share(saturated), "either": _share(dead | saturated)}
 
 
-def final_rise(curve: Sequence[float]) -> float | None:
-    """Rise of a validation curve in its last epoch, if the curve was still improving; else None.
-
-    It was, if the last value exceeds the best before it by more than LEAST_RISE and by more than RISE_OVER_FALLS times the
-    mean fall: a curve that goes up and down by as much shows no rise.
-    """
-    if len(curve) < 2:
-        return None
+def last_rise(curve: Sequence[float]) -> tuple[float | None, float]:
+    """Rise of a validation curve in its last epoch over the best before, and its mean fall; None for a single epoch."""
     changes = np.diff(curve)
     falls = -changes[changes < 0]
-    rise = float(curve[-1] - max(curve[:-1]))
-    return rise if rise > max(LEAST_RISE, RISE_OVER_FALLS * falls.mean() if len(falls) else 0.0) else None
+    rise = float(curve[-1] - max(curve[:-1])) if len(curve) > 1 else None
+    return rise, float(falls.mean()) if len(falls) else 0.0
+
+
+def is_improving(rise: float | None, mean_fall: float) -> bool:
+    """Whether the rise is more than LEAST_RISE and more than the ups and downs of the curve explain."""
+    return rise is not None and rise > max(LEAST_RISE, RISE_OVER_FALLS * mean_fall)
 
 
 def epoch_health(selected_epoch: int, history: Sequence[dict], select_on: str, epochs: int | None = None) -> dict:
@@ -156,14 +155,15 @@ def epoch_health(selected_epoch: int, history: Sequence[dict], select_on: str, e
     curve = [row[key] for row in history if isinstance(row.get(key), Real) and math.isfinite(row[key])]
     last = selected_epoch == epochs > 1
     position = "only" if epochs == 1 else "last" if last else "first" if selected_epoch == 1 else "between"
-    rise = final_rise(curve)
+    rise, fall = last_rise(curve)
     return {
         "chosen": selected_epoch,
         "trained": epochs,
         "position": position,
         "selected_on": select_on,
-        "rise": rise,
-        "still_improving": last and (rise is not None or len(curve) < 2),
+        "rise": rise if last else None,
+        "mean_fall": fall,
+        "still_improving": last and (rise is None or is_improving(rise, fall)),
     }
 
 

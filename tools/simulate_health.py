@@ -17,7 +17,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from iqa.health import LIMITATIONS, final_rise, findings, run_health  # noqa: E402
+from iqa.health import LIMITATIONS, findings, is_improving, last_rise, run_health  # noqa: E402
 
 SKEWED = stats.beta(5, 3).ppf(np.linspace(0.0005, 0.9995, 4000))
 CORRELATIONS = (0.65, 0.75, 0.85, 0.92)
@@ -69,7 +69,7 @@ def false_warnings(seeds: int, epochs: int, noise: float, images: int, ablations
     warned = 0
     for _ in range(ablations):
         curves = healthy_curves(3 * seeds, epochs, noise, generator).reshape(3, seeds, epochs)
-        improving = any(final_rise(variant.mean(axis=0)) is not None for variant in curves)
+        improving = any(is_improving(*last_rise(variant.mean(axis=0))) for variant in curves)
         correlation = CORRELATIONS[generator.integers(len(CORRELATIONS))]
         reported = any(
             kinds_of(*healthy_scores(images, correlation, generator), curve) - {"still_improving"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from iqa import metrics
-from iqa.health import LIMITATIONS, final_rise
+from iqa.health import LIMITATIONS, is_improving, last_rise
 from iqa.report.comparisons import Difference, comparisons_of, differences, level, measure, with_tests
 from iqa.report.cross_dataset import CrossDataset, measure_data_sets, read_evaluations
 from iqa.report.parts import Groups, Without, declared_groups, measure_groups, measure_without
@@ -287,7 +287,10 @@ def _mean_rise(runs: Sequence[Run]) -> float | None:
         if not run.failure and curve and None not in curve:
             curves.append(curve)
     length = min(map(len, curves), default=0)
-    return final_rise(np.mean([curve[:length] for curve in curves], axis=0)) if length else None
+    if not length:
+        return None
+    rise, fall = last_rise(np.mean([curve[:length] for curve in curves], axis=0))
+    return rise if is_improving(rise, fall) else None
 
 
 def _outcomes(grid: Grid, tested: Sequence[Difference], levels: Sequence[Level], images: int) -> list[Outcome]:
