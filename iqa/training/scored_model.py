@@ -31,14 +31,14 @@ class ScoredModel:
         self.folded = fold_batch_norms(model)  # a copy without dropout, its batch norms in the convolutions
         self.line: dict[str, Tensor] = {}  # the entries that put the scores on the MOS scale, where the loss does not
         self.steps = 0
-        self.describe = self.folded.describe
+        self.compiled = None  # its call, where it is compiled
 
     def __call__(self, images: Tensor) -> PatchScores:
         """[B, 3, H, W] -> what the folded model gives for each patch."""
-        return self.describe(images)
+        return (self.compiled or self.folded.describe)(images)
 
     def compile(self) -> None:
-        self.describe = compile_for_one_size(self.describe)
+        self.compiled = compile_for_one_size(self.folded.describe)
 
     def after_step(self) -> None:
         """Let a training step count in the average. Nothing waits for the device."""

@@ -339,7 +339,7 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--dataset", "livec", "--data_path", "x", "--mos_range", "1", "5"], ["--mos_range", "csv"]),
         (["--split_seed", "1"], ["--split_seed", "--dataset"]),
         (["--split_file", "x.csv"], ["--split_file", "--dataset"]),
-        (["--evaluate_set", "all"], ["--evaluate_set all", "--evaluate"]),
+        (["--evaluate_set", "all"], ["--evaluate_set"]),
     ],
 )
 def test_flags_out_of_range_or_that_do_not_fit_are_refused(tmp_path, flags, words):
@@ -378,7 +378,16 @@ def test_a_mistake_in_a_folder_is_one_line_before_the_work(tmp_path, tiny_data, 
     ],
 )
 def test_a_mistake_is_one_line_with_the_flag_and_the_way_out(tmp_path, tiny_data, small_cnn_here, flags, words):
-    assert_one_line_error(refuse("--data_path", tiny_data, *flags, cwd=tmp_path), *words)
+    assert_one_line_error(refuse("--data_path", tiny_data, "--output_dir", "run", *flags, cwd=tmp_path), *words)
+    assert not list(tmp_path.iterdir())  # a refused command leaves no folder behind
+
+
+@pytest.mark.parametrize("flags", [["--epochs", "0"], ["--data_path", "no_such_folder"], ["--output_dir", "a_file"]])
+def test_a_mistake_is_found_before_torch_is_loaded(tmp_path, tiny_data, flags):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
+    (tmp_path / "a_file").touch()
+    process = train("--data_path", tiny_data, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert_one_line_error(process, flags[1])
 
 
 @pytest.mark.parametrize("flags", [[], ["--no_cache"], ["--no_cache", "--num_workers", "2"]])
