@@ -1,9 +1,7 @@
 """python3 data_loader.py: what the check of a folder prints, and how it refuses."""
 
-import sys
-
 import pytest
-from conftest import ROOT, SIZES, assert_one_line_error, make_data, make_rows, run_program, write_official_csv
+from conftest import SIZES, assert_one_line_error, make_data
 from data_folders import check_folder, make_csv, make_kadid, write_rows
 
 from iqa.data.datasets import load_dataset
@@ -78,19 +76,3 @@ def test_flags_that_do_not_fit_are_one_line(tmp_path, flags, words):
     process = check_folder(*flags, cwd=tmp_path)
     assert process.returncode == 2 and process.stdout == ""
     assert_one_line_error(process, *words)
-
-
-def test_the_check_needs_no_torch(tmp_path):
-    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
-    root, program = make_data(tmp_path / "koniq"), (sys.executable, ROOT / "data_loader.py")
-    assert run_program(*program, root, cwd=tmp_path, PYTHONPATH=str(tmp_path)).returncode == 0
-    write_official_csv(root, make_rows()[:-4])
-    process = run_program(*program, root, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert process.returncode == 1
-    assert_one_line_error(process, "the split has no test images (KonIQ-10k's own)")
-
-
-def test_a_reader_that_goes_away_does_not_end_in_a_traceback(tmp_path):
-    make_data(tmp_path / "koniq")
-    process = run_program("bash", "-c", f"'{sys.executable}' '{ROOT}/data_loader.py' koniq | true", cwd=tmp_path)
-    assert process.stderr == ""

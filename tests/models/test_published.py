@@ -1,20 +1,12 @@
-"""The published models: equal to the programs of their authors, and their weights read as they are.
+"""The published models equal the programs of their authors, and published weights are read.
 
-REFERENCES holds what the authors' own programs give, on weights and images that are formulas here. To make it again:
-
-    git clone https://github.com/SSL92/hyperIQA && git clone https://github.com/cny123222/Perceptual-IQA-CS3324
-    python3 -m pip install timm==1.0.22
-    PYTHONPATH=. python3 tests/models/test_published.py hyperIQA/models.py Perceptual-IQA-CS3324/smart_iqa/models/smart_iqa.py
-
-Commits c42e727 and b7b9751, torch 2.14, on a CPU. Nothing of theirs was changed but the download of ImageNet weights,
-which was left out. Batch norms got the statistics of images(2) in a pass in training mode, in both programs.
+REFERENCES holds the results of the authors' programs on weights and images that are formulas here:
+tools/published_references.py computes them.
 """
 
 import functools
 import hashlib
-import importlib.util
 import itertools
-import sys
 import zlib
 
 import numpy as np
@@ -99,40 +91,6 @@ def set_statistics(model: nn.Module, run) -> None:
             norm.momentum = 1.0
         run(model.train())
     model.eval()
-
-
-def make_references(hyperiqa_file: str, smart_iqa_file: str) -> None:
-    """Print REFERENCES, by the authors' programs."""
-    import timm
-
-    def load(path):
-        spec = importlib.util.spec_from_file_location("theirs", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    create = timm.create_model
-    timm.create_model = lambda *names, **options: create(*names, **{**options, "pretrained": False})
-    hyperiqa, smart_iqa = load(hyperiqa_file), load(smart_iqa_file)
-    hyperiqa.model_zoo.load_url = lambda url: {}
-    widths = (16, 112, 224, 112, 56, 28, 14, 7)
-    models = {"hyperiqa": (hyperiqa, hyperiqa.HyperNet(*widths))}
-    for name, (use_multiscale, use_attention) in FUSIONS.items():
-        fusion = {"use_multiscale": use_multiscale, "use_attention": use_attention, "model_size": "base"}
-        models[f"smart_iqa {name}"] = smart_iqa, smart_iqa.HyperNet(*widths, **fusion)
-    for name, (module, model) in models.items():
-        model.load_state_dict(state_of(model))
-        with torch.no_grad():
-            set_statistics(model, lambda model: model(images(2)))
-            generated = model(images(2))
-            scores = module.TargetNet(generated).eval()(generated["target_in_vec"])
-        attention = getattr(model, "last_attention_weights", None)
-        count = sum(parameter.numel() for parameter in model.parameters())
-        print(
-            repr(name),
-            ":",
-            (count, digest(model), scores.tolist(), attention.tolist() if attention is not None else None),
-        )
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -366,7 +324,3 @@ def test_the_flags_of_published_weights():
         "test_patch_num": 20,
         "resize": "squeeze",
     }
-
-
-if __name__ == "__main__":
-    make_references(*sys.argv[1:3])

@@ -3,13 +3,12 @@
 import csv
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 import small_cnn
 import torch
-from conftest import ROOT, make_data, run_program, train
+from conftest import ROOT, make_data, train
 from faults import KILLED_AFTER_LAST, SMALL_CNN, SNAPSHOTS, assert_same_run, inject, same_bits
 from torch import nn
 
@@ -94,21 +93,6 @@ def test_a_checkpoint_scores_on_the_mos_scale_as_its_run_does(finished, tiny_dat
     if name != "huber":
         slope, intercept = np.polyfit(training, sets["training"].mos, 1)
         assert (slope, intercept) == (pytest.approx(1, abs=1e-2), pytest.approx(0, abs=0.5))
-
-
-def test_evaluate_scores_as_the_run_did(finished):
-    _, cwd = finished
-    command = (
-        sys.executable,
-        ROOT / "train_resnet_improved.py",
-        *"--device cpu --precision fp32 --evaluate".split(),
-    )
-    process = run_program(
-        *command, f"checkpoints/{NAME}_best.pth", "--output_dir", "again", cwd=cwd, **inject(SMALL_CNN)
-    )
-    assert process.returncode == 0, process.stderr
-    scores = scores_in(cwd / "again/predictions_koniq-10k_test.csv")
-    assert scores == pytest.approx(scores_in(cwd / "run/predictions_test.csv"), abs=1e-3)
 
 
 def test_health_judges_the_error_in_points_whatever_the_loss(finished):
@@ -259,10 +243,6 @@ def test_a_schedule_that_is_given_counts_over_the_published_one():
     rates = rates_of("--model", "hyperiqa", "--recipe", "published", "--lr_schedule", "cosine", steps=6, per_epoch=2)
     cosine = [[(1 + math.cos(math.pi * step / 6)) / 2 * rate for rate in (2e-5, 2e-4)] for step in range(6)]
     assert np.array(rates) == pytest.approx(np.array(cosine), rel=1e-6)
-
-
-def test_the_recipe_under_test_has_one_rate_for_all():
-    assert rates_of("--lr", "1e-4", steps=6, per_epoch=2) == [[1e-4]] * 6
 
 
 def test_the_page_spells_the_best_recipe_out():

@@ -6,21 +6,16 @@ import json
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import SIZES, assert_one_line_error, make_data, make_rows, refuse, train, write_official_csv
 from scipy.stats import pearsonr, spearmanr
-from torch.optim.lr_scheduler import ConstantLR
 
 import train_resnet_improved
-from data_loader import EvaluationPlan, PatchLoader, Resize, TrainingPlan
+from data_loader import EvaluationPlan, PatchLoader, Resize
 from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
 from iqa.metrics import correlate
-from iqa.training.optimization import LearningRates, build_optimizer
-from iqa.training.progress import LossMeter
-from iqa.training.step import EagerStep
 from models_resnet_improved import ImageQualityResNet, PatchScores
-from train_resnet_improved import best_epoch, evaluate, train_epoch
+from train_resnet_improved import best_epoch, evaluate
 
 
 def read_predictions(path) -> list[dict]:
@@ -217,33 +212,6 @@ def test_the_score_of_an_image_is_the_mean_over_its_patches(tiny_data):
     assert correlate(-images.mos, images.mos)[:2] == (pytest.approx(-1), pytest.approx(-1))
 
 
-@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1.0])
-def test_a_step_with_non_finite_gradients_changes_nothing(tiny_data, monkeypatch, factor):
-    """On a GPU too, which is not waited for: there the check comes after the step."""
-    monkeypatch.setattr(LossMeter, "check", lambda meter: None)
-    images = load_dataset("koniq-10k", tiny_data).sets["training"]
-    decoded, layer = DecodedImages(images.paths, Resize()), torch.nn.Linear(1, 1)
-    plan = TrainingPlan(decoded.sizes(), images.mos, patches=2, patch_size=32, batch_size=8, seed=42)
-    loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
-    before, optimizer = layer.weight.detach().clone(), build_optimizer(layer, lr=0.1, weight_decay=0.1)
-    step = EagerStep(
-        layer,
-        lambda inputs: factor * layer(inputs.mean((1, 2, 3))[:, None])[:, 0],
-        optimizer,
-        F.l1_loss,
-        precision="fp32",
-    )
-    rates = LearningRates(optimizer, ConstantLR(optimizer, factor=1.0), as_tensors=False)
-    train_epoch(layer, step, loader, rates=rates, names=images.names, title="test")
-    assert torch.equal(layer.weight, before) == (factor != 1.0)
-
-
-@pytest.mark.parametrize("scores", [[1.0, 1.0, 1.0], [1.0, float("nan"), 2.0]])
-def test_constant_or_non_finite_scores_are_no_result(scores):
-    srcc, plcc, note = correlate(np.array(scores), np.array([1.0, 2.0, 3.0]))
-    assert srcc is None and plcc is None and note
-
-
 def test_an_epoch_without_a_correlation_is_never_chosen():
     history = [{"epoch": i, "val_srcc": value} for i, value in enumerate([None, -0.5, 0.2, 0.2, None])]
     assert best_epoch(history, "val")["epoch"] == 2
@@ -388,14 +356,6 @@ def test_a_mistake_is_found_before_torch_is_loaded(tmp_path, tiny_data, flags):
     (tmp_path / "a_file").touch()
     process = train("--data_path", tiny_data, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert_one_line_error(process, flags[1])
-
-
-@pytest.mark.parametrize("flags", [[], ["--no_cache"], ["--no_cache", "--num_workers", "2"]])
-def test_an_unreadable_image_is_one_line_that_names_it(tmp_path, flags):
-    data = make_data(tmp_path / "koniq")
-    bad = data / "1024x768" / "00003.jpg"
-    bad.write_bytes(bad.read_bytes()[:400])
-    assert_one_line_error(train("--data_path", data, *flags, cwd=tmp_path), "00003.jpg: unreadable image")
 
 
 def test_help_names_every_flag_that_notes_and_commands_use(tmp_path):
