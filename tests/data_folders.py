@@ -151,7 +151,8 @@ def make_live(root: Path, **changes) -> Path:
     for file, variables in (("dmos_realigned.mat", dmos_file), ("refnames_all.mat", references)):
         root.mkdir(exist_ok=True)
         scipy.io.savemat(root / file, {key: changes.get(key, value) for key, value in variables.items()})
-    touch(root, names)
+    if not changes:  # else the labels are refused first
+        touch(root, names)
     return root
 
 

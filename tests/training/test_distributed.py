@@ -58,22 +58,10 @@ def runs(tiny_data, tmp_path_factory):
     flags = [
         "--data_path",
         tiny_data,
-        "--use_multiscale",
-        "--epochs",
-        "1",
-        "--patch_size",
-        "64",
-        "--train_patch_num",
-        "3",
-        "--test_patch_num",
-        "40",
-        "--dropout_rate",
-        "0",
-        "--lr",
-        "1e-7",
-        "--precision",
-        "fp32",
-        "--save_model",
+        *(
+            "--use_multiscale --epochs 1 --patch_size 64 --train_patch_num 3 --test_patch_num 40 "
+            "--dropout_rate 0 --lr 1e-7 --precision fp32 --save_model"
+        ).split(),
     ]
     alone = run_program(
         sys.executable, TRAIN, *TINY_FLAGS, *flags, "--output_dir", "one", "--checkpoint_dir", "one", cwd=cwd

@@ -44,16 +44,7 @@ def test_a_non_finite_loss_names_epoch_step_and_images_and_spares_the_last_good_
     process = train(
         "--data_path",
         tiny_data,
-        "--lr",
-        "1e30",
-        "--batch_size",
-        "16",
-        "--epochs",
-        "3",
-        "--output_dir",
-        "run",
-        "--precision",
-        "fp32",
+        *"--lr 1e30 --batch_size 16 --epochs 3 --output_dir run --precision fp32".split(),
         cwd=tmp_path,
     )
     assert_one_line_error(process, "Epoch 2/3, step 1: non-finite loss", "--lr", "00000.jpg", "00007.jpg")

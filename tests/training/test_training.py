@@ -126,21 +126,10 @@ def test_one_seed_gives_the_same_bytes_whatever_the_workers_and_the_cache(finish
     process = train(
         "--data_path",
         tiny_data,
-        "--use_multiscale",
-        "--use_attention",
-        "--epochs",
-        "2",
-        "--lr",
-        "1e-3",
-        "--precision",
-        "fp32",
-        "--output_dir",
-        "again",
-        "--checkpoint_dir",
-        "again",
-        "--num_workers",
-        "2",
-        "--no_cache",
+        *(
+            "--use_multiscale --use_attention --epochs 2 --lr 1e-3 --precision fp32 --output_dir again "
+            "--checkpoint_dir again --num_workers 2 --no_cache"
+        ).split(),
         cwd=finished_run,
     )
     assert process.returncode == 0, process.stderr
@@ -161,17 +150,10 @@ def test_a_few_images_can_be_overfitted(tmp_path):
     process = train(
         "--data_path",
         data,
-        "--use_multiscale",
-        "--use_attention",
-        "--epochs",
-        "2",
-        "--train_patch_num",
-        "80",
-        "--lr",
-        "1e-3",
-        "--no_color_jitter",
-        "--output_dir",
-        "run",
+        *(
+            "--use_multiscale --use_attention --epochs 2 --train_patch_num 80 --lr 1e-3 --no_color_jitter "
+            "--output_dir run"
+        ).split(),
         cwd=tmp_path,
     )
     assert process.returncode == 0, process.stderr
