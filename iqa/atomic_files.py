@@ -70,14 +70,14 @@ def check_writable(flag: str, path: Path | None) -> None:
     """Raise OSError where `path` cannot be written; its folder is made."""
     if path is None:
         return
+    if path.is_dir():
+        raise IsADirectoryError(f"{flag} {path}: is a folder; name a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _temporary_of(path).touch()  # of the name that is written later, which may be too long
         _temporary_of(path).unlink()
     except OSError as error:
         raise OSError(f"{flag} {path}: cannot be written ({error.strerror}); name another") from error
-    if path.is_dir():
-        raise IsADirectoryError(f"{flag} {path}: is a folder; name a file")
 
 
 def _temporary_of(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A stand-in for CUDA graphs on a CPU: it records the operations of a step and replays them, host values frozen.
+"""A stand-in for CUDA graphs on a CPU: records the operations of a step and replays them, host values frozen.
 
 As in a capture, nothing has happened when the recording ends: memory and random generator are as they were. A replay
 runs the recorded operations on the same memory. It draws new random numbers, as a graph does with the default generator.

@@ -2,8 +2,8 @@
 
     python3 tools/time_batch_norms.py
 
-The last column names the kernels that torch selects: never cuDNN's for bf16. What these would gain is seen in fp16, which
-moves as many bytes: with cuDNN switched off its row is of torch's own kernels.
+The last column names the kernels that torch selects: never cuDNN's for bf16. What these would gain is seen in
+fp16, which moves as many bytes: with cuDNN switched off its row is of torch's own kernels.
 """
 
 import argparse

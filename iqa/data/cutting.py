@@ -94,8 +94,8 @@ class DeviceImages:
 def made_ahead(items: Iterator[T], stream: torch.cuda.Stream | None) -> Iterator[T]:
     """Make each item on a GPU's `stream` while the work on the item before it runs on the current stream.
 
-    Two events order the streams. The work on an item starts when it is `ready`. The next item is made when the one before
-    the last is `used`, whose memory it may take. An item is valid until the next one is asked for.
+    Two events order the streams. The work on an item starts when it is `ready`. The next item is made when the item
+    before the last is `used`, whose memory it may take. An item is valid until the next one is asked for.
 
     Args:
         stream: of these items alone; None, on a CPU: items are made when they are asked for.

@@ -51,9 +51,8 @@ def measured_precision(model: nn.Module, device: torch.device, batch_size: int, 
         precision: step_seconds(model, device, precision, batch_size, patch_size) for precision in ("fp32", "bf16")
     }
     precision = min(seconds, key=seconds.get)
-    say(
-        f"Precision: {precision}; a training step takes {seconds['bf16']:.4g} s in bf16 and {seconds['fp32']:.4g} s in fp32"
-    )
+    times = " and ".join(f"{value:.4g} s in {name}" for name, value in seconds.items())
+    say(f"Precision: {precision}; a training step takes {times}")
     return {"precision": precision, "precision_seconds": seconds}
 
 

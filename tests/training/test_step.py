@@ -28,6 +28,11 @@ class Model(nn.Module):
     def forward(self, images):
         return self.head(self.slow_part(images).mean((2, 3))).flatten()
 
+    describe = forward
+
+    def rescaled(self, slope, intercept):
+        return {}
+
 
 class Run:
     """Training steps at rates that change, with dropout, clipping and an average of the weights.
@@ -126,7 +131,7 @@ def test_a_resume_between_replays_equals_the_uninterrupted_run(monkeypatch):
         run.train(0, 10)
     stopped, resumed = runs[1], Run(captured=True)
     resumed.model.load_state_dict(stopped.model.state_dict())
-    resumed.average.load(stopped.average.state())
+    resumed.average.load(stopped.average.state() | {"model": stopped.average.weights()})
     resumed.rates.load(stopped.rates.state())
     resumed.losses = list(stopped.losses)
     for run in (runs[0], resumed):

@@ -125,7 +125,7 @@ def test_evaluation_between_epochs_disturbs_nothing(deterministic):
 def test_a_resume_between_replays_equals_the_uninterrupted_run(deterministic):
     whole, stopped, resumed = Run(captured=True).train(), Run(captured=True).train(0, 10), Run(captured=True)
     resumed.model.load_state_dict(stopped.model.state_dict())
-    resumed.average.load(stopped.average.state())
+    resumed.average.load(stopped.average.state() | {"model": stopped.average.weights()})
     resumed.rates.load(stopped.rates.state())
     resumed.losses = stopped.losses
     assert differences(whole, resumed.train(10)) == []
