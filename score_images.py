@@ -120,7 +120,7 @@ def load_scorer(
     return Scorer(
         model.to(where),
         config,
-        results=saved.get("results"),
+        results={"date": saved.get("date"), **saved.get("results", {})},
         epoch=epoch,
         patches=patches,
         device=where,
@@ -199,7 +199,7 @@ class Scorer:
     Args:
         model: with the weights of the chosen epoch, for evaluation.
         config: of the run, as in its config.json.
-        results: of the run, as in its result.json; None if the checkpoint does not hold them.
+        results: of the run, as in its result.json, with the date of its end; empty if the checkpoint does not hold them.
         epoch: of the weights; None for published weights.
         patches: "auto", the evaluation's number of patches if they cover 80% of an image, otherwise the smallest grid
             that does; "checkpoint", exactly the patches of the evaluation; or the number of patches of an even grid.
@@ -212,7 +212,7 @@ class Scorer:
         model: nn.Module,
         config: dict,
         *,
-        results: dict | None,
+        results: dict,
         epoch: int | None,
         patches: str | int,
         device,

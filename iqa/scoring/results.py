@@ -51,16 +51,19 @@ class ModelFacts:
 
     @classmethod
     def of(cls, scorer, checkpoint: str) -> "ModelFacts":
-        config, results = scorer.config, scorer.results or {}
+        config, results = scorer.config, scorer.results
         found = findings(results["health"]) if results.get("health") else []
         failed = [finding.sentence for finding in found if finding.failed]
+        is_selected = (
+            results.get("selected_epoch", scorer.epoch) == scorer.epoch
+        )  # else the results are of other weights
         bounds = config.get("mos_range", (0, 100))
         return cls(
             checkpoint=printable(checkpoint),
             variant=scorer.variant.log_name,
             epoch=scorer.epoch,
             dataset=config.get("dataset_note") or config["flags"].get("dataset"),
-            test_srcc=results.get("selected_test_srcc"),
+            test_srcc=results.get("selected_test_srcc") if is_selected else None,
             date=results.get("date"),
             problem=results.get("failure") or next(iter(failed), None),
             mos_range=bounds and tuple(bounds),

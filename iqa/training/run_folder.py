@@ -205,7 +205,7 @@ class RunFolder:
                 state = load_checkpoint(self.best)
             except (OSError, ValueError) as error:
                 say(f"Warning: the weights of the selected epoch are lost ({error}); those of the last epoch are kept")
-        save_checkpoint(self.best, {**state, "results": result})
+        save_checkpoint(self.best, {**state, "results": result, "date": time.strftime("%Y-%m-%d")})
         if save_model and result["failure"] is None and not self.checkpoint_dir:
             self.publish(config["run_id"])
         write_json(self.result, result)

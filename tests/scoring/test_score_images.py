@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import date
 
 import numpy as np
 import pytest
@@ -58,7 +59,9 @@ def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, checkpoi
         assert np.ptp(known) > 5e-5  # else any crop of any image would do
         np.testing.assert_allclose(found, known, rtol=0, atol=5e-6)
     lines = process.stdout.splitlines()
-    assert lines[0].startswith("exp3_multiscale_attention, epoch ") and lines[0].endswith("trained on koniq-10k")
+    result = json.loads((finished_run / "run/result.json").read_text())
+    known = f"epoch {result['selected_epoch']}: test SRCC {result['selected_test_srcc']:.4f} ({date.today()})"
+    assert lines[0] == f"exp3_multiscale_attention, {known}, trained on koniq-10k"
     assert lines[-7].split() == ["score", "stage1", "stage2", "stage3", "stage4", "image"]
     assert float(lines[-6].split()[0].rstrip("*")) == pytest.approx(float(rows[-1]["score"]), abs=0.0051)
     assert lines[-6].endswith(str(paths[-1]))
@@ -147,7 +150,8 @@ def test_enough_of_every_picture_is_scored_and_the_coverage_is_stated(album):
     ("results", "srcc", "warning"),
     [
         (None, "test SRCC unknown, trained on koniq-10k", None),
-        ({"selected_test_srcc": 0.8123, "date": "2026-02-03"}, "test SRCC 0.8123 (2026-02-03)", None),
+        ({"selected_test_srcc": 0.8123}, "test SRCC 0.8123 (2026-02-03)", None),
+        ({"selected_test_srcc": 0.9, "selected_epoch": 99}, "test SRCC unknown", None),  # of other weights
         ({"selected_test_srcc": 0.333}, "test SRCC 0.3330", "hardly trained (test SRCC 0.33): its scores mean little"),
         ({"selected_test_srcc": None, "failure": "no SRCC in any epoch."}, "test SRCC unknown", "no SRCC in any epoch"),
         ({"selected_test_srcc": 0.9, "health": CONSTANT}, "test SRCC 0.9000", "failed, its scores may mislead"),
@@ -155,8 +159,9 @@ def test_enough_of_every_picture_is_scored_and_the_coverage_is_stated(album):
 )
 def test_it_says_how_good_the_model_is(checkpoint, tmp_path, results, srcc, warning):
     saved = torch.load(checkpoint, weights_only=True)
-    saved.pop("results", None)
-    torch.save({**saved, **({"results": results} if results else {})}, tmp_path / "model.pth")
+    saved = {key: value for key, value in saved.items() if key not in ("results", "date")}
+    known = {"results": results, "date": "2026-02-03"} if results else {}
+    torch.save(saved | known, tmp_path / "model.pth")
     write_image(tmp_path / "photo.png", 40)
     process = score("--checkpoint", "model.pth", "photo.png", "--report", "page.html", "--patches", "1", cwd=tmp_path)
     for text in (process.stdout, (tmp_path / "page.html").read_text()):
