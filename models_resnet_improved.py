@@ -5,11 +5,11 @@
 A patch's own features decide the weights of the small network that scores it (hyper network, Su et al., "Blindly Assess
 Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020):
 
-    features = the backbone's last map (baseline), or its four maps fused (--use_multiscale, with or without --use_attention)
+    features = the backbone's last map, or with --use_multiscale its four maps, with --use_attention weighted
     score    = training mean + training deviation * target_net(mean of projection(features); hyper_net(features))
 
-Axes: B patches, C channels, H rows, W columns. Other backbones than ResNet50 are in iqa/models/backbones.py, the models as
-they were published in iqa/models/published.py.
+Axes: B patches, C channels, H rows, W columns. Other backbones than ResNet50 are in iqa/models/backbones.py, the
+published models in iqa/models/published.py.
 """
 
 import sys
@@ -28,9 +28,9 @@ from iqa.models.weights import build_backbone
 HYPER_CHANNELS = 512
 TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its five layers
 ATTENTION_DROPOUT = 0.5
-# Adam moves every weight by the learning rate, whatever its gradient, so a generated weight moves by that times the sum of
-# 512 hidden values. Unscaled, these saturate the target network's sigmoids within a few dozen steps. At 1 / sqrt(512) they
-# do not, and at a third of that fewer units come near 0 or 1 (measured: docs/differences.md).
+# Adam moves every weight by the learning rate, whatever its gradient, so a generated weight moves by that times the sum
+# of 512 hidden values. Unscaled, they saturate the target network's sigmoids within a few dozen steps. At 1 / sqrt(512)
+# they do not, and at a third of that fewer units come near 0 or 1 (measured: docs/differences.md).
 HYPER_GAIN = 1 / (3 * HYPER_CHANNELS**0.5)
 FIRST_DEVIATION = 0.1  # of the first scores, in deviations of the training MOS
 
@@ -46,14 +46,10 @@ class ImageQualityResNet(nn.Module):
         weights: of the backbone: "imagenet" (torchvision's IMAGENET1K_V1), "none" or the path of a state dict.
         patch_size: side of the patches; only some backbones of timm are built for one size.
         drop_path_rate: of the backbone's stochastic depth; None: the backbone's default.
-        mos_mean, mos_deviation: of the training MOS. The network's output is in units of the deviation, so that scales of
-            0-1, 1-5 and 0-100 train alike: Adam's steps do not depend on the size of the loss.
+        mos_mean, mos_deviation: of the training MOS. The network's output is in units of the deviation, so that all
+            scales train alike: Adam's steps do not depend on the size of the loss.
 
     Before a new model is trained, `start` has to be called with a batch.
-
-    Raises:
-        ValueError: attention without multi-scale, or weights of another network.
-        FileNotFoundError: weights that cannot be had.
     """
 
     def __init__(
@@ -71,8 +67,8 @@ class ImageQualityResNet(nn.Module):
     ):
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
-        # torchvision's ResNet50 without its classifier: [B, 3, H, W] -> the maps of stages 1-4 with 256, 512, 1024 and 2048
-        # channels, at strides 4, 8, 16 and 32, each averaged to a 7x7 grid
+        # torchvision's ResNet50 without its classifier: [B, 3, H, W] -> the maps of stages 1-4 with 256, 512, 1024 and
+        # 2048 channels, at strides 4, 8, 16 and 32, each averaged to a 7x7 grid
         self.backbone = build_backbone(backbone, weights=weights, patch_size=patch_size, drop_path_rate=drop_path_rate)
         if use_multiscale:
             self.fusion = MultiScaleFusion(self.backbone.channels, use_attention=use_attention)
@@ -112,11 +108,11 @@ class ImageQualityResNet(nn.Module):
 
     @torch.no_grad()
     def start(self, images: Tensor) -> None:
-        """Set the buffers and the last layer from one batch [B, 3, H, W], so that all variants and backbones start alike.
+        """Set buffers and last layer from one batch [B, 3, H, W], so that all variants and backbones start alike.
 
-        The features are standardised by constants, buffers that training does not change (iqa/models/standardise.py). The
-        first scores of these patches get the training mean and a tenth of the training deviation. Batch norms work as in
-        training and keep their ImageNet statistics. Dropout is off, so no random number is drawn.
+        Features are standardised by constants, which training does not change. The first scores of these patches get
+        the training mean and a tenth of the training deviation. Batch norms keep their ImageNet statistics, and
+        dropout is off.
         """
         with measuring(self):
             scores = self.describe(images).scores
@@ -137,7 +133,7 @@ class SingleScale(nn.Module):
 class MultiScaleFusion(nn.Module):
     """Four 7x7 maps -> their concatenation [B, C, 7, 7], optionally weighted for each patch, and the weights [B, 4].
 
-    The maps of stages 1-3 pass an adapter. All four are brought to the same energy, whatever the number of their channels.
+    The maps of stages 1-3 pass an adapter. All four are brought to the same energy, whatever their channels.
     """
 
     def __init__(self, channels: tuple[int, ...], *, use_attention: bool):
@@ -161,7 +157,7 @@ class MultiScaleFusion(nn.Module):
 
 
 class ScaleAttention(nn.Module):
-    """Standardised stage 4 [B, C, 7, 7] -> a weight for each scale [B, 4], sum 1; SMART-IQA calls it channel attention."""
+    """Standardised stage 4 [B, C, 7, 7] -> a weight for each scale [B, 4], sum 1. SMART-IQA's "channel attention"."""
 
     def __init__(self, channels: tuple[int, ...]):
         super().__init__()
@@ -190,7 +186,7 @@ class HyperNet(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Initialise the *generated* layers: on standardised features, weights of variance 2 / fan-in / 49 and zero biases.
+        """Initialise the *generated* layers: on standardised features weights of variance 2 / fan-in / 49, zero biases.
 
         Chang, Flokas and Lipson, "Principled Weight Initialization for Hypernetworks", ICLR 2020. The 49 weights that
         come from one map are correlated, and their inputs are sigmoids near 0.5, so that they add up: hence the 49.
@@ -252,7 +248,6 @@ def main() -> int:
     torch.manual_seed(0)
     for variant in VARIANTS:
         model = build_variant(variant)
-        # In training mode: the statistics of the batch norms are still those of no image.
         print_count(variant.log_name, model)
         model.start(torch.randn(4, 3, 224, 224))
         for batch in (2, 1):

@@ -2,11 +2,11 @@
 
 A backbone is a module that maps [B, 3, H, W], normalised for ImageNet, to four maps, each pooled to 7x7 by
 `iqa.models.pooling.pool_to_grid`. It has
-- `channels`: those of the four maps;
-- `own_names(keys)`: {name of an entry in a weights file: name in its own state dict}, without the entries that it does not
-  use, such as the classifier's.
+- `channels`: the channels of the four maps;
+- `own_names(keys)`: a dictionary from the names of entries in a weights file to those in its own state dict, without
+  entries that are not needed, such as the classifier's.
 
-A further row is a further backbone. Any other backbone is a model of timm (iqa/models/timm_backbone.py): `timm:NAME`.
+A row of the table is a backbone. Any other is a model of timm (iqa/models/timm_backbone.py), named timm:NAME.
 """
 
 import difflib
@@ -65,12 +65,12 @@ BACKBONES = {
 # The kinds of timm's model families, which are the modules of timm.models; all others are OTHER.
 TIMM_KINDS = {
     CNN: """byobnet convmixer convnext cspnet cspnext densenet dla dpn efficientnet fasternet ghostnet hardcorenas
-        hgnet hrnet inception_next inception_resnet_v2 inception_v3 inception_v4 lcnetv2 mobilenetv3 nasnet nfnet pnasnet
-        rdnet regnet repghost repvit res2net resnest resnet resnetv2 rexnet selecsls senet sknet starnet tresnet vgg vovnet
-        xception xception_aligned""".split(),
-    TRANSFORMER: """beit cait convit crossvit davit deepseek_vit deit eva gcvit gemma4_vit hiera hieradet_sam2 mvitv2 naflexvit
-        nest pit pvt_v2 qwen3_vit swin_transformer swin_transformer_v2 swin_transformer_v2_cr tnt twins vision_transformer
-        vision_transformer_relpos vision_transformer_sam volo xcit""".split(),
+        hgnet hrnet inception_next inception_resnet_v2 inception_v3 inception_v4 lcnetv2 mobilenetv3 nasnet nfnet
+        pnasnet rdnet regnet repghost repvit res2net resnest resnet resnetv2 rexnet selecsls senet sknet starnet tresnet
+        vgg vovnet xception xception_aligned""".split(),
+    TRANSFORMER: """beit cait convit crossvit davit deepseek_vit deit eva gcvit gemma4_vit hiera hieradet_sam2 mvitv2
+        naflexvit nest pit pvt_v2 qwen3_vit swin_transformer swin_transformer_v2 swin_transformer_v2_cr tnt twins
+        vision_transformer vision_transformer_relpos vision_transformer_sam volo xcit""".split(),
 }
 
 

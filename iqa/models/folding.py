@@ -10,10 +10,10 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def fold_batch_norms(model: Model) -> Model:
-    """A copy for evaluation, each batch norm folded into the convolution before it: equal scores but for rounding.
+    """Copy a model for evaluation and fold each batch norm into the convolution before it; scores change by rounding.
 
-    Layers that are next to each other in a module are applied one after the other. Where that is not known, as in models of
-    timm, whose batch norms may also hold an activation, a module has `keeps_batch_norms`.
+    Neighbouring layers of a module are assumed to be applied one after the other. A module with `keeps_batch_norms` is
+    left as it is: a model of timm may use another order, and its batch norms may contain an activation.
     """
     folded = copy.deepcopy(model).eval()
     kept = {layer for module in folded.modules() if hasattr(module, "keeps_batch_norms") for layer in module.modules()}

@@ -80,7 +80,7 @@ class HyperNetwork(nn.Module):
         return scores, hidden
 
     def rescaled(self, slope: float, intercept: float) -> dict[str, Tensor]:
-        """The entries of the state dict with which the scores are intercept + slope * what they are: of the last layer."""
+        """Entries of the state dict with which the scores become intercept + slope * scores; the last layer's."""
         last = len(TARGET_WIDTHS) - 1
         makers = {name: self.get_submodule(name) for name in (f"fc{last}w_fc", f"fc{last}b_fc")}
         entries = {

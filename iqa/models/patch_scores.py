@@ -1,4 +1,4 @@
-"""What every model says of patches, whichever it is."""
+"""The output of all models."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ from torch import Tensor
 
 
 class PatchScores(NamedTuple):
-    """Of B patches."""
+    """Scores of B patches, and what explains them."""
 
     scores: Tensor  # [B] fp32, on the MOS scale
-    attention: Tensor | None  # [B, 4] weights of stages 1-4 that sum to 1, where the model has attention
-    hidden: list[Tensor]  # [B, units] in 0-1 of each hidden layer of the target network
+    attention: Tensor | None  # [B, 4] weights of stages 1-4, sum 1; None: the model has no attention
+    hidden: list[Tensor]  # activations [B, units] in 0-1 of each hidden layer of the target network

@@ -1,4 +1,4 @@
-"""Feature maps of any size -> a grid of 7x7."""
+"""Pooling of feature maps to a grid of 7x7."""
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,10 @@ GRID = 7  # every feature map is brought to GRID x GRID
 
 
 def pool_to_grid(x: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, C, 7, 7]: adaptive average pooling, the identity where the map is 7x7.
+    """Adaptive average pooling: [B, C, H, W] -> [B, C, 7, 7].
 
-    Where 7 divides a square map, plain pooling gives the same averages. Adaptive pooling has no deterministic gradient
-    on CUDA; matrix products have one.
+    If 7 divides the sides of a square map, plain pooling gives the same averages. With deterministic algorithms matrix
+    products take the place of adaptive pooling, whose gradient on CUDA is not deterministic.
     """
     height, width = x.shape[2:]
     if height == width and height % GRID == 0:
@@ -24,7 +24,7 @@ def pool_to_grid(x: Tensor) -> Tensor:
 
 
 def averaging_windows(size: int, device: torch.device) -> Tensor:
-    """[7, size]: row i averages the cells from floor(i size / 7) to ceil((i + 1) size / 7), adaptive pooling's window."""
+    """Matrix [7, size] whose row i averages the cells from floor(i size / 7) to ceil((i + 1) size / 7)."""
     i, cells = torch.arange(GRID, device=device)[:, None], torch.arange(size, device=device)
     inside = ((cells >= i * size // GRID) & (cells < -(-(i + 1) * size // GRID))).float()
     return inside / inside.sum(1, keepdim=True)

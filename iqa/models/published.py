@@ -10,12 +10,12 @@ PATCH_MULTIPLE = 32  # their distortion modules cut the maps at strides 4, 8, 16
 
 
 class Published(NamedTuple):
-    """One row: a published model."""
+    """One row."""
 
     title: str  # in tables
-    variant: Variant  # its names; what it fuses is its own matter
+    variant: Variant  # its names and its backbone
     parameters: int
-    build: Callable[..., Any]  # (backbone with the weights to start from, **use_multiscale and use_attention)
+    build: Callable[..., Any]  # (backbone, and for SMART-IQA use_multiscale and use_attention) -> module
     patch_num: int  # patches per image, in training and in evaluation
 
 
@@ -53,16 +53,16 @@ MODELS = (OWN, *PUBLISHED)
 
 
 def row_of(model: str, **flags) -> Variant:
-    """Names and backbone of a published model, or of the variant that the flags name."""
+    """The variant that the flags name, or that of a published model."""
     return find_variant(**flags) if model == OWN else PUBLISHED[model].variant
 
 
 def build_published(name: str, backbone, **fusion: bool):
-    """The model on a backbone with the weights to start from; `variant` says what it fuses.
+    """Build a published model.
 
     Args:
-        name: of the row.
-        backbone: what BACKBONES[PUBLISHED[name].variant.backbone] builds; it becomes part of the model.
+        name: a key of PUBLISHED.
+        backbone: built by the row of BACKBONES that the model names; it becomes part of the model.
         fusion: use_multiscale and use_attention of SMART-IQA; both are on by default.
     """
     row = PUBLISHED[name]
@@ -71,20 +71,21 @@ def build_published(name: str, backbone, **fusion: bool):
     return model
 
 
-# Weights as they were published
-
+# An entry of the published state dict that only this model has.
 KNOWN_BY = {"res.lda4_fc.bias": "hyperiqa", "swin.lda4_fc.bias": "smart_iqa"}
 
 
 def published_model(saved: Mapping[str, Any]):
-    """The model whose published weights these are, with them, in evaluation mode; None for anything else.
+    """Build the model whose published weights these are, in evaluation mode; None for anything else.
 
     Args:
         saved: a state dict, bare or under `model_state_dict`, of one device or of DataParallel.
 
     Raises:
-        ValueError: named as a published model's, and of other shapes.
+        ValueError: the names are those of a published model, and the shapes are not.
     """
+    from iqa.models.weights import fill
+
     state = plain_state(saved)
     name = recognise(state)
     if name is None:
@@ -92,14 +93,16 @@ def published_model(saved: Mapping[str, Any]):
     row = PUBLISHED[name]
     backbone = BACKBONES[row.variant.backbone].build()
     model = build_published(name, backbone, **(fusion_of(state, backbone.channels) if name == "smart_iqa" else {}))
-    if name == "smart_iqa":  # older versions of timm keep more than the weights
+    if name == "smart_iqa":  # files of older versions of timm have more entries than weights
         state = renamed_under("swin.backbone.", state, backbone.own_names)
-    fill(model, state, row.title)
+    problem = fill(model, state)
+    if problem:
+        raise ValueError(f"not {row.title} as it was published: {problem}")
     return model.eval()
 
 
 def scoring_flags(model) -> dict[str, Any]:
-    """The flags under which published weights score, as config.json of a run has them."""
+    """The flags with which published weights score, as in config.json of a run."""
     name, fusion = model.variant.tag, model.variant[-2:]
     return {
         "model": name,
@@ -119,14 +122,14 @@ def plain_state(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recognise(state: Mapping[str, Any]) -> str | None:
-    """The name in PUBLISHED of the model that has such entries."""
+    """The key in PUBLISHED of the model that has such entries, or None."""
     if not {"conv1.0.weight", "fc5b_fc.bias"} <= state.keys():
         return None
     return next((name for entry, name in KNOWN_BY.items() if entry in state), None)
 
 
 def fusion_of(state: Mapping[str, Any], channels: tuple[int, ...]) -> dict[str, bool]:
-    """Which of SMART-IQA's three fusions: the attention has entries, and several scales a wider first convolution."""
+    """SMART-IQA's flags: attention has entries of its own, and multi-scale a wider first convolution."""
     return {
         "use_multiscale": state["conv1.0.weight"].shape[1] != channels[-1],
         "use_attention": any(key.startswith("multiscale_attention.") for key in state),
@@ -137,15 +140,3 @@ def renamed_under(prefix: str, state: Mapping[str, Any], own_names: Callable[...
     below = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     rest = {key: value for key, value in state.items() if not key.startswith(prefix)}
     return rest | {prefix + name: below[key] for key, name in own_names(below).items()}
-
-
-def fill(model, state: Mapping[str, Any], title: str) -> None:
-    shapes = {key: getattr(value, "shape", None) for key, value in state.items()}
-    expected = {key: value.shape for key, value in model.state_dict().items()}
-    # PyTorch before 0.4.1 counted no batches, and evaluation needs no count.
-    wrong = [key for key in {**expected, **shapes} if shapes.get(key) != expected.get(key)]
-    wrong = [key for key in wrong if key in shapes or not key.endswith("num_batches_tracked")]
-    if wrong:
-        first = ", ".join(wrong[:3])
-        raise ValueError(f"not {title} as it was published: {len(wrong)} entries differ, first {first}")
-    model.load_state_dict(dict(state), strict=False)

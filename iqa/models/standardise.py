@@ -1,4 +1,4 @@
-"""Constants, found from one batch, that bring feature maps of any scale to one."""
+"""Standardisation of feature maps by constants that are measured on one batch."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class Standardise(nn.Module):
-    """A map [B, C, H, W] minus its channels' means, over one deviation for all of them.
+    """Subtract the channels' means from a map [B, C, H, W] and divide it by one deviation for all channels.
 
-    No batch norm: training and evaluation see the same function, the patches of a batch do not depend on each other,
-    and an image with weaker features keeps them. One deviation for the map, not one for each channel, leaves a channel
-    small that is silent in the first batch. Without a measurement it is the identity.
+    Unlike batch norm, it is the same function in training and evaluation, the patches of a batch do not depend on each
+    other, and an image with weaker features keeps weaker features. With one deviation per channel, a channel that is
+    almost constant in the first batch would be amplified. Before `measure` it is the identity.
 
     Args:
-        variance: of the result, averaged over its channels.
+        variance: mean variance of the channels of the result.
     """
 
     def __init__(self, channels: int, *, variance: float = 1.0):
@@ -29,7 +29,7 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def measure(self, x: Tensor) -> None:
-        """Find the constants from [B, C, H, W]; of maps that do not vary they are left as they are."""
+        """Set the constants from [B, C, H, W]; a map that does not vary leaves them as they are."""
         x = x.double()
         variance = x.var((0, 2, 3), correction=0).mean()
         if variance > 0:
@@ -39,9 +39,9 @@ class Standardise(nn.Module):
 
 @contextlib.contextmanager
 def measuring(model: nn.Module) -> Iterator[None]:
-    """Within it every `Standardise` takes its constants from what it is given, as the model trains, without dropout.
+    """Context in which a forward pass sets the constants of every `Standardise`, with batch norms in training mode.
 
-    Batch norms that have seen no batch yet keep the statistics of this one; those with statistics are left alone.
+    Dropout is off. Batch norms without statistics keep those of this pass; all others keep their own.
     """
     training = {module: module.training for module in model.modules()}
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

@@ -10,7 +10,7 @@ from torchvision.models.swin_transformer import SwinTransformer
 from iqa.models.pooling import pool_to_grid
 
 DEPTHS = (2, 2, 18, 2)  # blocks of stages 1-4
-# Entries that hold no weights: older files keep what follows from the size of the windows and of the image.
+# Entries that are not needed: buffers that follow from sizes, the final norm and the classifier.
 WITHOUT_WEIGHTS = re.compile(r"(.*\.)?(attn_mask|relative_position_index)|(norm|head)\..*")
 MERGES_BEFORE = re.compile(r"layers[._]0\.downsample\.")
 TORCHVISION_PARTS = {"0.0": "patch_embed.proj", "0.2": "patch_embed.norm"}
@@ -20,10 +20,10 @@ TORCHVISION_LAYERS = {"mlp.0.": "mlp.fc1.", "mlp.3.": "mlp.fc2."}
 class SwinB(nn.Module):
     """[B, 3, H, W] -> four maps [B, 128 | 256 | 512 | 1024, 7, 7].
 
-    The names of its modules are timm's for `features_only`, so that SMART-IQA's published weights fit as they are.
+    Its modules have timm's names for `features_only`, those of SMART-IQA's published weights.
 
     Args:
-        drop_path_rate: stochastic depth: how often the last block is left out in training; it rises from 0 at the first.
+        drop_path_rate: probability of dropping the last block in training; it rises linearly from 0 at the first block.
     """
 
     def __init__(self, *, drop_path_rate: float):
@@ -48,7 +48,7 @@ class SwinB(nn.Module):
         return [pool_to_grid(x) for x in self.stage_maps(images)]
 
     def stage_maps(self, images: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] -> four maps [B, C, H / stride, W / stride] at strides 4, 8, 16, 32: each before it is merged."""
+        """[B, 3, H, W] -> the output of stages 1-4 before patch merging, [B, C, H / stride, W / stride]."""
         maps, x = [], self.patch_embed(images)
         for number in range(len(DEPTHS)):
             x = self.get_submodule(f"layers_{number}")(x)
@@ -57,10 +57,10 @@ class SwinB(nn.Module):
 
     @staticmethod
     def own_names(keys: Iterable[str]) -> dict[str, str]:
-        """torchvision's, Microsoft's or timm's names of entries -> this module's, without those that it does without.
+        """torchvision's, Microsoft's or timm's names of entries -> this module's, without entries that are not needed.
 
-        Microsoft counts the merging of patches to the stage before it, timm to the one after it, and both call it
-        layers.1.downsample: which of them it is shows in layers.0, so that it takes all the names to tell.
+        Both Microsoft's and timm's files have layers.1.downsample, the patch merging after stage 1 and before it. Only
+        Microsoft's have layers.0.downsample.
         """
         keys = list(map(str, keys))
         before = any(map(MERGES_BEFORE.match, keys))
@@ -68,12 +68,12 @@ class SwinB(nn.Module):
 
 
 def own_name(key: str, *, merges_before: bool) -> str | None:
-    """One entry's name in SwinB, None for one that it does without."""
+    """The name of an entry in SwinB, None for one that is not needed."""
     if WITHOUT_WEIGHTS.fullmatch(key):
         return None
     if match := re.fullmatch(r"features\.(0\.[02])\.(.*)", key):
         return f"{TORCHVISION_PARTS[match[1]]}.{match[2]}"
-    if match := re.fullmatch(r"features\.(\d+)\.(.*)", key):  # stages 1, 3, 5, 7 of blocks, mergings 2, 4, 6 between
+    if match := re.fullmatch(r"features\.(\d+)\.(.*)", key):  # 1, 3, 5, 7 are stages, 2, 4, 6 patch mergings
         part, rest = int(match[1]), match[2]
         for theirs, own in TORCHVISION_LAYERS.items():
             rest = rest.replace(theirs, own)
@@ -86,8 +86,8 @@ def own_name(key: str, *, merges_before: bool) -> str | None:
 
 def named_as_timm(blocks: nn.Sequential) -> nn.Sequential:
     for block in blocks:
-        first, activation, _, second, _ = block.mlp  # its dropout is of rate 0
+        first, activation, _, second, _ = block.mlp  # the last is dropout with rate 0
         block.mlp = nn.Sequential(OrderedDict(fc1=first, act=activation, fc2=second))
         index = block.attn.relative_position_index
-        block.attn.register_buffer("relative_position_index", index, persistent=False)  # it follows from the window
+        block.attn.register_buffer("relative_position_index", index, persistent=False)
     return blocks

@@ -25,7 +25,7 @@ class NoFourMaps(ValueError):
 class TimmBackbone(nn.Module):
     """[B, 3, P, P] normalised for ImageNet -> four maps [B, C, 7, 7].
 
-    They are the last four stages of a network with stages, and four evenly spread blocks of one with a single stride (ViT).
+    They are the last four stages, or four evenly spread blocks of a network with a single stride (ViT).
 
     Args:
         name: timm's, with or without the tag of its weights.
@@ -45,7 +45,7 @@ class TimmBackbone(nn.Module):
         if hasattr(self.model, "head"):  # a ConvNeXt's keeps its norm
             self.model.head = nn.Identity()
         self.pruned = names - self.model.state_dict().keys()
-        # Images normalised by the package's mean and deviation are image_factor * those normalised for ImageNet + image_offset.
+        # image_factor * (image normalised for ImageNet) + image_offset = image normalised as the model expects
         config = self.model.pretrained_cfg
         (mean, std), (own_mean, own_std) = torch.tensor(IMAGENET), torch.tensor((config["mean"], config["std"]))
         self.register_buffer("image_factor", (std / own_std)[:, None, None])
@@ -115,9 +115,9 @@ def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         sizes = other_sizes(patch_size, 32, timm.get_pretrained_cfg(name).input_size[-1])
         return f"--patch_size {patch_size}: {TIMM}{name} does not take it ({reason}); {sizes}"
-    unused = [key for key, parameter in network.named_parameters() if parameter.grad is None]
-    if unused:
-        return f"--backbone {TIMM}{name}: its last map does not depend on {unused[0]}, which nothing would train; choose another"
+    for key, parameter in network.named_parameters():
+        if parameter.grad is None:
+            return f"--backbone {TIMM}{name}: its last map does not depend on {key}; choose another"
     return None
 
 

@@ -11,13 +11,13 @@ from torch import nn
 from iqa.models.backbones import TIMM, find_backbone
 
 IMAGENET = "IMAGENET1K_V1"  # torchvision's name
-# Endings of entries that a file may lack: the counters of batch norms, which training does not use and older files do not
-# have, torchvision's included; and the normalisation of a model of timm.
+# Endings of entries that a file may lack: counters of batch norms, which training does not use and which older files do
+# not have, torchvision's included; and the normalisation of TimmBackbone.
 OPTIONAL = (".num_batches_tracked", "image_factor", "image_offset")
 
 
 def build_backbone(name: str, *, weights: str, patch_size: int = 224, drop_path_rate: float | None = None) -> nn.Module:
-    """Build a backbone and fill it from "imagenet" or a file; "none" leaves its random weights. Nothing is loaded in part.
+    """Build a backbone with the weights of "imagenet", of a file or random ones ("none"). Nothing is loaded in part.
 
     Args:
         name: a row of BACKBONES, or timm:NAME.
@@ -76,13 +76,14 @@ def read_file(path: str) -> object:
 
 
 def fill(network: nn.Module, state: dict[str, Any]) -> str | None:
-    """Load a state dict under the file's names, or leave the network and name the first entries that differ."""
+    """Load a state dict, or leave the network as it is and name the first entries that differ."""
     if hasattr(network, "converted"):
         try:
             state = network.converted(state)
         except Exception as error:  # of names or shapes that timm does not expect
             return f"timm cannot convert it ({type(error).__name__}: {error})"
-    own, expected = network.own_names(state), network.state_dict()
+    own = network.own_names(state) if hasattr(network, "own_names") else {key: key for key in state}
+    expected = network.state_dict()
     wrong = [
         key
         for key, name in own.items()
