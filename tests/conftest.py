@@ -13,7 +13,7 @@ from pathlib import Path
 
 for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):  # as for a user, output is buffered
     os.environ.pop(name, None)
-# Tests that run side by side use one core each: threads that share a core wait for each other and take ten times as long.
+# Tests that run side by side use one core each: threads that share a core are ten times slower.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")

@@ -160,7 +160,7 @@ def can_mount() -> bool:
 
 
 def mounted(mount: str, code: str = "") -> dict[str, str]:
-    """The environment of a command that mounts something in its working folder, for itself alone, and then runs `code`."""
+    """The environment of a command with a private mount in its working folder, which then runs `code`."""
     if not can_mount():
         pytest.skip("mounting needs root: unshare -m mount failed")
     return inject(f"""

@@ -1,7 +1,7 @@
-"""Scripts without the import of torch, which takes seconds: processes of multiprocessing's fork server, which has loaded it.
+"""Scripts without the import of torch, which takes seconds: processes of multiprocessing's fork server.
 
-`Script` is `subprocess.Popen([sys.executable, *command])` with pipes. `make_interpreter` writes an interpreter for shell
-scripts and torchrun, which runs its scripts in the same way.
+`Script` is `subprocess.Popen([sys.executable, *command])` with pipes. `make_interpreter` writes an interpreter for
+shell scripts and torchrun, which runs its scripts in the same way.
 """
 
 import atexit
@@ -24,7 +24,8 @@ NAMES = "train_resnet_improved score_images models_resnet_improved benchmark_tra
 SCRIPTS = [ROOT / f"{name}.py" for name in NAMES]  # those that load torch
 READ_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "CUDA_", "LD_")  # variables that only a new interpreter reads
 INTERPRETER = """#!/bin/sh
-exec {python} -I -S -c 'import sys; sys.path.insert(0, "{tests}"); import forkserver; forkserver.interpret("{address}")' "$@"
+code='import sys; sys.path.insert(0, "{tests}"); import forkserver; forkserver.interpret("{address}")'
+exec {python} -I -S -c "$code" "$@"
 """
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torchvision", "scipy.stats", "PIL.Image", "tqdm"])
@@ -42,28 +43,27 @@ def can_start(command: list[str], environment: dict[str, str]) -> bool:
     return is_script and path_is_known and start_variables(environment) == start_variables(os.environ)
 
 
-class Descriptor:
-    """A file descriptor, inherited by the process that it is sent to."""
+class Inherited:
+    """A file descriptor that arrives in the new process as its own number there."""
 
     def __init__(self, number: int):
         self.number = number
 
     def __reduce__(self):
-        return inherited, (DupFd(self.number),)
-
-
-def inherited(descriptor) -> int:
-    return descriptor.detach()
+        descriptor = DupFd(self.number)
+        return type(descriptor).detach, (descriptor,)
 
 
 class Process:
-    """A script that runs, with the streams of which it gets the descriptors."""
+    """A running script, whose standard output and standard error are the given descriptors."""
 
     def __init__(self, command: list[str], cwd, env: dict[str, str], streams, new_session: bool = False):
-        streams = [Descriptor(stream) for stream in streams]
-        self._process = CONTEXT.Process(target=run, args=(command, str(cwd), env, streams, new_session))
+        arguments = (command, str(cwd), env, [Inherited(stream) for stream in streams], new_session)
+        self._process = CONTEXT.Process(target=run, args=arguments)
         with LOCK:
             self._process.start()
+        for stream in streams:
+            os.close(stream)
         self.pid, self.returncode = self._process.pid, None
 
     def wait(self, timeout: float | None = None) -> int | None:
@@ -87,18 +87,16 @@ class Process:
 
 
 class Script(Process):
-    """A script that runs, with pipes and what else tests use of subprocess.Popen; its streams are text."""
+    """A running script with pipes, and with the methods of subprocess.Popen that the tests use; streams are text."""
 
     def __init__(self, command: list[str], *, cwd, env: dict[str, str], start_new_session: bool):
         self.args = command
         (stdout, its_stdout), (stderr, its_stderr) = os.pipe(), os.pipe()
-        super().__init__(command[1:], cwd, env, (its_stdout, its_stderr), start_new_session)
         self.stdout, self.stderr = open(stdout), open(stderr)
-        os.close(its_stdout)
-        os.close(its_stderr)
+        super().__init__(command[1:], cwd, env, (its_stdout, its_stderr), start_new_session)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What is left of both streams, once the script has ended."""
+        """The rest of both streams, once the script has ended."""
         pool = ThreadPoolExecutor(2)
         texts = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
         pool.shutdown(wait=False)
@@ -108,30 +106,26 @@ class Script(Process):
 
 
 def run(command: list[str], cwd: str, environment: dict[str, str], streams: list[int], new_session: bool) -> None:
-    """In the new process: run `python *command`."""
+    """In the new process: what `python *command` does."""
     if new_session:
         os.setsid()
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(streams[number - 1], number)
-        os.close(streams[number - 1])
-        before = getattr(sys, name)
-        stream = open(number, "w", 1 if number == 2 else -1, before.encoding, before.errors, closefd=False)
-        setattr(sys, name, stream)
+    for number, name, stream in zip((1, 2), ("stdout", "stderr"), streams, strict=True):
+        os.dup2(stream, number)
+        os.close(stream)
+        before, buffering = getattr(sys, name), 1 if number == 2 else -1
+        setattr(sys, name, open(number, "w", buffering, before.encoding, before.errors, closefd=False))
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     sys.modules["numpy"].random.seed()
     sys.modules["torch"].default_generator.seed()
     sys.argv, sys.orig_argv = command, [sys.executable, *command]
-    own = (str(ROOT), str(ROOT / "tests"))  # in the path of the tests
-    paths = [path for path in sys.path if path and path != own[0] and not path.startswith(own[1])]
-    sys.path[:] = [
-        str(Path(command[0]).resolve().parent),
-        *filter(None, os.environ.get("PYTHONPATH", "").split(":")),
-        *paths,
-    ]
+    own = (str(ROOT / "tests"), str(ROOT / "tools"))
+    libraries = [path for path in sys.path if path and path != str(ROOT) and not path.startswith(own)]
+    given = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [str(Path(command[0]).resolve().parent), *given, *libraries]
     try:
-        if os.environ.get("PYTHONPATH") == INJECTING:
+        if environment.get("PYTHONPATH") == INJECTING:
             runpy.run_path(str(ROOT / "tests/inject/sitecustomize.py"))
         runpy.run_path(command[0], run_name="__main__")
     except Exception:
@@ -142,30 +136,27 @@ def run(command: list[str], cwd: str, environment: dict[str, str], streams: list
 
 
 def make_interpreter(folder: Path) -> str:
-    """An interpreter that asks this process to run the scripts that load torch; it runs others itself."""
+    """An interpreter that asks this process to run the scripts that load torch, and runs all others itself."""
     path, address = folder / "python3", folder / "socket"
     path.write_text(INTERPRETER.format(python=sys.executable, tests=ROOT / "tests", address=address))
     path.chmod(0o755)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(address))
     listener.listen()
-    threading.Thread(target=accept, args=(listener,), daemon=True).start()
+
+    def accept() -> None:
+        while True:
+            threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
     return str(path)
 
 
-def accept(listener: socket.socket) -> None:
-    while True:
-        connection, _ = listener.accept()
-        threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-
 def answer(connection: socket.socket) -> None:
-    """Run what an interpreter was asked to run; send the number of the process and its status."""
+    """Run the script that an interpreter asks for; send the number of the process and its exit status."""
     with connection:
         request, streams, *_ = socket.recv_fds(connection, 200_000, 2)
         process = Process(*json.loads(request), streams)
-        for stream in streams:
-            os.close(stream)
         connection.send(b"%d" % process.pid)
         connection.send(b"%d" % process.wait())
 

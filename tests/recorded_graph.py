@@ -1,7 +1,7 @@
 """A stand-in for CUDA graphs on a CPU: records the operations of a step and replays them, host values frozen.
 
-As in a capture, nothing has happened when the recording ends: memory and random generator are as they were. A replay
-runs the recorded operations on the same memory. It draws new random numbers, as a graph does with the default generator.
+As in a capture, the recording itself changes neither memory nor random generator. A replay runs the recorded operations
+on the same memory, with new random numbers, as a graph with the default generator does.
 """
 
 import contextlib

@@ -5,7 +5,7 @@ import json
 from conftest import ROOT, TINY_FLAGS, run_program
 from faults import inject
 
-# The small CNN is the row resnet50. HyperIQA takes a ResNet to pieces, so that it has one of its class; Swin is one of its own too.
+# resnet50 is the small CNN. HyperIQA needs a network of the class ResNet; Swin-B has its own class, too.
 SMALLER = """
 import sys, smaller
 smaller.swin_b()

@@ -1,4 +1,4 @@
-"""The reader of standard output or standard error goes away: the work is done, and the exit status is that of the work."""
+"""The reader of standard output or standard error goes away: the work is done, with its own exit status."""
 
 import os
 import subprocess

@@ -1,8 +1,8 @@
-"""Three steps of a small network in float64 by each loss, by one process or under torchrun; writes the weights that it reaches.
+"""Three steps of a small network in float64 by each loss, in one process or under torchrun; writes the weights.
 
     torchrun --nproc_per_node=2 tests/train_together.py weights.pth
 
-In float64 rounding cannot hide a wrong gradient, and every process has other patches.
+In float64, rounding cannot hide a wrong gradient. Every process has other patches.
 """
 
 import sys

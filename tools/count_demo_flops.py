@@ -2,8 +2,8 @@
 
     python3 tools/count_demo_flops.py
 
-The models are counted forward and backward by torch.utils.flop_counter; the flags are read from the runner. The cost of a
-variant is: epochs x (trained patches x FLOP of a trained patch + evaluated patches x FLOP of an evaluated patch), plus the
+The models are counted forward and backward by torch.utils.flop_counter; the flags are read from the runner. A variant
+costs epochs x (trained patches x FLOP of a trained patch + evaluated patches x FLOP of an evaluated patch), and the
 patches from which the start of the model is found.
 """
 

@@ -2,9 +2,9 @@
 
     python3 tools/frozen_features.py BIQ2021 --dataset biq2021 --train 1000 --test 400 --cache features.pt
 
-The features come from a ResNet18 with ImageNet weights, one patch of 224 pixels per image. The head of
-models_resnet_improved.py is trained by AdamW with learning rate and weight decay 1e-4, batches of 32 and the L1 loss. So
-short a training shows how the variants start, not how good they become.
+The features come from a ResNet18 with ImageNet weights, one patch of 224 pixels per image. AdamW trains the head
+with learning rate and weight decay 1e-4, batches of 32 and the L1 loss. Such a short training shows how variants start,
+not how good they become.
 """
 
 import argparse
@@ -138,9 +138,7 @@ def main() -> None:
     options = parser.parse_args()
     train, test = read_features(options)
     print(f"{len(train.mos)} images to train, {len(test.mos)} to test; {STEPS} steps; {len(options.seeds)} seeds\n")
-    print(
-        "| head | training L1 | SRCC | PLCC | SRCC of ridge regression | worst layer lost | 5th percentile, score - MOS |"
-    )
+    print("| head | training L1 | SRCC | PLCC | SRCC of ridge | worst layer lost | 5th percentile, score - MOS |")
     print("|---|---|---|---|---|---|---|")
     for name, _, use_multiscale, use_attention in FUSIONS:
         flags = {"use_multiscale": use_multiscale, "use_attention": use_attention}

@@ -4,8 +4,8 @@
     python3 tools/kill_at_random.py                 # 20 kills: about 4 minutes on 2 cores
     python3 tools/kill_at_random.py --kills 2       # as many as in the test suite
 
-One third of the kills come at any moment, one third while the second epoch's checkpoint is written, and one third while the
-first epoch's checkpoint is written.
+One third of the kills come at any moment, one third while the checkpoint of the second epoch is written, and one third
+while that of the first epoch is written.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     python3 -m pip install timm==1.0.22
     python3 tools/published_references.py hyperIQA/models.py Perceptual-IQA-CS3324/smart_iqa/models/smart_iqa.py
 
-Computed at commits c42e727 and b7b9751 with torch 2.14 on a CPU. The programs are unchanged but for the download of ImageNet
-weights, which is left out. Batch norms have the statistics of images(2) in a pass in training mode.
+Computed at commits c42e727 and b7b9751 with torch 2.14 on a CPU. The programs are unchanged but download no
+ImageNet weights. Batch norms have the statistics of images(2) in a pass in training mode.
 """
 
 import importlib.util

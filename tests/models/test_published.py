@@ -156,7 +156,7 @@ def test_weights_score_as_in_the_program_that_they_are_of(name, wrap):
 
 
 def plain_scores(state: dict[str, Tensor], maps: list[Tensor], fusion: tuple[bool, bool]) -> Tensor:
-    """The published heads written out for one image after the other: convolutions, none of them batched or reordered."""
+    """The published heads as plain convolutions, one image after the other."""
     use_multiscale, use_attention = fusion
     prefix = "swin." if "swin.lda4_fc.bias" in state else "res."
 

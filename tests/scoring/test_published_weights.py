@@ -24,7 +24,7 @@ from test_published import images, no_random_start, published_state, set_statist
 
 @pytest.fixture(autouse=True, scope="module")
 def smaller_resnet50():
-    """HyperIQA on less than a ResNet50, of which tests/models/test_published.py is: here it scores hundreds of patches."""
+    """HyperIQA on a smaller ResNet, as it scores hundreds of patches here."""
     with mock.patch.dict(smaller.BACKBONES), mock.patch("iqa.models.resnet.get_model"):
         smaller.resnet50()
         yield

@@ -239,7 +239,8 @@ def test_the_script_of_the_report_is_a_script(album, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-HARNESS = """<!DOCTYPE html><meta charset="utf-8"><iframe src="scores.html" width="WIDTH" height="800"></iframe><pre></pre>
+HARNESS = """<!DOCTYPE html><meta charset="utf-8">
+<iframe src="scores.html" width="WIDTH" height="800"></iframe><pre></pre>
 <script>
 addEventListener("load", () => {
   const frame = document.querySelector("iframe").contentWindow, page = frame.document;

@@ -106,7 +106,7 @@ def test_too_little_shared_memory_is_an_error_before_the_first_epoch(tmp_path, t
 
 @pytest.mark.parametrize("size", ["8k", "256k"])
 def test_shared_memory_that_others_take_up_is_an_error_and_no_hang(tmp_path, tiny_data, size):
-    """Free when the run looks, and gone: for 8 kB not even the workers' queues fit, for 256 kB not their first patches."""
+    """Free at the check and occupied later: 8 kB are too little for the queues, 256 kB for the first patches."""
     command = [*COMMAND, "--data_path", tiny_data, "--num_workers", "2", "--patch_size", "224"]
     looks_free = "import shutil; usage = shutil.disk_usage('/'); shutil.disk_usage = lambda path: usage"
     process = run_program(

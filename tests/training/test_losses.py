@@ -1,4 +1,4 @@
-"""The losses: their papers' formulas on small numbers, their gradients, and batches in which there is nothing to compare."""
+"""The losses: the formulas of their papers, their gradients, and batches without two different labels."""
 
 import itertools
 

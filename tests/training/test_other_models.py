@@ -1,4 +1,4 @@
-"""Runs of what is no ResNet50 variant, by the real command line: a published model by its recipe, and a small CNN as backbone."""
+"""Runs of other models than the ResNet50 variants: a published model by its recipe, and a small CNN as backbone."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Runs by other losses, rates and averages of the weights than the recipe under test: what they learn, keep and resume."""
+"""Runs by other losses, learning rates and weight averages than the default: results, checkpoints, resumes."""
 
 import csv
 import json
@@ -81,7 +81,7 @@ def small_backbone(monkeypatch):
 
 
 def test_a_checkpoint_scores_on_the_mos_scale_as_its_run_does(finished, tiny_data, small_backbone):
-    """Least squares of the training MOS on the scores of the kept weights finds nothing to change: no slope, no shift."""
+    """A least squares line of the training MOS on the scores has slope 1 and intercept 0."""
     name, cwd = finished
     scorer = load_scorer(cwd / f"checkpoints/{NAME}_best.pth", patches="checkpoint", device="cpu")
     sets = load_dataset("koniq-10k", tiny_data).sets

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a user ends the command before it trains, in one line; ../README.md lists the faults."""
+"""A fault in the files of a user ends the command before it trains, with one line."""
 
 import os
 from collections.abc import Callable

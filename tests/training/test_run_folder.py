@@ -113,7 +113,7 @@ def test_checkpoints_of_another_run_in_the_given_folder_are_refused(tiny_data, t
 
 @pytest.fixture
 def older_run(finished_run, tmp_path):
-    """The run after its first epoch as an earlier version left it: checkpoints in a common folder, predictions as text."""
+    """A run after its first epoch by an earlier version: checkpoints in a common folder, predictions as text."""
     copy_run(finished_run, tmp_path, epochs=1)
     config = json.loads((tmp_path / "run/config.json").read_text())
     config["flags"] |= {

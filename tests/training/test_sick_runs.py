@@ -1,4 +1,4 @@
-"""Trainings that are spoiled on purpose, and one that is not: what they and the report of them say, by the real command lines."""
+"""Failed trainings and a healthy one: the messages of the run and of the report."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""A run that is told to end, by a signal or by the loss of its reader; ../README.md lists the faults."""
+"""A run that is ended by a signal, or loses the reader of its output."""
 
 import signal
 
@@ -49,7 +49,7 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path, tiny_data):
 
 
 def test_a_closed_pipe_and_odd_places_change_nothing(tmp_path):
-    """Spaces and letters beyond ASCII under LC_ALL=C; a csv with a byte-order mark and CRLF; a reader that goes away."""
+    """Spaces, non-ASCII letters under LC_ALL=C, a csv with a byte-order mark and CRLF, a reader that goes away."""
     cwd = tmp_path / "a földer ☃"
     data = make_data(cwd / "köniq")
     table = data / "koniq10k_distributions_sets.csv"
