@@ -103,10 +103,8 @@ while read -r name flags <&3; do
     if [[ -s $output/metrics.jsonl ]]; then how=--resume; elif [[ -e $output ]]; then how=--overwrite; fi
     say "== run $number of $total: $name, log in $output.log"
     export ABLATION_RUN=$number/$total
-    exec 4> >(exec tee -ia "$output.log")
     # shellcheck disable=SC2086 # one word for each flag
-    run "${launch[@]}" "$here/train_resnet_improved.py" "${recipe[@]}" "$@" $flags --output_dir "$output" $how >&4 2>&1 4>&- ||
+    run "${launch[@]}" "$here/train_resnet_improved.py" "${recipe[@]}" "$@" $flags --output_dir "$output" $how ||
         fail "$name ended with status $?; its log is $output.log" "$?"
-    exec 4>&-
 done 3<<<"$runs"
 run "$python" "$here/report_ablation.py" "$log_dir"

@@ -13,6 +13,7 @@ of an image. docs/training.md describes the files and the log of a run.
 import argparse
 import dataclasses
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,10 +240,7 @@ def main(argv: list[str] | None = None) -> int:
     with cli.Command(argv) as command:
         options = parse_options(argv)
         command.more_memory = f"choose a --batch_size smaller than {options.batch_size}"
-        if "ABLATION_RUN" not in os.environ:  # the runner prints its own command
-            command.when_stopped = (
-                "The same command with --resume goes on after the last whole epoch, if one was finished."
-            )
+        command.when_stopped = how_to_go_on(sys.orig_argv)
         run = prepare(options) if options.dry_run != "flags" else None
         if run:
             try:
@@ -251,6 +249,8 @@ def main(argv: list[str] | None = None) -> int:
                 train(options, run)
             finally:
                 run.folder.release()
+                words = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
+                command.when_stopped = how_to_go_on([*words, *run.folder.flags_to_go_on()])
     return command.status
 
 
@@ -261,6 +261,15 @@ def evaluation_arguments(argv: list[str] | None) -> list[str] | None:
     parser.add_argument("--evaluate_set", default="auto")
     known, others = parser.parse_known_args(argv)
     return ["--checkpoint", known.evaluate, "--set", known.evaluate_set, *others] if known.evaluate else None
+
+
+def how_to_go_on(command: list[str]) -> str:
+    """Advice for a stopped run. The runner prints its own command; torchrun's is not known here."""
+    if "ABLATION_RUN" in os.environ:
+        return ""
+    if process_count() > 1:
+        return "The same command with --resume goes on after the last whole epoch, if one was finished."
+    return f"To go on: {shlex.join(command)}"
 
 
 def prepare(options: Options) -> Run | None:
@@ -362,7 +371,7 @@ def train(options: Options, run: Run) -> None:
         if is_first():
             begin_files(options, run, training)
         loaders = [of_set.loader for of_set in (training.calibration, *training.evaluation.values()) if of_set]
-        forecast = Forecast(options.epochs - len(history), training.patches, loaders)
+        forecast = Forecast(len(history), options.epochs, training.patches, loaders)
         board = run.folder.output / "tensorboard" if options.tensorboard and is_first() else None
         with live_view(board, history) as show:
             for epoch in range(len(history) + 1, options.epochs + 1):

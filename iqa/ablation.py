@@ -7,15 +7,12 @@ before the first run begins: each mistake is one line on standard error and stat
 """
 
 import argparse
-import contextlib
 import difflib
-import io
 import os
-import runpy
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from unittest import mock
 
 from iqa.cli import first_line, report
 from iqa.models.published import OWN, PUBLISHED
@@ -60,23 +57,20 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
         suffix = f"_seed{seed}" if len(seeds) > 1 else ""
         for name, *flags in rows:
             flags += ["--seed", seed] * (seed is not None) + ["--checkpoint_suffix", suffix] * bool(suffix)
-            check(name, [*shared, *flags, "--dry_run=flags"])
+            if not runs and "--demo" not in given:
+                check(name, [*shared, *flags, "--dry_run=data"])
+            elif len(runs) < len(rows) or name == rows[0][0]:  # every row, and every seed
+                check(name, [*shared, *flags, "--dry_run=flags"])
             runs.append([name + suffix, *flags])
-    if "--demo" not in given:
-        check("", [*shared, *flags, "--dry_run=data"])
     return runs
 
 
 def check(name: str, flags: list[str]) -> None:
-    """Let train_resnet_improved.py check the flags of a run, and the data; it does so without torch."""
-    errors = io.StringIO()
-    with mock.patch.object(sys, "argv", [str(TRAINING), *flags]), contextlib.redirect_stderr(errors):
-        try:
-            runpy.run_path(str(TRAINING), run_name="__main__")
-        except SystemExit as end:
-            if end.code:
-                error = errors.getvalue().strip().removeprefix("error: ")
-                raise ValueError(f"{name}: {error}" if name else error) from None
+    """Let train_resnet_improved.py check the flags of a run, or its data too, and end before it loads torch."""
+    command = [sys.executable, TRAINING, *flags]
+    process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if process.returncode:
+        raise ValueError(f"{name}: {process.stderr.strip().removeprefix('error: ')}")
 
 
 def values_of(name: str, arguments: list[str]) -> list[str]:

@@ -160,6 +160,35 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, flags, variables, 
     assert [word for word in words if word not in process.stderr] == [], process.stderr
 
 
+def test_two_ablations_side_by_side_lose_nothing(tmp_path, tiny_data, ablation, forking_python):
+    command = ["bash", str(RUNNER), "--data_path", str(tiny_data), *TINY_FLAGS, "--epochs", "1"]
+    both = f"{shlex.join(command)} & {shlex.join(command)} & wait %1 && wait %2"
+    process = run_program("bash", "-c", both, cwd=tmp_path, PYTHON=forking_python)
+    assert process.returncode == 0, process.stdout + process.stderr
+    folders = list((tmp_path / "logs").iterdir())
+    assert len(folders) == 2
+    for variant, result in results(ablation[0]).items():
+        for folder in folders:
+            assert without_times(json.loads((folder / variant / "result.json").read_text())) == result
+
+
+def test_a_run_without_a_defined_score_does_not_stop_the_others(tmp_path, tiny_data, forking_python):
+    """The scores of multi-scale fusion are all alike in every epoch."""
+    alike = inject("""
+import sys
+if "--use_multiscale" in sys.argv and "--use_attention" not in sys.argv:
+    import iqa.metrics
+    iqa.metrics.correlate = lambda *_: (None, None, "all scores are alike")
+""")
+    process = run_ablation(
+        "--data_path", tiny_data, *TINY_FLAGS, "--epochs", "1", cwd=tmp_path, PYTHON=forking_python, **alike
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    failures = {name: result["failure"] for name, result in results(tmp_path).items()}
+    assert list(failures) == list(VARIANTS) and [bool(failure) for failure in failures.values()] == [False, True, False]
+    assert (log_folder(tmp_path) / "report.md").exists() and "failed" in process.stdout
+
+
 def test_an_old_python_is_an_error(tmp_path):
     """A PATH that holds the shell's tools and one python3, which says that it is too old."""
     tools = tmp_path / "bin"

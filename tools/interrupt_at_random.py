@@ -104,7 +104,7 @@ def survive(name: str, folder: Path, interruptions: int, generator: random.Rando
 
 def next_command(command: str, cwd: Path, errors: str) -> str:
     """The command that an interrupted one printed; the same command if it was interrupted before it began."""
-    printed = [line.removeprefix(GO_ON) for line in errors.splitlines() if line.startswith(GO_ON)]
+    printed = [line.partition(GO_ON)[2] for line in errors.splitlines() if GO_ON in line]
     assert len(printed) == 1 or not any(cwd.iterdir()), f"{command}\n{errors}"
     return printed[0] if printed else command
 

@@ -1,4 +1,4 @@
-"""What is seen of an epoch while it lasts: a bar or a line now and then, and the first step that was not finite."""
+"""Progress of an epoch: its mean loss, the time that is left, and the first step that was not finite."""
 
 import itertools
 import os
@@ -14,16 +14,16 @@ from iqa.cli import say
 from iqa.data.image_cache import LOG_EVERY
 from iqa.processes import is_first
 
-BACKWARD = 3  # forward passes that a training step is worth: the backward pass costs about two
+BACKWARD = 3  # a training step costs about three forward passes
 
 
 class LossMeter:
-    """The epoch's mean loss, and its first step that was not finite, on the device until they are read.
+    """Mean loss of an epoch and its first non-finite step; both stay on the device until they are read.
 
     Args:
-        loader: of the epoch's batches.
-        names: of the images that its plan counts.
-        title: of the epoch, for messages.
+        loader: the batches of the epoch.
+        names: the training images, in the order of the loader's plan.
+        title: names the epoch in messages.
     """
 
     def __init__(self, loader, names: tuple[str, ...], title: str, forecast: "Forecast | None" = None):
@@ -33,11 +33,11 @@ class LossMeter:
         self.bad = torch.zeros(2, dtype=torch.int64, device=loader.device)  # first bad step of loss and gradients
 
     def batches(self) -> Iterator:
-        """The loader's batches, with a view of the mean loss so far."""
+        """The batches, with progress that shows the mean loss so far."""
         return watch(self.loader, self.title, lambda: f"loss {self.mean():.4f}", self.forecast, backward=True)
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
-        """Take note of a step's loss and norm of its gradients; on a CPU, where nothing is waited for, also check them.
+        """Add the loss and the gradient norm of a step. On a CPU they are checked at once, on a GPU when they are read.
 
         Raises:
             ValueError: a loss or gradients that are not finite; names the step and its images.
@@ -64,32 +64,29 @@ class LossMeter:
 
 
 class Forecast:
-    """How long all of it still takes: this run and those that the runner says come after it, as long as this one.
+    """Time that is left in an epoch and in all runs: this one, and those that the runner starts after it.
 
     Args:
-        epochs: of this run that are left.
+        finished: epochs of this run that an earlier call trained.
+        epochs: epochs of a run.
         training, evaluation: the loaders of an epoch.
     """
 
-    def __init__(self, epochs: int, training, evaluation: list):
+    def __init__(self, finished: int, epochs: int, training, evaluation: list):
         self.start, self.done = time.monotonic(), 0
-        epoch = BACKWARD * work(training) + sum(map(work, evaluation))
-        self.run, self.after = epochs * epoch, runs_to_come() * epochs * epoch
+        self.epoch = BACKWARD * work(training) + sum(map(work, evaluation))
+        number, _, runs = os.environ.get("ABLATION_RUN", "1/1").partition("/")  # 2/9 in the second of nine runs
+        self.runs = "all runs" if int(runs) > 1 else "run"
+        self.total = self.epoch * (epochs * (int(runs) - int(number) + 1) - finished)
 
     def add(self, loader, *, backward: bool) -> None:
-        """A batch was done."""
+        """Count a batch."""
         self.done += loader.part.batch_size * (BACKWARD if backward else 1)
 
     def __str__(self) -> str:
-        seconds = (time.monotonic() - self.start) / self.done * (self.run + self.after - self.done)
-        minutes = -(-seconds // 60)
-        return f"about {minutes:.0f} min in all" if minutes > 1 else "about a minute in all"
-
-
-def runs_to_come() -> int:
-    """Runs that the runner starts after this one: ABLATION_RUN is 2/9 in the second of nine."""
-    number, _, runs = os.environ.get("ABLATION_RUN", "1/1").partition("/")
-    return int(runs) - int(number)
+        pace = (time.monotonic() - self.start) / self.done
+        in_epoch, in_all = -self.done % self.epoch, self.total - self.done
+        return f"epoch: {pace * in_epoch:.0f} s left; {self.runs}: about {max(1, round(pace * in_all / 60))} min left"
 
 
 def work(loader) -> int:
@@ -100,17 +97,20 @@ def work(loader) -> int:
 def watch(
     loader, title: str, note: Callable[[], str] | None = None, forecast: Forecast | None = None, backward: bool = False
 ) -> Iterator:
-    """Iterate with a progress bar on a terminal, or with a plain line now and then in a log."""
-    start = shown = time.monotonic()
+    """Iterate with a progress bar on a terminal, or with a line now and then in a log.
+
+    Args:
+        note: text for the progress, such as the mean loss.
+        backward: the batches are training steps.
+    """
+    shown = time.monotonic()
     with tqdm(loader, desc=title, unit="batch", leave=False, disable=not (is_first() and sys.stderr.isatty())) as bar:
         for step, item in enumerate(bar, 1):
             yield item
-            now = time.monotonic()
             if forecast:
                 forecast.add(loader, backward=backward)
-            if now - shown > (LOG_EVERY if bar.disable else LOG_EVERY / 10):
-                shown, texts = now, ([str(forecast)] if forecast else []) + ([note()] if note else [])
+            if time.monotonic() - shown > (LOG_EVERY if bar.disable else LOG_EVERY / 10):
+                shown, texts = time.monotonic(), ([note()] if note else []) + ([str(forecast)] if forecast else [])
                 bar.set_postfix_str(", ".join(texts))
                 if bar.disable:
-                    left = f"{(now - start) / step * (len(loader) - step):.0f} s left"
-                    say(f"  {title}: {step}/{len(loader)} batches, {', '.join([left, *texts])}")
+                    say(f"  {title}: {', '.join([f'{step}/{len(loader)} batches', *texts])}")

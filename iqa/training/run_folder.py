@@ -82,7 +82,11 @@ class RunFolder:
         """The config of the run to continue, None for a new run; an error where the folders do not fit the flags."""
         if resume:
             if not self.config.exists():
-                raise FileNotFoundError(f"--resume: {self.output} holds no run ({self.config.name} is missing)")
+                runs = sorted(str(path.parent) for path in self.output.parent.glob("*/config.json"))
+                raise FileNotFoundError(
+                    f"--resume: {self.output} holds no run ({self.config.name} is missing); "
+                    + (f"--output_dir may be {' or '.join(runs)}" if runs else "leave --resume out to begin one")
+                )
             return self.read_config()
         if self.config.exists() and not overwrite:
             raise FileExistsError(
@@ -124,6 +128,12 @@ class RunFolder:
         """Remove the folder where no run began in it."""
         if not self.config.exists() and {path.name for path in self.output.glob("*")} == {".run.lock"}:
             shutil.rmtree(self.output, ignore_errors=True)
+
+    def flags_to_go_on(self) -> list[str]:
+        """The flag with which the command of a stopped run goes on; none where no run began."""
+        if any(path.exists() for path in (self.result, self.last, previous_path(self.last))):
+            return ["--resume"]
+        return ["--overwrite"] if self.config.exists() else []
 
     def results(self) -> list[Path]:
         """What an earlier run may have left in the output folder, except config.json."""
@@ -311,7 +321,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint")
+        raise FileNotFoundError(
+            f"{path}: no such checkpoint; train_resnet_improved.py --save_model and run_resnet_ablation.sh write them"
+        )
     try:
         verify_checksums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -25,9 +25,7 @@ def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_pat
     process = start("--data_path", tiny_data, *flags, cwd=cwd, **code)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + number, output + errors
-    assert errors.startswith(f"Stopped by {number.name}. The same command with --resume") and errors.count("\n") == 1, (
-        errors
-    )
+    assert errors.startswith(f"Stopped by {number.name}. To go on: ") and errors.count("\n") == 1, errors
     assert not list(cwd.rglob("*.tmp")) and not (cwd / "run/result.json").exists()
     assert files_below(cwd / "run")[f"{NAME}_last.pth"] == last
     assert_nobody_is_left(process)
