@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Train and evaluate one variant of the ablation or a published model: flags, data, model, loss, optimizer, epochs, result.
+"""Train and evaluate one variant of the ablation, or a published model.
 
     python3 train_resnet_improved.py --use_multiscale --use_attention --no_color_jitter --test_random_crop --save_model
-    python3 train_resnet_improved.py --dataset csv --data_path my-photos --save_model     # labels.csv: image,mos[,split]
-    torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention # 4 GPUs share each batch
+    python3 train_resnet_improved.py --dataset csv --data_path my-photos --save_model    # labels.csv: image,mos[,split]
+    torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention    # 4 GPUs share each batch
 
-From top to bottom: the flags with their defaults; `main` and `prepare`, which check them before torch is loaded; `train`,
-the course of a run; its model, data, loss and optimizer; `train_epoch` with the training step; `evaluate` with the score
-of an image. docs/training.md describes the files and the log of a run.
+From top to bottom: the flags with their defaults; `main` and `prepare`, which check them before torch is loaded;
+`train`, the course of a run; its model, optimizer, loss, step and data; `train_epoch`; and `evaluate`, the scores of
+images. docs/training.md describes the files and the log of a run.
 """
 
 import argparse
@@ -88,8 +88,8 @@ class DataFlags(DatasetFlags):
     no_cache: bool = flag(False, "decode an image for each of its patches (slow)")
     preload_images: str = flag(
         "auto",
-        "where to hold the resized images; auto: in GPU memory if they take at most half of what is free and are cached, "
-        "else nowhere; without a value: in GPU memory if they fit, else in host memory",
+        "where to hold the resized images; auto: in GPU memory if they are cached and take at most half of what is "
+        "free, else nowhere; without a value: in GPU memory if they fit, else in host memory",
         nargs="?",
         choices=("auto", "gpu", "host", "no", "yes"),
         const="yes",
@@ -164,7 +164,7 @@ class MachineFlags:
     compile: bool = flag(False, "use torch.compile, which takes about a minute")
     cuda_graph: str = flag(
         "auto",
-        "replay the training step as one CUDA graph; auto: on one GPU, eagerly elsewhere or where it cannot be captured",
+        "replay the training step as one CUDA graph; auto: on one GPU, if the step can be captured",
         choices=("auto", "on", "off"),
     )
     deterministic: bool = flag(False, "the same bits on every CUDA run; slower")
@@ -202,7 +202,7 @@ class Options(*reversed(SECTIONS)):
 def parse_options(argv: list[str] | None = None) -> Options:
     """The flags, checked as far as possible without a look at files and devices."""
     parser = cli.OneLineParser(
-        description=__doc__.partition(":")[0] + ".",
+        description=__doc__.partition("\n")[0],
         epilog="--evaluate CHECKPOINT, with the flags of a data set, hands over to score_images.py.",
         formatter_class=cli.HelpWithDefaults,
         allow_abbrev=False,
@@ -481,7 +481,7 @@ def run_epoch(
 
 
 def set_up(options: Options, run: Run, device: torch.device) -> Training:
-    """Build the model, its data, loss and optimizer, as they are at the start or after the last epoch of the run to resume."""
+    """Build the parts of a run, in the state of its start or of the checkpoint to resume from."""
     data, before = run.data, run.before
     settled = distributed.by_first(lambda: settled_precision(options.precision, device, before, run.folder.output))
     flags = {name: value for name, value in dataclasses.asdict(options).items() if name != "dry_run"}
@@ -498,14 +498,9 @@ def set_up(options: Options, run: Run, device: torch.device) -> Training:
     if not saved and options.model == published.OWN:
         distributed.by_first(lambda: start_model(model, patches, config["precision"]))
 
-    forward = distributed.distribute(
-        model, device
-    )  # the others take over the first one's start; gradients are averaged
-    if options.loss == "l1":
-        loss_of = F.l1_loss  # mean over the batch of |score - MOS|, in points of MOS
-    else:
-        loss_of = training_loss(options.loss, data.sets["training"].mos.std())
     rates = choose_optimizer(options, model, len(patches))
+    step = build_step(options, model, rates, data.sets["training"].mos.std(), config["precision"], device)
+    config["step"] = step.name
     scored_model = ScoredModel(model, ema=options.ema)
     history, predictions = [], {}
     if saved:
@@ -514,13 +509,7 @@ def set_up(options: Options, run: Run, device: torch.device) -> Training:
         history, predictions = saved["history"], restore_predictions(saved["predictions"], evaluation)
         say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
     if options.compile:
-        forward = torch.compile(forward, dynamic=False)
         scored_model.compile()
-    step = EagerStep(
-        model, forward, rates.optimizer, loss_of, precision=config["precision"], max_grad_norm=options.max_grad_norm
-    )
-    step = choose_step(options.cuda_graph, step, device, warn=say)
-    config["step"] = step.name
     return Training(
         config=before or config,
         model=model,
@@ -559,6 +548,28 @@ def choose_optimizer(options: Options, model: nn.Module, steps_per_epoch: int) -
     )
     on_gpu = next(model.parameters()).device.type == "cuda"
     return LearningRates(optimizer, schedule, as_tensors=on_gpu)
+
+
+def build_step(
+    options: Options,
+    model: nn.Module,
+    rates: LearningRates,
+    mos_deviation: float,
+    precision: str,
+    device: torch.device,
+) -> EagerStep | CapturedStep:
+    """What trains the model on one batch: forward pass, loss, backward pass, clipping and optimizer."""
+    if options.loss == "l1":
+        loss_of = F.l1_loss  # mean over the batch of |score - MOS|, in points of MOS
+    else:
+        loss_of = training_loss(options.loss, mos_deviation)
+    # With several processes the model of the first one is copied to the others, and gradients are averaged.
+    forward = distributed.distribute(model, device)
+    if options.compile:
+        forward = torch.compile(forward, dynamic=False)
+    max_grad_norm = options.max_grad_norm
+    step = EagerStep(model, forward, rates.optimizer, loss_of, precision=precision, max_grad_norm=max_grad_norm)
+    return choose_step(options.cuda_graph, step, device, warn=say)
 
 
 def state_of(training: Training) -> dict[str, Any]:
@@ -634,7 +645,7 @@ def start_model(model: ImageQualityResNet, patches: PatchLoader, precision: str)
 def open_loaders(
     options: Options, data: QualityData, device: torch.device
 ) -> tuple[PatchLoader, dict[str, EvaluationSet], EvaluationSet | None]:
-    """The random patches to train on, the sets to evaluate, and where the loss is not in points of MOS some training images."""
+    """The training patches, the sets to evaluate, and some training images for a loss that is not in points of MOS."""
     opened, cutting = open_pixels(options, data, device)
     images = data.sets["training"]
     plan = TrainingPlan(
@@ -679,7 +690,7 @@ def open_pixels(options: Options, data: QualityData, device: torch.device) -> tu
 
 
 def evaluation_set(options: Options, images: LabelledImages, opened, cutting: dict[str, Any]) -> EvaluationSet:
-    """An even grid of patches, or with --test_random_crop random ones, which are the same in every epoch and variant."""
+    """A set with an even grid of patches, or fixed random ones with --test_random_crop."""
     plan = EvaluationPlan(
         opened.sizes(),
         images.mos,
@@ -708,7 +719,7 @@ def train_epoch(
     title: str,
     forecast: Forecast | None = None,
 ) -> float:
-    """One pass over the plan; returns the mean loss, of L1 in points of MOS. On one GPU only reports wait for the device.
+    """One pass over the patches; returns the mean loss. On a GPU only lines of progress wait for the device.
 
     Args:
         step: trains the model on one batch.

@@ -46,7 +46,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete what a process left that was killed while it wrote `path`. The caller makes sure that nobody writes it now."""
+    """Delete what a process left that was killed while it wrote `path`. No process may be writing it now."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         leftover.unlink(missing_ok=True)
 

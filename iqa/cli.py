@@ -1,7 +1,7 @@
 """What the commands share: checked flags, lines of output, errors of one line, and signals that end a command in order.
 
-A script checks its flags and files before it loads torch, which takes seconds. Its `main` is therefore defined and called
-above the slow imports, and imports the rest of its own file:
+A script checks its flags and files before it loads torch, which takes seconds. Its `main` is therefore defined and
+called above the slow imports, and imports the rest of its own file:
 
     def main(argv: list[str] | None = None) -> int:
         with Command(argv) as command:

@@ -1,6 +1,6 @@
-"""What several processes do together to train or evaluate one model, each on its part of the patches.
+"""Several processes train or evaluate one model, each on its part of the patches.
 
-Alone, every function returns what it was given, and torch.distributed is not touched.
+With one process, every function returns what it was given, and torch.distributed is not used.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """The processes that torchrun started are one group: gloo between CPUs, NCCL between GPUs.
+    """Join the processes that torchrun started to one group: gloo between CPUs, NCCL between GPUs.
 
-    A process that fails leaves without a word to the others: torchrun ends them.
+    A process that fails does not notify the others; torchrun ends them.
     """
     if process_count() == 1:
         yield
@@ -43,7 +43,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def by_first(work: Callable[[], T]) -> T:
-    """What `work` returns to the first process, which alone does it."""
+    """Do `work` in the first process and return its result in all of them."""
     if process_count() == 1:
         return work()
     result = [work() if is_first() else None]
@@ -53,7 +53,7 @@ def by_first(work: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def one_here_first() -> Iterator[None]:
-    """The first process of each machine does the body alone, the others after it."""
+    """The first process of each machine runs the body before the others do."""
     if process_count() == 1:
         yield
         return
@@ -76,7 +76,7 @@ def of_all(value: T) -> list[T]:
 
 
 def gather_batches(outputs: list[tuple[Tensor | None, ...]]) -> list[Tensor | None]:
-    """What the shares of an evaluation plan gave, batch by batch, as one tensor each, in the plan's order."""
+    """The outputs of all processes for an evaluation plan, as one tensor each, in the order of the plan."""
     parts = of_all([[x if x is None else x.cpu() for x in output] for output in outputs])
     in_turn = [output for group in itertools.zip_longest(*parts) for output in group if output]
     return [None if values[0] is None else torch.cat(values) for values in zip(*in_turn, strict=True)]
@@ -90,13 +90,13 @@ def check_same_everywhere(data: QualityData) -> None:
 
 
 def of_whole_batch(x: Tensor) -> Tensor:
-    """The parts [B / n] of a batch that n processes have, as one [B] in every process, for a loss that is then the same in all."""
+    """The parts [B / n] of a batch in n processes -> the whole batch [B] in each, for a loss of the whole batch."""
     return OfWholeBatch.apply(x) if process_count() > 1 else x
 
 
 class OfWholeBatch(torch.autograd.Function):
-    """Each process passes back the gradient of its own part, n times: the mean of the parameters' gradients over the
-    processes, which DistributedDataParallel takes, is then that of the loss.
+    """The gradient of a process's own part is multiplied by n: DistributedDataParallel takes the mean of the gradients
+    of the parameters over the processes, which is then the gradient of the loss.
     """
 
     @staticmethod
@@ -129,9 +129,9 @@ class MeanOverProcesses(torch.autograd.Function):
 
 
 def distribute(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model as all processes train it: gradients are averaged, batch norm is over the patches of all of them.
+    """The model for training by all processes: gradients are averaged, batch norm uses the patches of all.
 
-    Its layers are changed in place; parameters, buffers and their names stay.
+    The layers of the model are changed in place; parameters, buffers and their names stay.
     """
     if process_count() == 1:
         return model

@@ -1,4 +1,4 @@
-"""Flags that depend on each other: the values that a recipe or a published model sets, and contradictions. Without torch."""
+"""Flags that depend on each other: values that a recipe or a published model sets, and contradictions. No torch."""
 
 import argparse
 

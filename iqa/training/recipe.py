@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from iqa.models.published import OWN, PUBLISHED
 
-# docs/recipe.md has the papers. L1 and Huber's loss are on the MOS scale; the others see a whole batch and only its order
-# or its linear relation, so that their scores are put on the MOS scale by a line (iqa/training/scored_model.py).
+# L1 and Huber's loss are on the MOS scale. The batch losses are not: after an epoch, a linear map puts the scores on
+# that scale (iqa/training/scored_model.py). docs/recipe.md names the papers.
 LOSSES = ("l1", "huber", "norm_in_norm", "plcc", "rank")
 BATCH_LOSSES = ("norm_in_norm", "plcc", "rank")
 SCHEDULES = ("constant", "cosine", "step")
@@ -44,13 +44,13 @@ class Recipe(NamedTuple):
 
 
 def in_steps(recipe: Recipe, before: int, epochs: int) -> tuple[float, float]:
-    """HyperIQA's schedule. It lowers the rest's rate after an epoch, by that epoch's number, so a seventh has the first rate."""
+    """HyperIQA's schedule. It sets the rate after an epoch by that epoch's number: seven epochs have the first rate."""
     ratio = recipe.head_lr_ratio if before < 10 else 1.0
     return recipe.lr, recipe.lr * ratio / 10 ** (max(0, before - 1) // 6)
 
 
 def on_a_cosine(recipe: Recipe, before: int, epochs: int, floor: float = 1e-6) -> tuple[float, float]:
-    """SMART-IQA's schedule, torch's CosineAnnealingLR. Its floor is above the backbone's rate, which therefore rises."""
+    """SMART-IQA's schedule, a CosineAnnealingLR. Its floor is above the backbone's rate, which therefore rises."""
     part = (1 + math.cos(math.pi * before / epochs)) / 2
     return tuple(floor + (rate - floor) * part for rate in (recipe.lr, recipe.lr * recipe.head_lr_ratio))
 

@@ -1,4 +1,4 @@
-"""The numbers of a run: the lines that people grep, the selected epoch and the content of result.json. Without torch."""
+"""The results of a run: lines of the log, the selected epoch and the content of result.json. No torch."""
 
 from typing import Any
 

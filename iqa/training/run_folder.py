@@ -3,6 +3,7 @@
 torch, which takes seconds to load, is imported only where a checkpoint is read or written.
 """
 
+import contextlib
 import filecmp
 import json
 import os
@@ -103,8 +104,12 @@ class RunFolder:
     def lock(self) -> list[TextIO]:
         """Keep other runs from writing these files while the returned files are open; remove what a killed run left."""
         locks = [hold_lock(self.output / ".run.lock")]
-        if self.checkpoint_dir:
-            locks.append(hold_lock(self.checkpoint_dir / f".{self.checkpoint_name}.lock"))
+        try:
+            if self.checkpoint_dir:
+                locks.append(hold_lock(self.checkpoint_dir / f".{self.checkpoint_name}.lock"))
+        except OSError:
+            self.release()
+            raise
         for path in (self.config, *self.results(), self.best, self.last):
             remove_leftovers(path)
         return locks
@@ -120,14 +125,16 @@ class RunFolder:
         free += sum(path.stat().st_size for path in (self.last, previous_path(self.last)) if path.exists())
         if needed > free:
             raise OSError(
-                f"{self.checkpoint_folder}: the checkpoints of a run need {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB "
-                "are free; make room, or name another folder with --output_dir or --checkpoint_dir"
+                f"{self.checkpoint_folder}: the checkpoints of a run need {needed / 1e9:.2f} GB and "
+                f"{free / 1e9:.2f} GB are free; make room, or name another --output_dir or --checkpoint_dir"
             )
 
     def release(self) -> None:
         """Remove the folder where no run began in it."""
         if not self.config.exists() and {path.name for path in self.output.glob("*")} == {".run.lock"}:
             shutil.rmtree(self.output, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other runs are in it, or there is no such folder
+                Path("logs").rmdir()
 
     def flags_to_go_on(self) -> list[str]:
         """The flag with which the command of a stopped run goes on; none where no run began."""
@@ -284,8 +291,8 @@ def best_state(weights: dict, epoch: int, config: dict[str, Any]) -> dict[str, A
 def save_checkpoint(path: Path, state: dict[str, Any], *, keep_previous: bool = False) -> None:
     """Write `state` to `path` atomically, and keep the file that was there as `previous_path(path)` on request.
 
-    `path` is at every moment absent, the old checkpoint or the new one. Absent after the first time: only where the file
-    system has no hard links, and then `previous_path(path)` is there.
+    At every moment `path` is absent, the old checkpoint or the new one. After the first save it is absent only on file
+    systems without hard links, where `previous_path(path)` then exists.
     """
     with atomic_path(path) as temporary:
         write(state, temporary)
@@ -298,7 +305,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], *, keep_previous: bool = 
 
 
 def write(state: dict[str, Any], path: Path) -> None:
-    """torch.save, with the error that broke a write (a full disk, a lost worker) in place of torch's about positions."""
+    """torch.save, which raises the cause of a failed write, such as a full disk, instead of torch's RuntimeError."""
     import torch
 
     try:

@@ -1,4 +1,4 @@
-"""What is scored of a model in training: its weights or their moving average, on the MOS scale, made fast for evaluation."""
+"""The model that is evaluated and kept: the trained weights or their moving average, on the MOS scale."""
 
 import copy
 from typing import Any
@@ -11,18 +11,18 @@ from iqa.models.folding import fold_batch_norms
 from iqa.models.patch_scores import PatchScores
 from iqa.training.devices import compile_for_one_size
 
-LINE_IMAGES = 256  # training images, at most, that the line and the training error in points of MOS are found from
-LEAST_SPREAD = 1e-4  # of scores, in deviations of the MOS: less is rounding
-LEAST_CORRELATION = 0.01  # for the line of a model that has learned nothing yet, or the wrong way round
+LINE_IMAGES = 256  # most training images for the linear map and for the training error in points of MOS
+LEAST_SPREAD = 1e-4  # of scores, in deviations of the MOS; a smaller spread is rounding
+LEAST_CORRELATION = 0.01  # for the linear map of a model whose scores do not increase with the MOS yet
 
 
 class ScoredModel:
-    """The model as it is evaluated and kept: `weights()` are those that score, `folded` computes with them.
+    """A copy of the trained model for evaluation, with batch norms folded into the convolutions and without dropout.
 
     Args:
         model: in training.
-        ema: the decay of the moving average, of weights and of batch norms' statistics; 0 scores the weights as they are.
-            In the first steps it is less, (1 + n) / (10 + n) after n, so that a short run is not averaged with its start.
+        ema: decay of the moving average of weights and batch norm statistics; 0: no average. After n steps it is at
+            most (1 + n) / (10 + n), so that the average of a short run does not contain its start.
     """
 
     def __init__(self, model: nn.Module, *, ema: float):
@@ -41,26 +41,26 @@ class ScoredModel:
         self.compiled = compile_for_one_size(self.folded.describe)
 
     def after_step(self) -> None:
-        """Let a training step count in the average. Nothing waits for the device."""
+        """Update the average after a training step, without waiting for the device."""
         if self.ema:
             decay = min(self.ema, (1 + self.steps) / (10 + self.steps))
             get_ema_multi_avg_fn(decay)(numbers_of(self.average), numbers_of(self.model), None)
             self.steps += 1
 
     def refresh(self) -> None:
-        """Take over the weights after an epoch; in place, since the folded model may be compiled."""
+        """Copy the weights into the folded model after an epoch, in place, since it may be compiled."""
         self.line = {}
         self.folded.load_state_dict(fold_batch_norms(self.average).state_dict())
 
     def calibrate(self, scores: np.ndarray, mos: np.ndarray, *, fit: bool) -> float | None:
-        """The mean error of some training images, in points of MOS; with `fit` the scores are put on that scale first.
+        """The mean error of some training images in points of MOS; with `fit`, the scores are put on that scale first.
 
-        Scores that are not all finite have no line and no error: None, and the scale stays as it is.
+        For scores that are not all finite the result is None, and the scale is not changed.
 
         Args:
             scores: [N], of `folded` after `refresh`.
             mos: [N].
-            fit: by the line that fits these; without it the scores are on the scale.
+            fit: map all scores by the line that fits these to the MOS.
         """
         if not np.isfinite(scores).all():
             return None
@@ -76,7 +76,7 @@ class ScoredModel:
         return self.average.state_dict() | self.line
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs beside `weights()` for the training to go on."""
+        """The entries of a checkpoint that a resume needs besides `weights()`."""
         if not (self.ema or self.line):
             return {}
         return {
@@ -84,7 +84,7 @@ class ScoredModel:
         }
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Go on from a checkpoint of `state()`; the model has its weights already."""
+        """Restore the state from a checkpoint; the model has its weights already."""
         if "training" not in saved:
             return
         self.average.load_state_dict(saved["training"]["average"])
@@ -99,10 +99,9 @@ def numbers_of(model: nn.Module) -> list[Tensor]:
 
 
 def fit_line(scores: np.ndarray, mos: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept by least squares, of scores [N] that are to become MOS [N].
+    """Slope and intercept by least squares, from scores [N] to MOS [N].
 
-    The order of the scores stays: the slope is at least that of a correlation of LEAST_CORRELATION, and 1 for scores that
-    are all alike.
+    The slope is positive: at least that of a correlation of LEAST_CORRELATION, and 1 for scores that are all equal.
     """
     slope = 1.0
     if scores.std() > LEAST_SPREAD * mos.std():
@@ -112,5 +111,5 @@ def fit_line(scores: np.ndarray, mos: np.ndarray) -> tuple[float, float]:
 
 
 def sample_indices(count: int) -> np.ndarray:
-    """LINE_IMAGES of so many images, or all of them: the same in every run, in order."""
+    """Indices of LINE_IMAGES of so many images, or of all: the same in every run, in order."""
     return np.sort(np.random.default_rng(0).permutation(count)[:LINE_IMAGES])

@@ -38,11 +38,11 @@ def rename_in_csv(name: str) -> Callable[[Path], None]:
     return prepare
 
 
-def malicious(path: str) -> Callable[[Path], None]:
+def malicious(*paths: str) -> Callable[[Path], None]:
     def prepare(cwd):
-        for old in (cwd / path).parent.glob("*.pth"):
-            old.unlink()
-        torch.save({"model": Malicious()}, cwd / path)
+        for path in paths:
+            (cwd / path).unlink(missing_ok=True)
+            torch.save({"model": Malicious()}, cwd / path)
 
     return prepare
 
@@ -73,7 +73,9 @@ REFUSALS = {
         ("--weights evil.pth", "more than tensors"), ("--weights", "evil.pth"), malicious("evil.pth")
     ),
     "malicious checkpoint": Refusal(
-        ("more than tensors", "not loaded"), prepare=malicious(f"run/{NAME}_last.pth"), resume=True
+        ("more than tensors", "not loaded"),
+        prepare=malicious(f"run/{NAME}_last.pth", f"run/{NAME}_last_previous.pth"),
+        resume=True,
     ),
     "weights of another shape": Refusal(
         ("--weights weights.pth", "conv1.weight"), ("--weights", "weights.pth"), other_shape

@@ -211,7 +211,7 @@ def test_a_run_without_a_defined_score_ends_with_a_result_that_says_so(tmp_path)
     assert (process.returncode, process.stderr) == (0, "")
     assert "Val SRCC: undefined" in process.stdout and "nan" not in process.stdout.lower()
     result = json.loads((tmp_path / "run/result.json").read_text())
-    assert "no epoch has a defined val SRCC" in result["failure"].lower() and result["failure"] in process.stdout
+    assert "No epoch has a defined val SRCC" in result["failure"] and result["failure"] in process.stdout
     empty = {key for key, value in result.items() if value is None}
     measures = {f"{name}_{metric}" for name in ("val", "test") for metric in ("srcc", "plcc")}
     assert empty == {
