@@ -42,11 +42,16 @@ def main(argv: list[str] | None = None) -> int:
                 unreadable += 1
             say(f"Decoded {total - unreadable:,} of {total:,} images, {unreadable:,} unreadable")
         if options.near_copies:
-            from iqa.data.near_copies import as_lines, describe_near_copies, find_near_copies
+            from iqa.data.near_copies import find_near_copies
 
-            copies = find_near_copies(data, options.hash_distance)
-            write_atomically(options.near_copies, as_lines(copies.found))
-            say(describe_near_copies(copies, options.hash_distance, options.near_copies))
+            copies, by_chance = find_near_copies(data, options.hash_distance)
+            write_atomically(options.near_copies, "".join("\t".join(map(str, copy)) + "\n" for copy in copies))
+            say(
+                f"Near copies: {len(copies):,} of {len(data.sets['test']):,} test images are within "
+                f"{options.hash_distance} of 64 bits of a training or validation image ({by_chance:,} "
+                f"{'is' if by_chance == 1 else 'are'} when mirrored, so about as many may be alike by chance); "
+                f"wrote {options.near_copies}"
+            )
         return 1 if unreadable else 0
     except (OSError, ValueError) as error:
         report(first_line(error))

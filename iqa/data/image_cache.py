@@ -76,11 +76,13 @@ class ImageCache:
         files = [self.state_of(path) for path in paths]
         while True:
             if missing_of(files, self.read_index()):
-                with self.locked():
-                    missing = missing_of(files, entries := self.read_index())
-                    self.tidy(entries, stale={files[i].name for i in missing})
-                    missing = missing_of(files, self.read_index())
-                    self.decode_missing([(files[i], paths[i]) for i in missing])
+                try:
+                    with self.locked():
+                        self.fill(files, paths)
+                except OSError as error:
+                    ways = "move it with --cache_dir, or train without with --no_cache"
+                    why = error.strerror or error
+                    raise OSError(f"{self.folder}: cannot keep the image cache ({why}); {ways}") from error
             with contextlib.suppress(FileNotFoundError), open(self.pixels, "rb") as pixels:
                 entries = self.read_index()
                 begun_anew = not os.path.samestat(os.fstat(pixels.fileno()), self.pixels.stat())  # by another run
@@ -104,20 +106,6 @@ class ImageCache:
                     entries[entry.name] = entry
         return entries
 
-    def tidy(self, entries: dict[str, Entry], stale: set[str]) -> None:
-        """Begin anew where most pixels are of replaced images; else leave only valid lines in the index.
-
-        A line whose pixels are lost would become valid again with the pixels of the next images.
-        """
-        kept = [entry for entry in entries.values() if entry.name not in stale]
-        with self.explained():
-            used = sum(entry.bytes() for entry in kept)
-            if self.pixels.exists() and self.pixels.stat().st_size > 2 * used:
-                self.index.unlink(missing_ok=True)  # first: it must never describe other pixels
-                self.pixels.unlink()
-            elif self.index.exists():
-                write_atomically(self.index, "".join(json.dumps(entry) + "\n" for entry in kept))
-
     def map_pixels(self, file: BinaryIO) -> np.ndarray:
         try:
             return np.memmap(file, np.uint8, "r")
@@ -129,40 +117,36 @@ class ImageCache:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One builder at a time; the lock ends with its process."""
-        with self.explained():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = open(self.folder / "lock", "w")
-        with lock:
-            with self.explained():
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    self.log(f"Cache: another run is filling {self.folder}; waiting for it")
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.log(f"Cache: another run is filling {self.folder}; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            ways = "move it with --cache_dir, or train without with --no_cache"
-            raise OSError(f"{self.folder}: cannot keep the image cache ({error.strerror or error}); {ways}") from error
-
-    def decode_missing(self, missing: list[tuple[Entry, Path]]) -> None:
+    def fill(self, files: list[Entry], paths: Sequence[Path]) -> None:
+        """Append the missing images, in a new file where most pixels of the old one are of replaced images."""
+        entries = self.read_index()
+        stale = {files[i].name for i in missing_of(files, entries)}
+        kept = {name: entry for name, entry in entries.items() if name not in stale}
+        if self.pixels.exists() and self.pixels.stat().st_size > 2 * sum(entry.bytes() for entry in kept.values()):
+            self.index.unlink(missing_ok=True)  # first: it must never describe other pixels
+            self.pixels.unlink()
+            kept = {}
+        else:  # a line whose pixels are lost would become valid again with the pixels of the next images
+            write_atomically(self.index, "".join(json.dumps(entry) + "\n" for entry in kept.values()))
+        missing = [(files[i], paths[i]) for i in missing_of(files, kept)]
         needed, free = len(missing) * NOMINAL_BYTES, shutil.disk_usage(self.folder).free
-        if missing and needed > free:
-            raise OSError(
-                f"{self.folder}: the image cache needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
-                "move it with --cache_dir, or train without with --no_cache"
-            )
-        with self.explained(), open(self.pixels, "ab") as pixels, open(self.index, "ab") as index:
+        if needed > free:
+            raise OSError(f"it needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
+        with open(self.pixels, "ab") as pixels, open(self.index, "ab") as index:
             lines, offset = [], pixels.tell()
             for i, (file, image) in enumerate(self.progress(missing), 1):
                 pixels.write(image)
-                lines.append(
-                    json.dumps(file._replace(offset=offset, height=image.shape[0], width=image.shape[1])) + "\n"
-                )
+                entry = file._replace(offset=offset, height=image.shape[0], width=image.shape[1])
+                lines.append(json.dumps(entry) + "\n")
                 offset += image.size
                 if i % FLUSH_EVERY == 0 or i == len(missing):
                     flush_to_disk(pixels)

@@ -37,6 +37,7 @@ def photograph(size=(64, 48)) -> Image.Image:
     return Image.fromarray(np.stack([4 * x % 256, 5 * y % 256, (x * y) % 256], 2).astype(np.uint8))
 
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Pillow
 GREY = np.asarray(photograph().convert("L")).astype(np.int64)
 
 
