@@ -161,7 +161,7 @@ def read_json(path: Path, way_out: str = "repeat the run") -> dict:
 def _read_epochs(path: Path) -> list[dict]:
     """The complete lines of metrics.jsonl; a last line that is incomplete is skipped, as a killed run leaves it."""
     epochs = []
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
             epoch = json.loads(line)

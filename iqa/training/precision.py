@@ -42,7 +42,10 @@ def settled_precision(
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); remove its folder or name another --output_dir") from error
 
 
 def measured_precision(model: nn.Module, device: torch.device, batch_size: int, patch_size: int) -> dict[str, Any]:

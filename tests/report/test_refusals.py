@@ -91,6 +91,10 @@ def change_result(**changes):
         ),
         (change_result(selected_epoch=None), "exp1_baseline/result.json: selected_epoch is None"),
         (spoil("metrics.jsonl", "[]\n"), "exp1_baseline/metrics.jsonl: line 1 does not describe an epoch"),
+        (
+            lambda folder: (folder / "exp1_baseline/metrics.jsonl").write_bytes("größe\n{}\n".encode("latin-1")),
+            "exp1_baseline/metrics.jsonl: line 1 is not JSON",
+        ),
         (spoil("config.json", "{}"), "exp1_baseline/config.json: no key 'variant'"),
         (lambda folder: (folder / "exp1_baseline/config.json").unlink(), "exp1_baseline/config.json: missing"),
         (lambda folder: (folder / "exp1_baseline/predictions_test.csv").unlink(), "predictions_test.csv: missing"),
