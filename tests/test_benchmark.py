@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, run_program
+from conftest import ROOT, assert_one_line_error, run_main, run_program, train
+from faults import NAME
 
 from iqa.benchmark.arithmetic import flop_per_patch
 from iqa.benchmark.report import ROWS, print_table, projection
@@ -123,42 +124,26 @@ def test_the_tables_and_the_machine_are_printed_as_they_are_in_the_json(report):
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_measured(tmp_path, flags, words):
-    process = benchmark(*flags, cwd=tmp_path)
+    process = run_main("benchmark_training", "--device", "cpu", *flags, cwd=tmp_path)
     assert_one_line_error(process, *words)
     assert process.stdout == "" and list(tmp_path.iterdir()) == []
 
 
 def test_bf16_and_fp32_rank_the_demo_images_alike(tmp_path):
-    """One checkpoint, trained for long enough to tell images apart, scores all 60 demo images in both precisions."""
-    made = run_program(sys.executable, ROOT / "demo_dataset.py", "--output", "demo", "--images", "60", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    trained = run_program(
-        sys.executable,
-        ROOT / "train_resnet_improved.py",
-        *(
-            "--data_path demo --weights none --device cpu --use_multiscale --use_attention --epochs 2 "
-            "--patch_size 64 --train_patch_num 16 --test_patch_num 4 --batch_size 16 --lr 5e-4 "
-            "--warmup_steps 10 --max_grad_norm 1 --save_model --output_dir run"
-        ).split(),
-        cwd=tmp_path,
-    )
-    assert trained.returncode == 0, trained.stderr
-    srcc = {}
+    """A checkpoint that can tell images apart scores all 60 demo images in both precisions."""
+    assert run_main("demo_dataset", "--output", tmp_path / "demo", "--images", "60").returncode == 0
+    flags = "--use_multiscale --use_attention --epochs 2 --patch_size 64 --train_patch_num 16 --test_patch_num 4"
+    recipe = "--batch_size 16 --lr 5e-4 --warmup_steps 10 --max_grad_norm 1 --save_model --output_dir run"
+    process = train("--data_path", "demo", *flags.split(), *recipe.split(), cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    srcc, scores = {}, []
     for precision in ("bf16", "fp32"):
+        flags = f"--evaluate run/{NAME}_best.pth --evaluate_set all --device cpu --output_dir {precision}".split()
         process = run_program(
-            sys.executable,
-            ROOT / "train_resnet_improved.py",
-            *"--evaluate checkpoints/resnet_improved_ms_att_best.pth --evaluate_set all --precision".split(),
-            precision,
-            "--device",
-            "cpu",
-            "--output_dir",
-            precision,
-            cwd=tmp_path,
+            sys.executable, ROOT / "train_resnet_improved.py", *flags, "--precision", precision, cwd=tmp_path
         )
-        assert process.returncode == 0, process.stderr
-        assert f", {precision}, torch" in process.stdout
+        assert process.returncode == 0 and f", {precision}, torch" in process.stdout, process.stderr
         srcc[precision] = json.loads((tmp_path / precision / "evaluation_koniq-10k_all.json").read_text())["srcc"]
-    scores = [(tmp_path / precision / "predictions_koniq-10k_all.csv").read_text() for precision in srcc]
+        scores.append((tmp_path / precision / "predictions_koniq-10k_all.csv").read_text())
     assert scores[0] != scores[1]
     assert srcc["bf16"] == pytest.approx(srcc["fp32"], abs=0.005)

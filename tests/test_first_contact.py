@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, assert_one_line_error, run_program
+from conftest import ROOT, assert_one_line_error, run_main, run_program
 
 SCRIPTS = {
     "train_resnet_improved.py": ["--data_path", "."],
@@ -76,6 +76,5 @@ def test_the_installation_says_how_long_it_takes_and_shows_the_output_of_pip(tmp
 
 def test_a_folder_of_another_data_set_is_answered_with_its_flag(tmp_path):
     (tmp_path / "labels.csv").write_text("image,mos\n1.jpg,50\n")
-    for command in (["train_resnet_improved.py", "--data_path", "."], ["data_loader.py", "."]):
-        process = run_program(sys.executable, ROOT / command[0], *command[1:], cwd=tmp_path)
-        assert_one_line_error(process, "--dataset csv")
+    for module, *flags in (["train_resnet_improved", "--data_path", "."], ["iqa.data.check", "."]):
+        assert_one_line_error(run_main(module, *flags, cwd=tmp_path), "--dataset csv")

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torchvision
-from conftest import ROOT, TINY_FLAGS, assert_one_line_error, run_program, train, write_image
+from conftest import ROOT, assert_one_line_error, refuse, run_program, train, write_image
 from data_folders import check_folder, write_rows
 from faults import inject
 from PIL import Image, PngImagePlugin, TiffImagePlugin
@@ -382,13 +382,7 @@ def test_training_refuses_a_bad_file_in_one_line(bad_files, tmp_path, name, flag
     write_image(tmp_path / "data/other.jpg", 60)
     for image in ("good.jfif", name, "two.mpo"):
         (tmp_path / "data" / image).symlink_to(bad_files / image)
-    command = (
-        sys.executable,
-        ROOT / "train_resnet_improved.py",
-        *TINY_FLAGS,
-        *"--dataset csv --data_path data".split(),
-    )
-    process = run_program(*command, "--batch_size", "2", "--output_dir", "run", *flags, cwd=tmp_path)
+    process = refuse(*"--dataset csv --data_path data --batch_size 2".split(), *flags, cwd=tmp_path)
     assert_one_line_error(process, f"{name}: unreadable image", BAD[name][1])
 
 

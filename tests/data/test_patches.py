@@ -6,7 +6,7 @@ import torch
 from conftest import write_image
 from torchvision.transforms.v2 import functional as tv
 
-from data_loader import EvaluationPlan, PatchLoader, PatchTransform, Resize, TrainingPlan
+from data_loader import EvaluationPlan, PatchLoader, Resize, TrainingPlan
 from iqa.data.color_jitter import jitter_colors
 from iqa.data.cutting import DeviceImages, as_tensors
 from iqa.data.image_cache import ImageCache
@@ -185,7 +185,3 @@ def test_device_images_hold_images_of_different_sizes(images):
         top, left = batch.top[i], batch.left[i]
         np.testing.assert_array_equal(pixels[i], stored[i][top : top + 64, left : left + 64])
         np.testing.assert_array_equal(some[i], stored[[4, 1][i % 2]][top : top + 64, left : left + 64])
-
-
-def test_the_transform_has_no_state_of_its_own():
-    assert list(PatchTransform(color_jitter=True).parameters()) == []
