@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a data set in the layout of KonIQ-10k, with drawn scenes and graded faults, to try the program without KonIQ-10k.
+"""Write a data set in the layout of KonIQ-10k, with procedural scenes and graded faults, to try the program without it.
 
     python3 demo_dataset.py --output demo-data --images 300
     python3 demo_dataset.py --output demo-koniq --metadata koniq10k_distributions_sets.csv      # all 10,073 names

@@ -1,8 +1,8 @@
-# Sourced by run_resnet_ablation.sh and run_tests.sh: sets $python to an interpreter with the packages of a requirements file.
+# Sourced by the shell scripts: sets $python to an interpreter with the packages of a requirements file.
 #
 #     find_python requirements.txt
 #
-# An active virtual environment, or a python3 that has the packages, is used as it is. Otherwise .venv is made in the clone.
+# An active virtual environment, or a python3 with the packages, is used as it is. Otherwise .venv is made in the clone.
 
 has_packages() { "$1" -m pip install --quiet --dry-run --report /dev/null --no-index -r "$2" >/dev/null 2>&1; }
 
@@ -25,7 +25,7 @@ find_python() {
         "$python" -c '' 2>/dev/null || "$base" -m venv --clear "$here/.venv" || return
         has_packages "$python" "$requirements" && return
     fi
-    echo "Installing the packages of $1 with $python: 1 to 10 minutes, about 6 GB on Linux (CUDA builds of torch); only once"
+    echo "Installing the packages of $1 with $python: 1 to 10 minutes, 6 GB with CUDA builds of torch; only once"
     "$python" -m pip install --disable-pip-version-check -r "$requirements" && return
     echo "error: the packages of $1 could not be installed with $python" >&2
     return 1

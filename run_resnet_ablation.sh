@@ -5,9 +5,9 @@
 #   bash run_resnet_ablation.sh --demo                   # needs no data: small drawn images, 4 to 10 minutes on 2 cores
 #   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64      # other flags go to every run
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
-#   BACKBONES="resnet50 swin_b" bash run_resnet_ablation.sh                     # the variants on each of these backbones
+#   BACKBONES="resnet50 swin_b" bash run_resnet_ablation.sh                     # the variants on each backbone
 #   bash run_resnet_ablation.sh --recipe best            # the recipe of docs/recipe.md
-#   bash run_resnet_ablation.sh --with_published         # then HyperIQA and SMART-IQA; add --recipe published for their own
+#   bash run_resnet_ablation.sh --with_published         # HyperIQA and SMART-IQA too; by their own: --recipe published
 #   NPROC=4 bash run_resnet_ablation.sh                  # 4 GPUs of this machine, which share each batch
 #   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS   # go on after an interruption
 #
@@ -19,8 +19,8 @@ source "$here/find_python.sh"
 # Flags of every run. Those of the command line come after them and take precedence.
 recipe=(--no_color_jitter --test_random_crop --seed 42 --save_model)
 # The demo trains from random weights on small patches for many steps: at most 40 TFLOP (tools/count_demo_flops.py).
-demo=(--data_path demo-data --weights none --patch_size 32 --epochs 2 --train_patch_num 5 --test_patch_num 16 --batch_size 16
-      --lr 5e-4 --head_lr_ratio 1 --lr_schedule cosine --ema 0.95)
+demo=(--data_path demo-data --weights none --patch_size 32 --epochs 2 --train_patch_num 5 --test_patch_num 16
+      --batch_size 16 --lr 5e-4 --head_lr_ratio 1 --lr_schedule cosine --ema 0.95)
 
 say() { echo "$1" 2>/dev/null || true; } # the reader may be gone (| head)
 
@@ -29,7 +29,7 @@ fail() {
     exit "${2:-2}"
 }
 
-run() { # in the background, so that a signal is handled at once, and in a process group of its own, so that it arrives once
+run() { # in the background, so that a signal is handled at once; in its own process group, so that it gets it once
     set -m
     "$@" &
     set +m
@@ -57,10 +57,10 @@ if [[ ${1-} == --resume* ]]; then # the folder has the seeds, the backbones and 
     ablations=(logs/*/ablation_flags) log_dir=${2-}
     log_dir=${log_dir%/}
     (($# <= 2)) || fail "--resume goes on with the flags of the interrupted ablation: give no others"
-    [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: no ablation was started there; choose from ${ablations[*]%/*}"
-    set -- && BACKBONES=""
-    { read -r is_demo && read -r SEEDS && while IFS= read -r flag; do set -- "$@" "$flag"; done; } <"$log_dir/ablation_flags"
-    [[ -z $is_demo ]] || set -- --demo "$@"
+    [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: no ablation is there; choose from ${ablations[*]%/*}"
+    { read -r is_demo && read -r SEEDS; } <"$log_dir/ablation_flags"
+    set -- ${is_demo:+--demo} && BACKBONES=""
+    while IFS= read -r flag; do set -- "$@" "$flag"; done < <(tail -n +3 "$log_dir/ablation_flags")
 fi
 for flag; do
     shift
@@ -78,7 +78,7 @@ database.mmsp-kn.de, name your data with --data_path, or try the program without
 find_python requirements.txt || exit 1
 # One line for each run, in order: its log name and its flags. All flags are checked before the first run begins.
 export SEEDS=${SEEDS-} BACKBONES=${BACKBONES:-resnet50} NPROC=${NPROC:-1}
-runs=$(PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} "$python" -m iqa.ablation $is_demo $with_published "${recipe[@]}" "$@") || exit
+runs=$(PYTHONPATH=$here:${PYTHONPATH-} "$python" -m iqa.ablation $is_demo $with_published "${recipe[@]}" "$@") || exit
 total=$(($(wc -l <<<"$runs"))) number=0
 
 if [[ -n $is_demo ]]; then run "$python" "$here/demo_dataset.py" --output demo-data --images 300; fi

@@ -1,4 +1,4 @@
-"""The runs of an ablation, for run_resnet_ablation.sh: a line for each seed and each variant, its name and its own flags.
+"""The runs of an ablation, for run_resnet_ablation.sh: for each seed and variant a line with its name and flags.
 
     SEEDS="42 43" BACKBONES=resnet50 NPROC=1 python3 -m iqa.ablation [--demo] [--with_published] FLAGS...
 

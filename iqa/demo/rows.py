@@ -40,7 +40,7 @@ def invent_rows(images: int, seed: int) -> list[Row]:
 
 
 def invent_row(name: str, set_name: str, rng: np.random.Generator) -> Row:
-    """The ratings, 1 to 5, of 90 to 130 raters. The MOS is their mean on the 0-100 scale, the SD is on the 1-5 scale."""
+    """The ratings, 1 to 5, of 90 to 130 raters. The MOS is their mean on 0-100, the SD theirs on 1-5."""
     raters, opinion = int(rng.integers(90, 131)), 1 + rng.uniform(WORST_MOS, BEST_MOS) / 25
     ratings = np.rint(rng.normal(opinion, RATING_SPREAD, raters)).clip(1, 5)
     fractions = np.bincount(ratings.astype(int), minlength=6)[1:] / raters
