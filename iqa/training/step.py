@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from iqa.processes import process_count
 from iqa.training import devices
 
+failed_graphs: list[torch.cuda.CUDAGraph] = []
 WARM_UP = 3  # eager steps before the capture; they select kernels, compile, and create the state of the optimizer
 
 
@@ -126,14 +127,19 @@ class CapturedStep:
                     f"--cuda_graph on: the training step cannot be captured ({reason}); use auto"
                 ) from error
             self.failed = True
-            leave_capture(inputs.device)
+            leave_capture(graph, inputs.device)
             self.warn(f"Warning: the training step runs eagerly: it cannot be captured as a CUDA graph ({reason})")
         else:
             self.graph = graph
 
 
-def leave_capture(device: torch.device) -> None:
-    """Give the default generator a state outside the failed capture; before torch 2.13 it refused eager dropout."""
+def leave_capture(graph: torch.cuda.CUDAGraph, device: torch.device) -> None:
+    """Go on after a failed capture, to which the allocator and the default generator may still refer.
+
+    The graph is kept, since the allocator reads it. The generator gets a new state: before torch 2.13 it would refuse
+    dropout outside a capture.
+    """
+    failed_graphs.append(graph)
     generator = torch.cuda.default_generators[device.index or 0]
     generator.graphsafe_set_state(generator.clone_state())
 

@@ -160,7 +160,7 @@ def test_a_capture_that_fails_leaves_an_eager_run_and_one_warning(monkeypatch):
     stand_in(monkeypatch, refused="aten::relu")
     eager, captured, warnings = Run(captured=False), Run(captured=True), []
     captured.step = CapturedStep(captured.step.step, warn=warnings.append)
-    monkeypatch.setattr("iqa.training.step.leave_capture", lambda device: None)
+    monkeypatch.setattr("iqa.training.step.leave_capture", lambda *arguments: None)
     for run in (eager, captured):
         torch.manual_seed(7)
         run.train(0, STEPS)
@@ -170,7 +170,7 @@ def test_a_capture_that_fails_leaves_an_eager_run_and_one_warning(monkeypatch):
 
 def test_a_capture_that_fails_is_an_error_where_it_is_required(monkeypatch):
     stand_in(monkeypatch, refused="aten::relu")
-    monkeypatch.setattr("iqa.training.step.leave_capture", lambda device: None)
+    monkeypatch.setattr("iqa.training.step.leave_capture", lambda *arguments: None)
     with pytest.raises(ValueError, match="--cuda_graph on: .*aten::relu.*auto"):
         Run(captured=True).train(0, WARM_UP + 1)
 
