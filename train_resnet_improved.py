@@ -377,9 +377,7 @@ def train(options: Options, run: Run) -> None:
             for epoch in range(len(history) + 1, options.epochs + 1):
                 row, predictions = run_epoch(options, run.data, training, epoch, forecast)
                 history.append(row)
-                is_best = (
-                    best_epoch(history, select_on) is row
-                )  # the highest SRCC on `select_on`, the first of equal ones
+                is_best = best_epoch(history, select_on) is row  # the highest SRCC, the first of equal ones
                 if is_best:
                     training.predictions = predictions
                 if is_first():
@@ -405,9 +403,8 @@ def train(options: Options, run: Run) -> None:
 def begin_files(options: Options, run: Run, training: Training) -> None:
     """Begin the log, and config.json of a new run; complete what a killed run wrote of its last epoch."""
     weights = sum(x.nbytes for x in training.model.state_dict().values())
-    copies = (
-        5 if options.ema or options.loss in BATCH_LOSSES else 3
-    )  # weights, two of AdamW, the trained ones, the average
+    # The weights and two moments of AdamW; besides, the trained weights and their average where these are scored.
+    copies = 5 if options.ema or options.loss in BATCH_LOSSES else 3
     run.folder.check_space(copies * weights, save_model=options.save_model and not options.checkpoint_dir)
     cli.open_log(run.folder.log, append=run.before is not None)
     if run.before is None:

@@ -221,7 +221,7 @@ def test_a_run_without_a_defined_score_ends_with_a_result_that_says_so(tmp_path)
         "best_test_plcc",
         "health",
     }
-    assert not list((tmp_path / "run").glob("predictions*")) and not (tmp_path / "checkpoints").exists()
+    assert not list((tmp_path / "run").glob("predictions*")) and not list((tmp_path / "checkpoints").iterdir())
     saved = torch.load(tmp_path / "run/resnet_improved_ss_noatt_best.pth", weights_only=True)
     assert saved["results"] == result and saved["epoch"] == 1
     again = train(*flags, "--resume", cwd=tmp_path)
