@@ -57,8 +57,9 @@ def demo(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_folder_is_koniqs(demo):
+def test_the_folder_is_koniqs_with_a_marker_that_these_are_no_photographs(demo):
     rows = table(demo)
+    assert "not KonIQ-10k's photographs" in (demo / "DEMO_DATASET.txt").read_text().splitlines()[0]
     assert (demo / CSV_NAME).read_text().splitlines()[0] == HEADER
     assert {row["set"] for row in rows} == {"training", "validation", "test"}
     assert sorted(row["image_name"] for row in rows) == sorted(os.listdir(demo / "1024x768"))
@@ -78,11 +79,6 @@ def test_the_labels_follow_the_official_conventions(demo):
         assert float(row["SD"]) == pytest.approx(deviation, abs=1e-6)
 
 
-def test_the_marker_says_that_these_are_no_photographs(demo):
-    first_line = (demo / "DEMO_DATASET.txt").read_text().splitlines()[0]
-    assert "not KonIQ-10k's photographs" in first_line
-
-
 def test_the_bytes_do_not_depend_on_the_number_of_workers(demo, tmp_path):
     assert run("--output", tmp_path / "one", "--images", 6, "--workers", 1).returncode == 0
     assert contents(tmp_path / "one") == contents(demo)
@@ -98,10 +94,6 @@ def test_two_processes_that_write_one_folder_lose_nothing(demo, tmp_path):
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
     assert [(process.communicate(timeout=60)[1], process.returncode) for process in both] == [(b"", 0)] * 2
     assert contents(tmp_path / "demo") == contents(demo)
-
-
-def test_another_seed_gives_other_images():
-    assert demo_image(1, "1.jpg", 50.0) != demo_image(2, "1.jpg", 50.0)
 
 
 @pytest.mark.parametrize("images", [6, 10, 60, 300, 10073])
@@ -126,7 +118,8 @@ def test_a_stronger_fault_changes_the_scene_more(kind):
     assert errors == sorted(errors) and errors[0] < 1 and errors[1] > 1
 
 
-def test_one_scene_gets_worse_as_its_mos_falls():
+def test_one_scene_gets_worse_as_its_mos_falls_and_another_seed_gives_another():
+    assert demo_image(1, "1.jpg", 50.0) != demo_image(2, "1.jpg", 50.0)
     best, *others = (decoded(demo_image(1, "1.jpg", mos)) for mos in (90.0, 70.0, 40.0, 10.0))
     errors = [np.square(other - best).mean() for other in others]
     assert errors == sorted(errors) and errors[0] > 1
@@ -202,10 +195,11 @@ def test_missing_and_empty_images_are_made_again_and_the_others_left(demo):
     assert contents(demo) == before and third.stat().st_mtime_ns == kept
 
 
-def test_a_folder_with_other_files_is_refused(tmp_path):
+def test_an_output_with_other_files_and_one_that_is_a_file_are_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     assert_refused(["--output", tmp_path, "--images", 6], "--output", "not empty")
-    assert os.listdir(tmp_path) == ["mine.txt"]
+    assert_refused(["--output", tmp_path / "mine.txt", "--images", 6], "--output", "is a file")
+    assert os.listdir(tmp_path) == ["mine.txt"] and (tmp_path / "mine.txt").read_text() == "precious"
 
 
 @pytest.mark.parametrize("arguments", [("--images", 7), ("--images", 6, "--seed", 1)])
@@ -243,23 +237,15 @@ def test_bad_metadata_is_named(tmp_path, rows, words):
         (("--images", "many"), ("--images", "many")),
         (("--images", 6, "--workers", 0), ("--workers", "'0'")),
         (("--metadata", "nowhere.csv"), ("--metadata nowhere.csv",)),
+        (("--metadata", "small.csv", "--images", 7), ("--images 7", "1 row")),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, arguments, words):
-    assert_refused(["--output", tmp_path / "demo", *arguments], *words)
+    write_metadata(tmp_path / "small.csv", official_row("1.jpg", 50, "test"))
+    assert_refused(["--output", "demo", *arguments], *words, cwd=tmp_path)
 
 
-def test_more_images_than_rows_are_refused(tmp_path):
-    metadata = write_metadata(tmp_path / "small.csv", official_row("1.jpg", 50, "test"))
-    assert_refused(["--output", tmp_path / "demo", "--metadata", metadata, "--images", 7], "--images 7", "1 row")
-
-
-def test_an_output_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    assert_refused(["--output", tmp_path / "file", "--images", 6], "--output", "is a file")
-
-
-def assert_refused(arguments, *words: str) -> None:
-    process = run_main("demo_dataset", *arguments)
+def assert_refused(arguments, *words: str, cwd: Path = ROOT) -> None:
+    process = run_main("demo_dataset", *arguments, cwd=cwd)
     assert process.returncode == 2
     assert_one_line_error(process, *words)

@@ -6,7 +6,6 @@ tools/published_references.py computes them.
 
 import functools
 import hashlib
-import itertools
 import zlib
 
 import numpy as np
@@ -23,7 +22,6 @@ from iqa.training.optimization import build_optimizer
 from iqa.training.recipe import PUBLISHED_RECIPES
 
 FUSIONS = {"single": (False, False), "multiscale": (True, False), "attention": (True, True)}
-CHANNELS = {"hyperiqa": (256, 512, 1024, 2048), "smart_iqa": (128, 256, 512, 1024)}  # of their backbones
 REFERENCES = {  # parameters, digest of the state dict, scores of images(2), attention
     "hyperiqa": (27_375_369, "99c8351302f0187b", [-6.503819, -7.799253], None),
     "smart_iqa single": (88_389_761, "636bccf8d53de728", [-2.772938, -2.452227], None),
@@ -153,52 +151,6 @@ def test_weights_score_as_in_the_program_that_they_are_of(name, wrap):
     assert [list(units.shape) for units in hidden] == [[2, 112], [2, 56], [2, 28], [2, 14]]
     if expected_attention:
         torch.testing.assert_close(attention, torch.tensor(expected_attention), rtol=0, atol=1e-6)
-
-
-def plain_scores(state: dict[str, Tensor], maps: list[Tensor], fusion: tuple[bool, bool]) -> Tensor:
-    """The published heads as plain convolutions, one image after the other."""
-    use_multiscale, use_attention = fusion
-    prefix = "swin." if "swin.lda4_fc.bias" in state else "res."
-
-    def linear(x, name):
-        return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
-
-    def conv(x, name, padding=0):
-        return F.conv2d(x, state[f"{name}.weight"], state.get(f"{name}.bias"), padding=padding)
-
-    scores = []
-    for image in range(len(maps[0])):
-        own = [x[image : image + 1] for x in maps]
-        parts = [conv(x, f"{prefix}lda{i}_pool.0") for i, x in enumerate(own[:3], 1)] + [own[3]]
-        parts = [F.avg_pool2d(x, 7, 7).flatten() for x in parts]
-        q = torch.cat([linear(x, f"{prefix}lda{i}_fc") for i, x in enumerate(parts, 1)]).reshape(1, 224, 1, 1)
-
-        h = torch.cat([F.adaptive_avg_pool2d(x, 7) for x in own], 1) if use_multiscale else own[3]
-        if use_attention:
-            hidden = linear(own[3].mean((2, 3)), "multiscale_attention.attention_net.0").relu()
-            weights = linear(hidden, "multiscale_attention.attention_net.3").softmax(1)[0]
-            h = h * weights.repeat_interleave(torch.tensor([x.shape[1] for x in own]))[:, None, None]
-        for number in (0, 2, 4):
-            h = conv(h, f"conv1.{number}").relu()
-        g = h.mean((2, 3))
-        for number, (a, b) in enumerate(itertools.pairwise((224, 112, 56, 28, 14, 1)), 1):
-            weight = conv(h, f"fc{number}w_conv", padding=1) if b > 1 else linear(g, f"fc{number}w_fc")
-            q = F.conv2d(q, weight.reshape(b, a, 1, 1), linear(g, f"fc{number}b_fc")[0])
-            q = q.sigmoid() if b > 1 else q
-        scores.append(q.item())
-    return torch.tensor(scores)
-
-
-@pytest.mark.parametrize("name", REFERENCES)
-def test_heads_equal_plain_convolutions_image_by_image(name, monkeypatch):
-    """From the same maps, whatever the backbone is."""
-    model, state = build(name, "meta").eval(), published_state(name)
-    model.load_state_dict(state, assign=True)
-    maps = [uniform((3, c, 56 // 2**i, 56 // 2**i), f"stage {i}") + i for i, c in enumerate(CHANNELS[name.split()[0]])]
-    monkeypatch.setattr(type(model.slow_part), "forward", lambda *_: maps)
-    with torch.inference_mode():
-        scores = model(torch.zeros(3, 3, 224, 224))
-        torch.testing.assert_close(scores, plain_scores(state, maps, model.variant[-2:]), rtol=0, atol=1e-4)
 
 
 @pytest.fixture(scope="module", params=["hyperiqa", "smart_iqa attention"])
