@@ -156,7 +156,7 @@ class MachineFlags:
     device: str = flag("auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
     precision: str = flag(
         "auto",
-        "of the arithmetic before the score path; auto: the faster one in a few training steps, where the device has bf16; "
+        "of the arithmetic before the score path; auto: the faster one in a few training steps, if the device has bf16; "
         "measured once for an ablation",
         choices=("auto", "fp32", "bf16"),
     )
@@ -248,7 +248,8 @@ def main(argv: list[str] | None = None) -> int:
 
                 train(options, run)
             finally:
-                run.folder.release()
+                if run.locks:
+                    run.folder.release()
                 words = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
                 command.when_stopped = how_to_go_on([*words, *run.folder.flags_to_go_on()])
     return command.status

@@ -5,6 +5,7 @@ torch, which takes seconds to load, is imported only where a checkpoint is read 
 
 import contextlib
 import filecmp
+import itertools
 import json
 import os
 import pickle
@@ -237,9 +238,11 @@ class RunFolder:
         newest = NEWEST / self.best.name
         if newest.is_file() and is_only_copy(newest, run_id):
             written = time.strftime("%Y%m%d_%H%M%S", time.localtime(newest.stat().st_mtime))
-            kept = newest.with_stem(f"{newest.stem}_{written}")
+            names = (f"{newest.stem}_{written}" + f"_{i}" * (i > 0) for i in itertools.count())
+            kept = next(path for path in map(newest.with_stem, names) if not path.exists())
             say(f"Note: {newest} was the only copy of the weights of an earlier run; it is kept as {kept}")
-            os.replace(newest, kept)
+            with contextlib.suppress(FileNotFoundError):  # another run that ends at this moment has moved it
+                os.replace(newest, kept)
         NEWEST.mkdir(exist_ok=True)
         link_or_copy(self.best, newest)
 
