@@ -4,15 +4,15 @@
     python3 data_loader.py ./koniq-10k                               # check a folder and print its split
     python3 data_loader.py ./ChallengeDB_release --dataset livec     # the same for another data set
 
-Labels are read by iqa/data/datasets.py, images are decoded by iqa/data/images.py. This file resizes the images (`Resize`),
+iqa/data/datasets.py reads the labels, iqa/data/images.py decodes the images. This file resizes the images (`Resize`),
 chooses the patches (`TrainingPlan`, `EvaluationPlan`) and turns them into batches for the network (`PatchLoader`,
-`PatchTransform`). Every draw is a function of (seed, epoch, sample) for training and of (seed, image name) for evaluation: the
-number of workers, the cache, the device and a resume change nothing.
+`PatchTransform`). Every draw is a function of (seed, epoch, sample) for training and of (seed, image name) for
+evaluation: the number of workers, the cache, the device and a resume change nothing.
 
 Axes: B patches, H rows, W columns, P patch size in pixels.
 """
 
-if __name__ == "__main__":  # the check of a folder is told at once: torch takes seconds to load
+if __name__ == "__main__":  # checks a folder without torch, which takes seconds to load
     import sys
 
     from iqa.data.check import main
@@ -59,7 +59,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Resize:
-    """--resize: "keep" the aspect, or "squeeze" every image to 384 wide and 512 high as the published models expect it."""
+    """--resize: "keep" the aspect, or "squeeze" every image to 384 wide and 512 high, as published models expect."""
 
     name: str = "keep"
 
@@ -104,9 +104,11 @@ def open_images(
 
 
 def corners(sizes: np.ndarray, positions: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions [N, 2] in 0-1, down and across -> rows [N] and columns [N] of the first pixels of patches inside the images.
+    """Row [N] and column [N] of the first pixel of each patch, so that it is inside its image.
 
-    sizes [N, 2] are height and width of the images.
+    Args:
+        sizes: [N, 2] height and width of the image of each patch, or [1, 2] of one image.
+        positions: [N, 2] in 0-1, down and across.
     """
     room = sizes - patch_size
     assert (room >= 0).all()
@@ -120,7 +122,7 @@ def random_positions(name: str, patches: int, seed: int) -> np.ndarray:
 
 
 def grid_positions(patches: int) -> np.ndarray:
-    """[patches, 2]: floor(sqrt(patches)) rows of evenly spaced patches, from edge to edge (25: 5 rows of 5; 1: the centre)."""
+    """[patches, 2]: floor(sqrt(patches)) rows of evenly spaced patches (25: 5 rows of 5; 1: the centre)."""
 
     def spread(n: int) -> np.ndarray:
         return np.linspace(0, 1, n) if n > 1 else np.array([0.5])
@@ -131,7 +133,7 @@ def grid_positions(patches: int) -> np.ndarray:
 
 
 class PatchBatch(NamedTuple):
-    """B patches: where they lie and how they are changed (numpy arrays in a plan, tensors once they are cut)."""
+    """B patches: their places and changes. The fields are numpy arrays in a plan, tensors after the cutting."""
 
     image: Tensor  # [B] index of the image
     top: Tensor  # [B] row of the first pixel
@@ -235,7 +237,7 @@ class EvaluationPlan:
 
 
 def mean_per_image(values: Tensor, images: int) -> np.ndarray:
-    """What an `EvaluationPlan` gave for its patches, [N * patches, ...] -> the mean of each image, [N, ...]."""
+    """Values of the patches of an `EvaluationPlan`, [N * patches, ...] -> the mean of each image, [N, ...]."""
     return values.double().unflatten(0, (images, -1)).mean(1).cpu().numpy()
 
 
@@ -308,7 +310,7 @@ class PatchLoader:
         return torch.cat(inputs)[:patches]
 
     def inputs(self, batch: PatchBatch) -> tuple[Tensor, PatchBatch]:
-        """A batch that is cut, or for `DeviceImages` planned -> its inputs [B, 3, P, P], and the batch on the device."""
+        """A cut batch, or for `DeviceImages` a planned one -> inputs [B, 3, P, P], and the batch on the device."""
         if isinstance(self.images, DeviceImages):
             batch = self.to_device(as_tensors(batch))
             batch = batch._replace(pixels=self.images.cut(batch, self.patch_size))
@@ -338,8 +340,8 @@ class PatchTransform(nn.Module):
     """Pixels of a batch on the device -> the network's input [B, 3, P, P], channels-last, fp32, normalised.
 
     Args:
-        color_jitter: change brightness, contrast, saturation and hue as torchvision's ColorJitter does, but always in this
-            order, by the plan's amounts (iqa/data/color_jitter.py).
+        color_jitter: change brightness, contrast, saturation and hue as torchvision's ColorJitter does, in this order,
+            by the plan's amounts (iqa/data/color_jitter.py).
     """
 
     def __init__(self, *, color_jitter: bool):

@@ -1,9 +1,9 @@
 """The cache of resized images: decoded once and kept in a memory-mapped file.
 
-The cache is a folder with two files. `pixels.bin` has the resized images one after the other; `index.jsonl` has the place of
-each, one line per image, which is appended only after the pixels are on disk. So an interrupted build continues where it
-stopped, and a changed image (another size, inode or time) is decoded again. Where replaced images take more than half of
-`pixels.bin`, both files are begun anew.
+The cache is a folder with two files. `pixels.bin` has the resized images one after the other; `index.jsonl` has the
+place of each, one line per image, which is appended only after the pixels are on disk. So an interrupted build
+continues where it stopped, and a changed image (another size, inode or time) is decoded again. Where replaced images
+take more than half of `pixels.bin`, both files are begun anew.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """Image files -> upright RGB pixels, and the resized images of a data set.
 
-`open_image` decides which files are read; `upright_size` and `to_upright_rgb` decide what an opened image looks like. The cached
-and the uncached path, scoring and the search for near copies use these functions. docs/data.md lists their rules.
+`open_image` decides which files are read; `upright_size` and `to_upright_rgb` decide what an opened image looks like.
+The cached and the uncached path, scoring and the search for near copies use these functions. docs/data.md lists their
+rules.
 """
 
 import collections
@@ -188,7 +189,7 @@ def to_upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def deep_to_grey(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits -> 8 bits: 16-bit values by the header's depth, others only where their range is known."""
+    """Grey of more than 8 bits -> 8 bits: 16-bit values by the header's depth, others where their range is known."""
     values, bits = np.asarray(image), bit_depth(image)
     low, high = values.min(), values.max()
     if image.mode == "F" and 0 <= low and high <= 255:

@@ -32,8 +32,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Rows:
                 surplus = [text for text in row.pop(None, ()) if text.strip()]
                 if surplus:
                     raise ValueError(
-                        f"{where}: more fields than the {len(reader.fieldnames)} of the header ({', '.join(surplus)!r}); "
-                        "put a field with a comma in quotes and write decimals with a point"
+                        f"{where}: more fields than the header ({', '.join(surplus)!r}); "
+                        "put a name with a comma in quotes, write decimals with a point"
                     )
                 if not any(row.values()):
                     continue

@@ -1,9 +1,9 @@
 """Test images that have a near copy among the training and validation images, by a difference hash.
 
-The hash of an image has 64 bits: the image is made grey and resized to 9x8 pixels, and each bit says whether a pixel is
-brighter than its left neighbour (dHash: Neal Krawetz, "Kind of Like That", hackerfactor.com, 2013). Exposure, colour,
-compression and size change few of the bits; a mirrored or much cropped copy is not found. Matches by chance are estimated
-from the mirrored test images, which are as varied and copies of nothing.
+The hash of an image has 64 bits: the image is made grey and resized to 9x8 pixels, and each bit says whether a pixel
+is brighter than its left neighbour (dHash: Neal Krawetz, "Kind of Like That", hackerfactor.com, 2013). Exposure,
+colour, compression and size change few of the bits; a mirrored or much cropped copy is not found. Matches by chance
+are estimated from the mirrored test images, which are as varied and copies of nothing.
 """
 
 from pathlib import Path
@@ -58,7 +58,7 @@ def hashes(greys: np.ndarray) -> np.ndarray:
 
 
 def nearest_of(own: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the nearest of `theirs` [M, 64] for each of `own` [N, 64], the first of equal ones, and its distance in bits.
+    """For each of `own` [N, 64], the index of the nearest of `theirs` [M, 64], the first of equals, and its distance.
 
     With bits as signs, the scalar product of two hashes is 64 less twice their distance.
     """

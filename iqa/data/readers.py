@@ -1,7 +1,7 @@
 """One reader for each data set: a folder -> labels. Only this file knows their files and columns.
 
-A reader yields a `Label` for each image, with set "" where the data set has no split or leaves the image out. Higher MOS are
-better: a DMOS, the difference from a reference, is inverted. docs/data.md shows the layouts.
+A reader yields a `Label` for each image, with set "" where the data set has no split or leaves the image out. Higher
+MOS are better: a DMOS, the difference from a reference, is inverted. docs/data.md shows the layouts.
 """
 
 import re
@@ -153,7 +153,7 @@ def read_spaq(root: Path) -> Labels:
 
 
 def read_agiqa3k(root: Path) -> Labels:
-    """AGIQA-3K: images that several models made of each prompt, which is their scene; the MOS of quality, not of alignment."""
+    """AGIQA-3K: several models' images of each prompt, which is their scene; the MOS of quality, not of alignment."""
     for where, row in read_table(root / "data.csv", ("name", "prompt", "mos_quality")):
         yield Label(row["name"], read_mos(row["mos_quality"], where, "mos_quality"), "", where, scene=row["prompt"])
 

@@ -1,4 +1,4 @@
-"""What the arguments of score_images.py name: files, folders and patterns -> paths of images, and how they are printed."""
+"""The arguments of score_images.py, files, folders and patterns, -> paths of images."""
 
 import glob
 import os
@@ -47,13 +47,12 @@ def search(folder: str) -> list[str]:
         raise FileNotFoundError(f"{folder}: contains no image; looked for {' '.join(sorted(ENDINGS))}")
     if others:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
-        reason = "left out what does not end like an image, or is hidden"
-        say(f"Note: {printable(folder)}: {reason}: {counts}")
+        say(f"Note: {printable(folder)}: skipped hidden files and files without the ending of an image: {counts}")
     return images
 
 
 def is_image_name(name: str) -> bool:
-    """Hidden files are left out: macOS keeps a `._photo.jpg`, which is no image, beside each photo.jpg."""
+    """Whether a file of a folder is scored; hidden files are not: macOS adds a `._photo.jpg` to each photo.jpg."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS
 
 
@@ -62,5 +61,5 @@ def fail(error: OSError) -> None:
 
 
 def as_utf8(text: str) -> str:
-    """The text as it is, but for bytes of a file name that are no UTF-8, which become escapes."""
+    """The text with escapes for those bytes of a file name that are not UTF-8."""
     return text.encode(errors="backslashreplace").decode()

@@ -127,7 +127,7 @@ def test_unreadable_files_get_an_error_and_the_rest_a_score(album):
     for name, image in images.items():
         assert (image["score"] is None) == ("attention" not in image) == (name in broken)
     lines = (album / "stdout.txt").read_text().splitlines()
-    assert lines[0] == "Note: holiday: left out what does not end like an image, or is hidden: 1 .jpg, 1 .txt"
+    assert lines[0] == "Note: holiday: skipped hidden files and files without the ending of an image: 1 .jpg, 1 .txt"
     assert sum(line.split()[0] == "error" for line in lines) == 2
     assert sum(line.endswith("line\\nbreak.png") for line in lines) == 1  # a name with a line break takes one line
     assert lines[-1] == "Scored 8 of 10 images, 2 unreadable; wrote scores.json; wrote scores.html"
