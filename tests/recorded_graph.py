@@ -15,14 +15,14 @@ WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::m
 
 
 class Stream:
-    """Everything is in order on a CPU."""
+    """A stream on a CPU, where all work is in order."""
 
     def wait_stream(self, other) -> None:
         pass
 
 
 class Graph(TorchDispatchMode):
-    """What torch.cuda.CUDAGraph is: filled inside `capturing`, then replayed.
+    """A stand-in for torch.cuda.CUDAGraph: filled inside `capturing`, then replayed.
 
     Attributes:
         refused: an operation that no capture allows, None for none.
@@ -48,7 +48,7 @@ class Graph(TorchDispatchMode):
         return results
 
     def keep(self, tensor: torch.Tensor) -> None:
-        """The content of its memory before the recording; not every operation says which arguments it writes to."""
+        """Save the memory before the recording; not every operation declares the arguments that it changes."""
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self.kept:
             self.kept[storage.data_ptr()] = (storage, storage.clone())

@@ -1,4 +1,4 @@
-"""The list of an ablation's runs, by which the runner trains, and the mistakes that are found before the first run."""
+"""The list of an ablation's runs, and the errors that are found before the first run."""
 
 import pytest
 from conftest import TINY_FLAGS
@@ -12,7 +12,7 @@ FUSION = {(False, False): "1_baseline", (True, False): "2_multiscale", (True, Tr
 
 @pytest.fixture
 def list_runs(tiny_data, capfd, monkeypatch):
-    """The names and the parsed flags of the runs, or the one line that says why there are none."""
+    """The names and parsed flags of the runs, or the error."""
 
     def call(*flags, **variables):
         for name, value in variables.items():

@@ -1,4 +1,4 @@
-"""What the benchmark reports, not how fast anything is; and that its two precisions rank images alike."""
+"""The output of the benchmark, not its speed; and the agreement of the two precisions."""
 
 import json
 import statistics
@@ -22,7 +22,7 @@ def benchmark(*flags, cwd):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """The JSON and the standard output of a benchmark too short to say anything about speed."""
+    """JSON and standard output of a short benchmark."""
     cwd = tmp_path_factory.mktemp("benchmark")
     process = benchmark(
         *"--images 12 --trials 2 --seconds 0.1 --patch_size 64 --batch_size 4 --precision fp32".split(),

@@ -1,4 +1,4 @@
-"""The tables of docs/experiments are what the committed predictions give."""
+"""The tables of docs/experiments follow from the committed predictions."""
 
 import csv
 import re

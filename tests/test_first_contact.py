@@ -1,4 +1,4 @@
-"""What a new user meets first: missing packages, the installation, and hints where something is not there."""
+"""First steps of a new user: missing packages, the installation, hints."""
 
 import subprocess
 import sys
@@ -57,7 +57,7 @@ def test_help_and_mistakes_need_no_torch(tmp_path, script):
 
 
 def test_the_installation_says_how_long_it_takes_and_shows_the_output_of_pip(tmp_path):
-    """By an interpreter without packages, whose pip fails in the end."""
+    """An interpreter without packages, whose pip fails."""
     interpreter = tmp_path / "python3"
     interpreter.write_text('#!/bin/bash\n[[ $* != *pip* ]] || { echo "Collecting torch"; exit 1; }\n')
     interpreter.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The runner, as a user types it. Which runs it trains, with which flags, is tested in test_ablation.py."""
+"""The runner as a command. test_ablation.py tests which runs it trains with which flags."""
 
 import json
 import os

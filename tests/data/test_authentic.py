@@ -1,4 +1,4 @@
-"""Photographs as they were taken, and generated images: LIVE Challenge, BIQ2021, BID, SPAQ, AGIQA-3K."""
+"""Authentic distortions and generated images: LIVE Challenge, BIQ2021, BID, SPAQ, AGIQA-3K."""
 
 import csv
 import os

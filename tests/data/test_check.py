@@ -1,4 +1,4 @@
-"""python3 data_loader.py: what the check of a folder prints, and how it refuses."""
+"""python3 data_loader.py: output and errors of the check of a folder."""
 
 import pytest
 from conftest import SIZES, assert_one_line_error, make_data

@@ -1,4 +1,4 @@
-"""What every data set shares: the table, a csv of one's own, names, ranges and the places of images."""
+"""Behaviour of all data sets: the table, csv files, names, ranges and the places of images."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The cache of resized images: never stale, completed after an interruption, and one line where it cannot be kept."""
+"""The cache of resized images: never stale, completed after an interruption, one line where it cannot be written."""
 
 import hashlib
 import json
@@ -83,7 +83,7 @@ def test_the_second_opening_decodes_nothing_and_other_sets_share_the_cache(image
 
 
 def replace(path, brightness, how) -> None:
-    """Other pixels in a file of equal size and time of modification."""
+    """Change the pixels of a file but not its size and modification time."""
     before = path.stat()
     write_image(path.with_name("new.jpg"), brightness, (64, 48))
     content = path.with_name("new.jpg").read_bytes()
@@ -166,7 +166,7 @@ def test_a_half_written_index_line_or_lost_pixels_are_decoded_again(images):
 
 @pytest.mark.parametrize("left", [0, 1000, None])
 def test_lost_pixels_are_not_replaced_by_those_of_other_images(images, left):
-    """Of a file that was cut short, or deleted, and began anew with other images."""
+    """The file was truncated or deleted, and then refilled with other images."""
     open_cache(images)
     (pixels,) = (images[0].parent.parent / "cache").glob("*/pixels.bin")
     pixels.unlink() if left is None else pixels.write_bytes(pixels.read_bytes()[:left])
@@ -184,7 +184,7 @@ def test_an_unreadable_image_ends_the_build_and_leaves_a_cache_that_can_be_compl
 
 
 def test_a_killed_build_is_completed(images, tmp_path):
-    """The builder is killed while it waits between two images, with pixels written that no index line names."""
+    """The build is killed between two images, with pixels that no index line names."""
     program = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})

@@ -1,4 +1,4 @@
-"""Image files of every kind -> pixels: the same for every path, and one clear line for what cannot be read."""
+"""Image files of every kind: equal pixels on every path, and one line for an unreadable file."""
 
 import io
 import os
@@ -94,7 +94,7 @@ def turned_by(value: int, size) -> np.ndarray:
 
 
 def write_oriented(folder, size) -> dict:
-    """Path -> the pixels to expect, for every format, orientation and type of the tag."""
+    """Path -> expected pixels, for every format, orientation and type of the tag."""
     expected = {}
     for value in range(1, 10):
         for kind in (SHORT, LONG, ASCII, BYTE):

@@ -1,4 +1,4 @@
-"""Labels, splits and image folders on disk: every layout, and an error for every way to get them wrong."""
+"""KonIQ-10k: every layout of labels, splits and image folders, and the errors of wrong ones."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ def load_koniq(root: Path):
 
 
 def write_scores_csv(root: Path, rows) -> None:
-    """The other official csv: MOS on 1-5, MOS_zscore on 0-100, no sets."""
+    """The second official csv: MOS on 1-5, MOS_zscore on 0-100, no sets."""
     with open(root / "koniq10k_scores_and_distributions.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image_name", "MOS", "SD", "MOS_zscore"])
@@ -53,7 +53,7 @@ def root(tmp_path) -> Path:
 
 
 def assert_refused(root: Path, words: str) -> str:
-    """The command that checks a folder ends in one line that matches `words`, and touches no file; returns the line."""
+    """The check of the folder fails with one line that matches `words` and changes no file; returns the line."""
     before = files_below(root)
     process = check_folder(root, cwd=root.parent)
     assert process.returncode == 1 and process.stdout == ""
@@ -142,7 +142,7 @@ def test_byte_order_mark_and_crlf_are_fine(root):
 
 
 def change_row(root: Path, **changes) -> None:
-    """Change the csv's third row of data, which stands in its line 4."""
+    """Change the third row of data, line 4 of the csv."""
     path = root / "koniq10k_distributions_sets.csv"
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""Batches that are made ahead on a stream of their own, by a model of streams that knows what happens before what."""
+"""Batches made ahead on a second stream, with a model of streams that tracks the order of work."""
 
 import contextlib
 import weakref
@@ -10,7 +10,7 @@ from iqa.data.cutting import made_ahead
 
 
 class Stream:
-    """A queue of work; `before` holds all work that must be done before the next of the stream."""
+    """A queue of work; `before` is all work that precedes the next item."""
 
     def __init__(self):
         self.before, self.free_memory, self.device = set(), [], torch.device("cpu")
@@ -22,21 +22,21 @@ class Stream:
         self.before |= event
 
     def do(self, work) -> frozenset:
-        """Enqueue work; returns what must be done before it."""
+        """Enqueue work; returns all work that precedes it."""
         before = frozenset(self.before)
         self.before.add(work)
         return before
 
 
 class Item:
-    """What is made, in memory that goes back to its stream when nothing refers to it any more."""
+    """A batch, whose memory returns to its stream when nothing refers to it."""
 
     def __init__(self, number: int, memory: int):
         self.number, self.memory = number, memory
 
 
 class Device:
-    """A GPU with two streams, whose allocator reuses memory in the order of one stream alone, as torch's does."""
+    """A GPU with two streams, whose allocator reuses memory in the order of one stream, as torch does."""
 
     def __init__(self, monkeypatch):
         self.main, self.side, self.blocks = Stream(), Stream(), 0

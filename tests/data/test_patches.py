@@ -1,4 +1,4 @@
-"""Which patches are cut, and what the network is given: the same for every worker, cache and device."""
+"""Patches and inputs of the network: equal for every number of workers, cache and device."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Splits that are drawn, or brought along."""
+"""Drawn and given splits."""
 
 import pytest
 from conftest import assert_one_line_error, refuse, train

@@ -1,4 +1,4 @@
-"""The demo data set: KonIQ's layout, images that are a function of (seed, name, MOS), and refusals of one line."""
+"""The demo data set: KonIQ's layout, images as a function of (seed, name, MOS), errors of one line."""
 
 import csv
 import hashlib

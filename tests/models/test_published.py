@@ -36,7 +36,7 @@ REFERENCES = {  # parameters, digest of the state dict, scores of images(2), att
 
 
 def uniform(shape, key: str) -> Tensor:
-    """Numbers in [-1, 1) that are the same wherever: a hash of their places (the finaliser of MurmurHash3)."""
+    """Reproducible numbers in [-1, 1): a hash of their positions (the finaliser of MurmurHash3)."""
     with np.errstate(over="ignore"):
         h = np.arange(max(1, int(np.prod(shape))), dtype=np.uint32) * np.uint32(0x9E3779B1)
         h += np.uint32(zlib.crc32(key.encode()))
@@ -53,7 +53,7 @@ SMALLER = {"fc1w": 0.03, "fc2w": 0.15, "fc3w": 0.15, "fc4w": 0.15, "fc5w": 2, "b
 
 @functools.cache
 def weight_of(key: str, shape) -> Tensor:
-    """An entry of a state dict by a formula of its name, for all who ask: nobody changes it."""
+    """An entry of a state dict by a formula of its name; read-only."""
     x = uniform(shape, key) * next((factor for part, factor in SMALLER.items() if part in key), 1)
     if key.endswith(("bias_table", "bias", "running_mean")):
         return x / 4
@@ -76,7 +76,7 @@ def images(count: int) -> Tensor:
 
 
 def digest(model: nn.Module) -> str:
-    """Of the names and shapes of a state dict."""
+    """A digest of the names and shapes of a state dict."""
     lines = sorted(f"{key} {list(value.shape)}" for key, value in model.state_dict().items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -93,7 +93,7 @@ def set_statistics(model: nn.Module, run) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_random_start():
-    """The weights come from formulas: drawing 89 million first would take most of the time."""
+    """Skip the random initial weights, which would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("trunc_normal_", "normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_", "uniform_"):
             patch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
@@ -102,7 +102,7 @@ def no_random_start():
 
 
 def build(name: str, device: str = "cpu") -> nn.Module:
-    """The model of a row of REFERENCES; on "meta" it has shapes and no values."""
+    """The model of a row of REFERENCES; on "meta" without values."""
     name, _, fusion = name.partition(" ")
     flags = dict(zip(("use_multiscale", "use_attention"), FUSIONS[fusion], strict=True)) if fusion else {}
     with torch.device(device):
@@ -110,7 +110,7 @@ def build(name: str, device: str = "cpu") -> nn.Module:
 
 
 def published_state(name: str) -> dict[str, Tensor]:
-    """A state dict of it, by a formula."""
+    """A state dict of the model, by a formula."""
     return state_of(build(name, "meta"))
 
 
@@ -127,7 +127,7 @@ def of_data_parallel(state):
 
 
 def of_older_timm(state):
-    """With the buffers that timm kept in 2022, and without the counts that PyTorch did not keep before."""
+    """With the buffers of timm in 2022 and without the counts that older PyTorch lacked."""
     buffers = {
         f"{key.removesuffix('_bias_table')}_index": torch.zeros(49, 49) for key in state if key.endswith("bias_table")
     }

@@ -21,7 +21,7 @@ ids = [name for _, name, _, _ in FUSIONS]
 
 
 class Maps(nn.Module):
-    """Four maps of one trait of each image, which differs between channels and places, and a few outlying channels."""
+    """Four maps of one property of each image, varied over channels and positions, with a few outlying channels."""
 
     def __init__(self, scale: float):
         super().__init__()
@@ -38,13 +38,13 @@ class Maps(nn.Module):
 
 @pytest.fixture(params=[0.1, 1.0, 10.0])
 def scaled(request, monkeypatch):
-    """A backbone whose features are so many times as large."""
+    """A backbone whose features are multiplied by a factor."""
     monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(request.param), "maps"))
     return "maps"
 
 
 def first_scores(backbone: str, flags: dict, mos: tuple[float, float], images: torch.Tensor, others: torch.Tensor):
-    """Of other images than those that the start was found from, as training and as evaluation see them."""
+    """For other images than those that determined the start, in training and in evaluation mode."""
     torch.manual_seed(0)
     model = ImageQualityResNet(backbone=backbone, weights="none", mos_mean=mos[0], mos_deviation=mos[1], **flags)
     model.start(images)
@@ -55,7 +55,7 @@ def first_scores(backbone: str, flags: dict, mos: tuple[float, float], images: t
 @pytest.mark.parametrize("flags", FLAGS, ids=ids)
 @pytest.mark.parametrize("ends", RANGES)
 def test_first_scores_spread_alike_whatever_the_features_and_the_scale_of_mos(scaled, flags, ends):
-    """Half to five hundredths of the range, around the mean MOS."""
+    """A spread of 5% to 50% of the range, around the mean MOS."""
     low, high = ends
     images, others = torch.randn(2, 32, 3, 7, 7, generator=torch.Generator().manual_seed(1))
     for scores in first_scores(scaled, flags, RANGES[ends], images, others):

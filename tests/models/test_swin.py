@@ -21,7 +21,7 @@ COUNTS = {"swin1_baseline": 88_218_505, "swin2_multiscale": 89_124_361, "swin3_m
 
 @contextlib.contextmanager
 def no_random_start():
-    """torchvision's start of 88 million weights takes longer than all the rest; those that count are drawn here."""
+    """Skip torchvision's slow initialisation of 88 million weights; the relevant ones are drawn here."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("trunc_normal_", "xavier_uniform_", "kaiming_uniform_", "uniform_", "normal_"):
             patch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)

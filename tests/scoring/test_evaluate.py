@@ -55,7 +55,7 @@ def test_a_run_on_a_csv_says_its_scale_and_leaves_its_split(photos_run):
 
 
 def evaluate(checkpoint, *flags) -> None:
-    """In the process of the tests."""
+    """Evaluate in this process."""
     command = ["--checkpoint", checkpoint, "--device", "cpu", *flags]
     assert score_images.main([str(argument) for argument in command]) == 0
 

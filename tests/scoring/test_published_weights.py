@@ -1,4 +1,4 @@
-"""Weights as their authors published them: known by their keys, scored as in their programs, on squeezed images."""
+"""Published weights: recognised by their keys, scored on squeezed images as in their programs."""
 
 import json
 import sys
@@ -50,7 +50,7 @@ def photos(tmp_path_factory):
 
 
 def as_there(path) -> Tensor:
-    """The patches of an image, normalised, by torchvision's Resize((512, 384)): the grid is this program's."""
+    """The normalised patches of an image after torchvision's Resize((512, 384)), on this program's grid."""
     pixels = torch.from_numpy(np.array(resize(Image.open(path), (512, 384)))).permute(2, 0, 1) / 255
     pixels = (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
     tops, lefts = corners(np.array([[512, 384]]), grid_positions(25), 224)

@@ -1,4 +1,4 @@
-"""Images are scored from Python: the same score for whatever holds an image, by the checkpoint of any variant."""
+"""Scores from Python: equal for every kind of image object and checkpoint."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ from score_images import score as score_rows
 
 @pytest.fixture(scope="module")
 def checkpoint(finished_run, small_cnn_here, tmp_path_factory):
-    """The run's weights with a smaller last layer: two epochs leave scores of -400, where fp32 rounds to 3e-5."""
+    """The weights of the run with a smaller last layer, so that scores are small and rounding is, too."""
     saved = torch.load(finished_run / "checkpoints/resnet_improved_ms_att_best.pth", weights_only=True)
     saved["model"]["hyper_net.last_weight.weight"] *= 0.1
     path = tmp_path_factory.mktemp("checkpoint") / "calm_best.pth"
@@ -35,7 +35,7 @@ def scorer(checkpoint):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Five images of other sizes and aspects than the training's."""
+    """Five images of other sizes and aspect ratios than the training images."""
     sizes = [(64, 48), (48, 64), (300, 40), (1, 1), (700, 500)]
     paths = [tmp_path / f"photo{i}.png" for i in range(len(sizes))]
     for path, size in zip(paths, sizes, strict=True):

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not at all, and damage is noticed."""
+"""Checkpoints are written completely or not at all, and damage is detected."""
 
 import random
 
@@ -71,7 +71,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_temporary_file(tmp_p
 
 
 def test_no_flipped_bit_changes_what_is_loaded(tmp_path):
-    """Anywhere in the file: it is noticed, or it lies where nothing is read from (padding, time stamps)."""
+    """Every flipped bit is detected or is in padding and time stamps, which are not read."""
     path = tmp_path / "a.pth"
     save_checkpoint(path, state(1))
     whole = path.read_bytes()
@@ -94,7 +94,7 @@ def test_no_flipped_bit_changes_what_is_loaded(tmp_path):
 
 @pytest.mark.parametrize("of_today", [True, False])
 def test_a_malicious_pickle_is_not_executed(tmp_path, of_today):
-    """In torch's format of before 1.6 neither."""
+    """Also in the format of torch before 1.6."""
     state = {"model": Malicious(tmp_path / "executed")}
     torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=of_today)
     with pytest.raises(ValueError, match="more than tensors and plain values"):

@@ -1,4 +1,4 @@
-"""A run with --compile; what it takes is more than a minute of one core, nearly all of it for the compiler."""
+"""A run with --compile, which takes more than a minute of one core."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ def read_run(folder):
 
 
 def test_a_compiled_run_trains_and_scores_as_an_eager_one(request, tiny_data, tmp_path):
-    """Without dropout, whose random numbers are others where it is compiled."""
+    """Without dropout, which draws other random numbers when compiled."""
     if not request.config.getoption("--compile"):
         pytest.skip("takes more than a minute of one core: bash run_tests.sh --compile -k compiled")
     if not any(map(shutil.which, ("g++", "clang++"))):

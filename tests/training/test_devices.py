@@ -1,4 +1,4 @@
-"""Where images are held and in which precision a run computes, on devices of every kind."""
+"""Memory of the images and precision of a run on different devices."""
 
 import json
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ MEASURED = {"precision": "bf16", "precision_seconds": {"fp32": 0.5, "bf16": 0.25
 
 @pytest.fixture
 def ablation(monkeypatch, tmp_path):
-    """The folder of a run of an ablation on a CPU that has bf16, whose first run has measured it."""
+    """The folder of a run on a CPU with bf16, in an ablation whose first run has measured the precisions."""
     monkeypatch.setattr(precision, "bf16_is_native", lambda device: True)
     (tmp_path / "exp1_baseline").mkdir()
     (tmp_path / "exp1_baseline/config.json").write_text(json.dumps({"run_id": "1", **MEASURED}))
@@ -96,7 +96,7 @@ def test_measuring_leaves_the_model_as_it_is():
 
 
 def test_only_batches_of_the_first_size_are_compiled(monkeypatch):
-    """A smaller last batch would be compiled anew."""
+    """A smaller last batch would need another compilation."""
     compiled, seen = [], []
     monkeypatch.setattr(torch, "compile", lambda score, dynamic: lambda inputs: compiled.append(len(inputs)))
     score = devices.compile_for_one_size(lambda inputs: seen.append(len(inputs)))

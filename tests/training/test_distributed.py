@@ -1,4 +1,4 @@
-"""torchrun: two processes on CPUs do what one does, and fall together."""
+"""torchrun: two processes on CPUs give the results of one, and end together."""
 
 import contextlib
 import csv
@@ -24,7 +24,7 @@ def together(*flags, cwd, **environment):
 
 
 def errors_of(process) -> list[str]:
-    """What the program said itself; torchrun adds its own account of a fall."""
+    """The errors of the program; torchrun adds its own report of a failed process."""
     return [line for line in process.stderr.splitlines() if line.startswith("error: ")]
 
 
@@ -35,7 +35,7 @@ def predictions(path) -> tuple[list[str], np.ndarray]:
 
 
 def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path, forking_python):
-    """By each loss: those of a batch compare patches of different processes."""
+    """By each loss, since some compare patches of different processes."""
     script = ROOT / "tests/train_together.py"
     by_two = {"OMP_NUM_THREADS": "1", "PYTHON_EXEC": forking_python}
     for launch, name, environment in (((sys.executable,), "one.pth", {}), (TORCHRUN, "two.pth", by_two)):
@@ -49,7 +49,7 @@ def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path, forking
 
 @pytest.fixture(scope="module")
 def runs(tiny_data, tmp_path_factory):
-    """The same three steps by one process and by two: their folder, with one/ and two/, and what the two printed.
+    """The same three steps by one process and by two: the folder with one/ and two/, and the output of the two.
 
     At a learning rate that leaves rounding small: AdamW's first steps are the signs of the gradients. The 40 patches of
     each test image fill three batches, of which one process gets two.
@@ -101,7 +101,7 @@ def test_one_process_prints_and_writes(runs):
 
 
 def test_evaluation_by_two_processes_is_that_of_one(runs, forking_python):
-    """120 of the 640 patches are left to a last batch that only one process has."""
+    """Only one process has the last batch, 120 of the 640 patches."""
     cwd, _ = runs
     flags = ["--evaluate", "one/resnet_improved_ms_noatt_best.pth", "--evaluate_set", "all", "--device", "cpu"]
     alone = run_program(sys.executable, TRAIN, *flags, "--output_dir", "alone", cwd=cwd)
@@ -128,7 +128,7 @@ def test_a_run_goes_on_with_more_processes_and_says_what_that_changes(
 
 @contextlib.contextmanager
 def running_together(data, cwd):
-    """Two processes in their second epoch, each in a session of its own, with the numbers of the two."""
+    """torchrun with two processes in their second epoch, each in its own session; the process and their numbers."""
     command = [*TORCHRUN, TRAIN, *TINY_FLAGS, "--data_path", data, "--epochs", "1000", "--output_dir", "run"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -201,7 +201,7 @@ def test_a_mistake_is_told_once(tiny_data, tmp_path, forking_python, flags, word
 
 
 def test_what_only_another_process_meets_is_told_too(tiny_data, tmp_path, forking_python):
-    """Its own view of the data: a labels file that the first does not see."""
+    """The second process sees another data folder than the first."""
     move = "import os\nif os.environ['RANK'] == '1':\n    os.chdir('elsewhere')"
     pass_on = f"import os; os.environ['INJECT'] = {move!r}"  # from torchrun to what it starts
     (tmp_path / "elsewhere").mkdir()

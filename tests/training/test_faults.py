@@ -1,4 +1,4 @@
-"""What a night on a shared machine does to a run, through the real command line; ../README.md lists the faults."""
+"""Faults of disks, memory, numbers and processes during a run; docs/faults.md lists them."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from iqa.data.cutting import choose_workers
 
 @contextlib.contextmanager
 def running(*flags, cwd: Path, until: str, **environment):
-    """A run that has printed `until`, killed in the end."""
+    """A run that has printed `until`; it is killed at the end."""
     process = start(*flags, cwd=cwd, **environment)
     try:
         assert any(until in line for line in process.stdout), process.stderr.read()
@@ -29,7 +29,7 @@ def running(*flags, cwd: Path, until: str, **environment):
 
 
 def train_copy(finished_run, tiny_data, cwd: Path, *flags, **environment):
-    """Resume a copy of the run after its first epoch; the process, and whether its checkpoints are as they were."""
+    """Resume a copy of the run after its first epoch; the process must leave the checkpoints unchanged."""
     copy_run(finished_run, cwd, epochs=1)
     before = files_below(cwd / "run")
     process = train("--data_path", tiny_data, *FLAGS, "--resume", *flags, cwd=cwd, **environment)
@@ -74,7 +74,7 @@ def test_out_of_memory_names_the_batch_size(finished_run, tiny_data, tmp_path):
 
 
 def test_a_full_disk_while_saving_names_the_file_and_spares_the_last_checkpoint(finished_run, tiny_data, tmp_path):
-    """No file may pass 5 MB: the checkpoint ends in EFBIG, on the path that ENOSPC takes."""
+    """A limit of 5 MB per file: EFBIG takes the same path as ENOSPC."""
     limit = inject("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))")
     process = train_copy(finished_run, tiny_data, tmp_path / "copy", **limit)
     assert_one_line_error(process, f"run/{NAME}_last.pth: cannot be written (File too large)", "make room")
@@ -82,7 +82,7 @@ def test_a_full_disk_while_saving_names_the_file_and_spares_the_last_checkpoint(
 
 @pytest.mark.parametrize(("folder", "flags"), [("run", ()), ("weights", ("--checkpoint_dir", "weights"))])
 def test_a_disk_without_room_for_the_checkpoints_is_found_before_the_first_epoch(tmp_path, tiny_data, folder, flags):
-    """A real one, of 4 MB, with a lock file that an earlier run left."""
+    """A file system of 4 MB with a lock file of an earlier run."""
     (tmp_path / folder).mkdir()
     small = mounted(f"mount -t tmpfs -o size=4m tmpfs {folder}", f"open('{folder}/.run.lock', 'w').close()")
     process = run_program(*COMMAND, "--data_path", tiny_data, *flags, cwd=tmp_path, **small)
@@ -141,7 +141,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(tmp_path, tiny_data):
 
 
 def test_two_runs_in_one_folder_and_a_lock_whose_run_was_killed(tmp_path, tiny_data):
-    """The second names the first's process, in the output folder and in that of the checkpoints."""
+    """The second run names the process of the first, for the output folder and the checkpoint folder."""
     flags = ["--data_path", tiny_data, "--num_workers", "2", "--epochs", "1000"]
     with running(*flags, cwd=tmp_path, until="Summary") as process:
         again = [

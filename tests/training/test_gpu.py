@@ -37,7 +37,7 @@ RUN = [*FLAGS, *CUDA, "--deterministic", *"--train_patch_num 8 --patch_size 224"
 
 
 def run(data, cwd, *flags, killed: bool = False, **environment) -> str:
-    """A deterministic run of two epochs of eight steps; returns what it prints.
+    """A deterministic run of two epochs of eight steps; returns its output.
 
     Args:
         killed: by SIGKILL when its first epoch has been saved.
@@ -82,7 +82,7 @@ def test_a_checkpoint_of_one_device_continues_on_the_other(tiny_data, tmp_path, 
 
 
 def test_a_compiled_run_is_captured(captured_run, tiny_data, tmp_path):
-    """Its dropout draws other random numbers, so its loss is only near to that of the run that is not compiled."""
+    """Dropout draws other random numbers when compiled, so the loss is only near that of the other run."""
     run(tiny_data, tmp_path, "--cuda_graph", "on", "--compile", real=True)
     assert config(tmp_path)["step"] == "cuda graph"
     lines = [(cwd / "run/metrics.jsonl").read_text().splitlines()[0] for cwd in (tmp_path, captured_run)]

@@ -1,4 +1,4 @@
-"""The live view: TensorBoard's curves of a run, wherever it was resumed."""
+"""The TensorBoard curves of a run, also of a resumed one."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ def test_without_the_package_tensorboard_the_error_says_how_to_install_it(tmp_pa
 
 
 def points_of(folder: Path) -> dict[str, dict[int, float]]:
-    """tag -> step -> value, as TensorBoard reads them; a step that is there twice is an error."""
+    """tag -> step -> value, as TensorBoard reads them; every step occurs once."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder)).Reload()
@@ -29,7 +29,7 @@ def points_of(folder: Path) -> dict[str, dict[int, float]]:
 
 @pytest.mark.parametrize("stopped_after", [0, 1, 2, 3])
 def test_the_live_view_has_each_epoch_once_wherever_a_run_was_resumed(tmp_path, stopped_after):
-    """Two of three epochs were saved; the live view has as many, one less (or none) or one more."""
+    """Two of three epochs were saved; the live view has none to three."""
     pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
     rows = [
         {"epoch": epoch, "train_loss": 10.0 / epoch, "learning_rate": 1e-5 * epoch, "val_srcc": None}

@@ -30,7 +30,7 @@ def test_huber_is_the_formula_of_1964():
 
 @pytest.mark.parametrize(("p", "q"), [(1.0, 2.0), (2.0, 2.0), (2.0, 1.0), (1.0, 1.0)])
 def test_norm_in_norm_is_the_formula_of_li_and_others(p, q):
-    """Equations 3 to 7: b is the q-norm without a mean, c the bound of the sum."""
+    """Equations 3 to 7: b is the q-norm without a mean, c bounds the sum."""
 
     def normalised(values):
         return (values - values.mean()) / (np.abs(values - values.mean()) ** q).sum() ** (1 / q)

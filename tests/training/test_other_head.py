@@ -1,4 +1,4 @@
-"""A checkpoint of a version whose target network had ReLU is refused in one line, wherever it is offered."""
+"""A checkpoint of a version with ReLU in the target network is refused in one line."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from iqa.training.run_folder import save_checkpoint
 
 @pytest.fixture
 def older(finished_run, tmp_path):
-    """A copied run after its first epoch, with the entries that such a checkpoint has."""
+    """A copy of the run after its first epoch, with the entries of such a checkpoint."""
     copy = copy_run(finished_run, tmp_path / "copy", epochs=1)
     path = copy / f"run/{NAME}_last.pth"
     saved = torch.load(path, weights_only=True)

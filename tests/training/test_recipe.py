@@ -76,7 +76,7 @@ def test_a_killed_run_that_is_resumed_is_the_uninterrupted_one_to_the_bit(finish
 
 @pytest.fixture
 def small_backbone(monkeypatch):
-    """The backbone in the process of the tests, for one of them."""
+    """The small backbone in the process of one test."""
     monkeypatch.setitem(BACKBONES, "small", small_cnn.ROW)
 
 
@@ -126,7 +126,7 @@ def test_an_epoch_whose_scores_are_not_numbers_is_told_and_not_chosen(name, tiny
 
 
 def test_parameters_and_checkpoint_entries_are_those_of_every_run(finished, tiny_data):
-    """The line lies in what is there: the mean and the deviation of the MOS."""
+    """The line changes only the entries for the mean and the deviation of the MOS."""
     name, cwd = finished
     saved = last(cwd)
     assert saved["config"]["flags"]["recipe"] == ("best" if name == "best" else "ablation")
@@ -206,7 +206,7 @@ class TwoParts(nn.Module):
 
 
 def rates_of(*flags: str, steps: int, per_epoch: int) -> list[list[float]]:
-    """Of the optimizer's groups, in each step of a run."""
+    """Learning rates of the optimizer's groups in each step of a run."""
     options = parse_options(["--epochs", str(steps // per_epoch), *flags])
     chosen = choose_optimizer(options, TwoParts(), per_epoch)
     rates = []

@@ -24,7 +24,7 @@ def spoil(content: bytes) -> Callable[[Path], None]:
 
 
 def bomb(cwd: Path) -> None:
-    """100 million pixels in 12 kB; Pillow itself only warns of it, on standard error."""
+    """100 million pixels in 12 kB, for which Pillow only prints a warning."""
     Image.new("1", (10_000, 10_000)).save(cwd / "koniq/1024x768/00003.jpg", "PNG")
 
 

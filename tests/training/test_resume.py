@@ -1,4 +1,4 @@
-"""A resumed run is the run that was never interrupted, or is refused."""
+"""A resumed run equals the uninterrupted one, or is refused."""
 
 import json
 
@@ -18,7 +18,7 @@ def refuse_to_resume(data, cwd, *flags):
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(finished_run, tiny_data, tmp_path):
-    """With other workers and no cache; the last checkpoint damaged, a line half-written, a write half-done."""
+    """With other workers, no cache, a damaged last checkpoint, an incomplete line and a temporary file."""
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=2)
     last, previous = (cwd / f"run/{NAME}_last{suffix}.pth" for suffix in ("", "_previous"))
     content = bytearray(last.read_bytes())
@@ -52,7 +52,7 @@ def test_a_kill_between_the_last_checkpoint_and_what_tells_of_it_loses_nothing(f
 
 
 def test_kills_at_random_moments_lose_nothing():
-    """One of them inside the write of a checkpoint."""
+    """One of the kills comes while a checkpoint is written."""
     assert [line.rpartition("; ")[2] for line in survive(2)] == ["equal", "equal"]
 
 

@@ -1,4 +1,4 @@
-"""The files that a run leaves, on file systems of every kind, and what becomes of the weights of other runs."""
+"""The files of a run on different file systems, and the weights of other runs."""
 
 import errno
 import json

@@ -27,7 +27,7 @@ models_resnet_improved.ImageQualityResNet.start = start
 
 
 class Spoiled(NamedTuple):
-    """How a training goes wrong, and what its log and the report say."""
+    """How a training fails, and the sentences in its log and the report."""
 
     flags: tuple[str, ...]
     in_the_log: tuple[str, ...]
@@ -71,7 +71,7 @@ def data(tmp_path_factory):
 
 
 def log_of(row, data, cwd, *flags, code=SMALL_CNN) -> str:
-    """What a training in the working folder `cwd` prints."""
+    """The output of a training in the working folder `cwd`."""
     process = train(
         "--data_path",
         data,
@@ -90,14 +90,14 @@ def log_of(row, data, cwd, *flags, code=SMALL_CNN) -> str:
 
 @pytest.fixture(scope="module")
 def sound(data, tmp_path_factory):
-    """The working folder of a sound run, and its log."""
+    """The working folder and the log of a healthy run."""
     cwd = tmp_path_factory.mktemp("sound")
     return cwd, log_of(SOUND, data, cwd, *LONG_ENOUGH)
 
 
 @pytest.fixture(scope="module", params=PAIRS)
 def reported(request, data, sound, tmp_path_factory):
-    """The spoiled runs, report.md, what the report printed, and the log of each run."""
+    """The failed runs, report.md, the output of the report, and the log of each run."""
     cwd, runs = tmp_path_factory.mktemp("sick"), PAIRS[request.param]
     shutil.copytree(sound[0] / "logs", cwd / "logs")
     logs = {SOUND: sound[1]} | {row: log_of(row, data, cwd, *run.flags, code=run.code) for row, run in runs.items()}

@@ -17,7 +17,7 @@ from faults import COMMAND, FLAGS, NAME, assert_nobody_is_left, at_call, copy_ru
     ],
 )
 def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_path, number, function, call):
-    """Sent to every process of the run, as a terminal, slurm and systemd do."""
+    """The signal goes to every process of the run, as from a terminal, slurm or systemd."""
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
     last = files_below(cwd / "run")[f"{NAME}_last.pth"]
     code = at_call(function, call, f"os.killpg(0, {int(number)})")
@@ -32,7 +32,7 @@ def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_pat
 
 
 def test_the_second_ctrl_c_ends_at_once(tmp_path, tiny_data):
-    """The first one's way out is blocked for an hour."""
+    """The cleanup after the first Ctrl-C is blocked for an hour."""
     blocked = (
         "try:",
         "    os.killpg(0, signal.SIGINT); time.sleep(9)",

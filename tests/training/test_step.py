@@ -18,7 +18,7 @@ STEPS, BATCH = 20, 6
 
 
 class Model(nn.Module):
-    """With batch norm and dropout; [B, 3, P, P] -> [B]."""
+    """A network with batch norm and dropout: [B, 3, P, P] -> [B]."""
 
     def __init__(self):
         super().__init__()
@@ -35,7 +35,7 @@ class Model(nn.Module):
 
 
 class Run:
-    """Training steps at rates that change, with dropout, clipping and an average of the weights.
+    """Training steps with a changing rate, dropout, clipping and weight averaging.
 
     Args:
         captured: by the stand-in for a CUDA graph.
@@ -86,14 +86,14 @@ class Run:
 
 
 def differences(one: Run, other: Run) -> list[str]:
-    """Names of what is not equal to the bit."""
+    """Names of the tensors that differ."""
     assert one.tensors().keys() == other.tensors().keys()
     names = [name for name, value in one.tensors().items() if not torch.equal(value, other.tensors()[name])]
     return names + ["losses"] * (one.losses != other.losses)
 
 
 def test_captured_steps_equal_eager_ones_to_the_bit(monkeypatch):
-    """Of one size after the other, with evaluation between two epochs, which the graph does not see."""
+    """Batches of several sizes, with an evaluation between two epochs that the graph does not record."""
     graphs = stand_in(monkeypatch)
     runs = [Run(captured) for captured in (False, True)]
     for run in runs:
@@ -142,7 +142,7 @@ def test_a_resume_between_replays_equals_the_uninterrupted_run(monkeypatch):
 
 @pytest.mark.parametrize("poison", [1, 12])
 def test_a_step_that_is_not_finite_is_left_out_as_in_eager(monkeypatch, poison):
-    """In the steps before the capture, and in a replay."""
+    """Before the capture and in a replay."""
     stand_in(monkeypatch)
     weights = []
     for captured in (False, True):
@@ -192,7 +192,7 @@ def test_a_gpu_captures_unless_several_processes_share_the_work(monkeypatch, pro
 
 
 def test_a_checkpoint_is_the_same_from_cpu_and_gpu_and_either_continues_it():
-    """The rates that the optimizer reads are floats on a CPU and tensors beside a GPU; the file has floats."""
+    """The optimizer reads rates as floats on a CPU and as tensors on a GPU; the file has floats."""
     cpu, gpu = Run(captured=False, as_tensors=False), Run(captured=False, as_tensors=True)
     for run in (cpu, gpu):
         torch.manual_seed(7)

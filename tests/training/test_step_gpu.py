@@ -1,4 +1,4 @@
-"""The training step on a GPU: as a CUDA graph it does what it does eagerly. `bash tools/on_gpu.sh` runs these tests."""
+"""The training step on a GPU, eager and as a CUDA graph. `bash tools/on_gpu.sh` runs these tests."""
 
 import os
 
@@ -33,7 +33,7 @@ def deterministic(monkeypatch):
 
 
 class Run:
-    """Steps of the third variant at rates that change, with dropout, clipping and an average of the weights.
+    """Steps of the third variant with a changing rate, dropout, clipping and weight averaging.
 
     Args:
         captured: as a CUDA graph.
@@ -65,7 +65,7 @@ class Run:
         return inputs.to(DEVICE, memory_format=torch.channels_last), mos.to(DEVICE)
 
     def train(self, first: int = 0, last: int = STEPS) -> "Run":
-        """The dropout of each half has a seed of its own, as that of an epoch."""
+        """Each half has its own seed for dropout, as an epoch has."""
         self.model.train()
         for number in range(first, last):
             if number in (0, STEPS // 2):
@@ -92,20 +92,20 @@ class Run:
 
 
 def differences(one: Run, other: Run) -> list[str]:
-    """Names of what is not equal to the bit."""
+    """Names of the tensors that differ."""
     others = other.tensors()
     names = [name for name, value in one.tensors().items() if not torch.equal(value, others[name])]
     return names + ["losses"] * (one.losses != other.losses)
 
 
 def distance(one: Run, other: Run) -> float:
-    """Of two runs' parameters, over their norm."""
+    """Distance of the parameters of two runs, relative to their norm."""
     a, b = (torch.cat([p.detach().flatten() for p in run.model.parameters()]).double() for run in (one, other))
     return ((a - b).norm() / a.norm()).item()
 
 
 def test_captured_steps_equal_eager_ones_to_the_bit(deterministic):
-    """With evaluation between two epochs, which disturbs neither."""
+    """With an evaluation between two epochs."""
     eager, captured = (Run(captured).train(0, 10).evaluate().train(10) for captured in (False, True))
     assert captured.step.name == "cuda graph" and captured.step.graph is not None
     assert differences(eager, captured) == []
@@ -159,7 +159,7 @@ def test_a_capture_that_fails_leaves_an_eager_run_with_its_dropout(deterministic
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.log_name)
 def test_every_variant_is_captured_and_never_waits(tiny_data, variant):
-    """From the second replay on: loading and cutting on the GPU, and training."""
+    """Loading, cutting on the GPU and training never wait, from the second replay on."""
     images = load_dataset("koniq-10k", tiny_data).sets["training"]
     source = DeviceImages.of(DecodedImages(images.paths, Resize()), DEVICE)
     plan = TrainingPlan(source.sizes(), images.mos, patches=8, patch_size=PATCH, batch_size=BATCH, seed=42)

@@ -1,4 +1,4 @@
-"""One run through the real command line: what it learns, prints and leaves, and how it refuses."""
+"""One run by the command line: its results, output, files and errors."""
 
 import csv
 import json
@@ -201,7 +201,7 @@ def test_an_epoch_without_a_correlation_is_never_chosen():
 
 
 def test_a_run_without_a_defined_score_ends_with_a_result_that_says_so(tmp_path):
-    """A learning rate of 0 and test images that are all one colour: nothing to tell apart."""
+    """A learning rate of 0 and identical test images."""
     data = make_data(tmp_path / "koniq")
     picture = next((data / "1024x768").iterdir()).read_bytes()
     for path in (data / "1024x768").iterdir():
