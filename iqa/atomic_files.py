@@ -70,7 +70,7 @@ def check_writable(flag: str, path: Path | None) -> None:
     """Raise OSError where `path` cannot be written; its folder is made."""
     if path is None:
         return
-    if path.is_dir():
+    if os.path.isdir(path):
         raise IsADirectoryError(f"{flag} {path}: is a folder; name a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
