@@ -52,7 +52,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,8 @@ DECODERS = 8  # threads at most: an image of 89 million pixels takes half a giga
 CROPS = {"patch_size": int, "test_patch_num": int, "test_random_crop": bool, "seed": int}
 FLAGS = {"use_multiscale": bool, "use_attention": bool, **CROPS}  # that a score needs
 YOUNGER = {"model": MODELS, "resize": RESIZES}  # flags that older runs lack; the first value is what those runs did
+
+Decoded = tuple[ScoredImage, Pixels | None]  # an image before it is scored; no pixels if it cannot be read
 
 
 def load_scorer(
@@ -182,17 +184,6 @@ def check_config(saved: dict, checkpoint: str | os.PathLike) -> dict:
     return saved["config"]
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """An image that is ready to be scored, or the reason why it cannot be."""
-
-    path: str  # "" if it was not given as a path
-    pixels: Pixels | None = None
-    grid: Grid | None = None
-    extra: Any = None
-    error: str | None = None
-
-
 class Scorer:
     """Scores images as the evaluation of a run does: each by the mean over its patches.
 
@@ -255,13 +246,14 @@ class Scorer:
             path = as_utf8(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
             try:
                 pixels = pixels_of(image, Resize(self.resize))
-                return Decoded(path, pixels, self.choose_grid(path, pixels), extra(pixels) if extra else None)
+                grid = self.choose_grid(path, pixels)
+                return ScoredImage(path, grid=grid, extra=extra(pixels) if extra else None), pixels
             except Exception as error:  # damaged files make Pillow raise almost anything
-                return Decoded(path, error=reason(error))
+                return ScoredImage(path, error=reason(error)), None
 
         for batch in self.batches(map_ahead(decode, images, threads=min(cpu_count(), DECODERS))):
-            scored = self.score_batch([image for image in batch if not image.error])
-            yield from (ScoredImage(image.path, error=image.error) if image.error else next(scored) for image in batch)
+            scored = self.score_batch([(image, pixels) for image, pixels in batch if not image.error])
+            yield from (image if image.error else next(scored) for image, _ in batch)
 
     def choose_grid(self, path: str, pixels: Pixels) -> Grid:
         size, flags = pixels.shape[:2], self.config["flags"]
@@ -277,12 +269,12 @@ class Scorer:
     def batches(self, images: Iterator[Decoded]) -> Iterator[list[Decoded]]:
         """Lists of images with at most `batch_size` patches together, or of one image."""
         batch, patches = [], 0
-        for image in images:
+        for image, pixels in images:
             count = self.patches if image.error else len(image.grid)
             if batch and patches + count > self.batch_size:
                 yield batch
                 batch, patches = [], 0
-            batch.append(image)
+            batch.append((image, pixels))
             patches += count
         if batch:
             yield batch
@@ -293,36 +285,29 @@ class Scorer:
         outputs = [self.score_patches(inputs) for inputs in self.cut(images)]
         if not outputs:
             return
-        counts = [len(image.grid) for image in images]
+        counts = [len(image.grid) for image, _ in images]
         scores = torch.cat([output.scores for output in outputs]).double().cpu()
         if not scores.isfinite().all():
             raise ValueError("the checkpoint gives scores that are not finite; its run has diverged")
         attention = itertools.repeat(None)
         if self.variant.use_attention:
             attention = torch.cat([output.attention for output in outputs]).double().cpu().split(counts)
-        for image, values, weights in zip(images, scores.split(counts), attention, strict=False):
-            yield ScoredImage(
-                image.path,
-                mean_per_image(values, 1).item(),
-                attention=None if weights is None else tuple(mean_per_image(weights, 1)[0].tolist()),
-                extra=image.extra,
-                patches=tuple(values.tolist()),
-                grid=image.grid,
-            )
+        for (image, _), values, weights in zip(images, scores.split(counts), attention, strict=False):
+            weights = None if weights is None else tuple(mean_per_image(weights, 1)[0].tolist())
+            mean = mean_per_image(values, 1).item()
+            yield replace(image, score=mean, attention=weights, patches=tuple(values.tolist()))
 
     def cut(self, images: list[Decoded]) -> Iterator[Tensor]:
         """The patches of all images as inputs [B, 3, P, P] on the device, B at most `batch_size`."""
-        places = [
-            (image.pixels, top, left)
-            for image in images
+        size = self.patch_size
+        patches = [
+            pixels[top : top + size, left : left + size]
+            for image, pixels in images
             for top, left in zip(image.grid.tops, image.grid.lefts, strict=True)
         ]
-        size = self.patch_size
-        for start in range(0, len(places), self.batch_size):
-            chunk = places[start : start + self.batch_size]
-            cut = np.stack([pixels[top : top + size, left : left + size] for pixels, top, left in chunk])
-            pixels = torch.from_numpy(cut).to(self.device)
-            still = torch.zeros(len(chunk), dtype=torch.bool, device=self.device)
+        for start in range(0, len(patches), self.batch_size):
+            pixels = torch.from_numpy(np.stack(patches[start : start + self.batch_size])).to(self.device)
+            still = torch.zeros(len(pixels), dtype=torch.bool, device=self.device)
             yield self.transform(PatchBatch(None, None, None, still, None, None, pixels))
 
     def score_patches(self, inputs: Tensor) -> PatchScores:

@@ -82,9 +82,8 @@ class ModelFacts:
         """The test SRCC of the model, on which data, and when it was measured."""
         known = "unknown" if self.test_srcc is None else f"{self.test_srcc:.4f}"
         date = f" ({self.date})" if self.date else ""
-        return f"test SRCC {known}{date}, " + (
-            f"trained on {self.dataset.rstrip('.')}" if self.dataset else "data set unknown"
-        )
+        data = f"trained on {printable(self.dataset.rstrip('.'))}" if self.dataset else "data set unknown"
+        return f"test SRCC {known}{date}, {data}"
 
     @property
     def warning(self) -> str | None:
@@ -115,7 +114,8 @@ class ModelFacts:
         if not grids:
             return "no picture was scored"
         share, count = span([grid.coverage for grid in grids], "{:.0%}"), span([len(grid) for grid in grids], "{}")
-        text = f"{share} of each picture, by {count} patches of {self.patch_size}x{self.patch_size} pixels"
+        unit = "patch" if count == "1" else "patches"
+        text = f"{share} of each picture, by {count} {unit} of {self.patch_size}x{self.patch_size} pixels"
         replaced = [grid.replaced for grid in grids if grid.replaced is not None]
         if not replaced:
             return text
