@@ -6,7 +6,6 @@ FLAGS are those of train_resnet_improved.py that all runs share. The flags of ev
 before the first run begins: each mistake is one line on standard error and status 2. This file does without torch.
 """
 
-import argparse
 import difflib
 import os
 import subprocess
@@ -14,14 +13,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from iqa.cli import first_line, report
+from iqa.cli import OneLineParser, first_line, report
 from iqa.models.published import OWN, PUBLISHED
 from iqa.models.variants import variants_of
 from iqa.training.recipe import BEST, PUBLISHED_RECIPE
 
 TRAINING = Path(__file__).parent.parent / "train_resnet_improved.py"
 OWN_FLAGS = ("--demo", "--with_published")
-SET_FOR_EACH_RUN = ("use_multiscale", "use_attention", "output_dir", "checkpoint_suffix", "overwrite", "resume")
+SET_FOR_EACH_RUN = ("use_multiscale", "use_attention", "output_dir", "checkpoint_suffix", "overwrite")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for run in list_runs(arguments, os.environ):
             print(*run)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         report(first_line(error))
         return 2
     return 0
@@ -39,8 +38,7 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
     """The log name and the flags of each run, seed by seed.
 
     Raises:
-        ValueError, OSError: flags, variables or a data folder with which no ablation can begin.
-        SystemExit: flags that train_resnet_improved.py refuses.
+        ValueError: flags, variables or a data folder with which no ablation can begin.
     """
     given = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
     refuse_flags(arguments, given)
@@ -75,7 +73,7 @@ def check(name: str, flags: list[str]) -> None:
 
 def values_of(name: str, arguments: list[str]) -> list[str]:
     """All values that a flag is given."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = OneLineParser(add_help=False, allow_abbrev=False)
     parser.add_argument(f"--{name}", action="append", default=[])
     return vars(parser.parse_known_args(arguments)[0])[name]
 
@@ -96,6 +94,8 @@ def refuse_flags(arguments: list[str], given: set[str]) -> None:
     if "--backbone" in given:
         backbone = values_of("backbone", arguments)[-1]
         raise ValueError(f'--backbone is set for each run; write BACKBONES="{backbone}" before the command')
+    if "--resume" in given:
+        raise ValueError("--resume goes on with the flags of the interrupted ablation: give no others")
     for name in SET_FOR_EACH_RUN:
         if f"--{name}" in given:
             raise ValueError(f"--{name} is set for each run; for a single run use train_resnet_improved.py")

@@ -88,6 +88,7 @@ def test_the_published_models_get_patches_of_the_size_of_the_variants(tiny_data,
     [
         (["--use_attention"], ["--use_attention", "train_resnet_improved.py"]),
         (["--output_dir", "x"], ["--output_dir"]),
+        (["--resume", "logs/x"], ["--resume", "no others"]),
         (["--model", "hyperiqa"], ["--model", "--with_published"]),
         (["--backbone", "swin_b"], ["--backbone", 'BACKBONES="swin_b"']),
         (["--recipe", "published"], ["--recipe published", "--with_published"]),

@@ -96,7 +96,9 @@ def test_resume_skips_the_finished_resumes_the_interrupted_and_trains_the_rest(a
 
 def test_a_failure_stops_the_runner_and_its_printed_command_goes_on(tmp_path, tiny_data, ablation, forking_python):
     """A failure that is gone when the command is given again, with the variables of the first."""
-    full = inject("import sys\nif '--use_multiscale' in sys.argv: raise OSError('the disk is full')")
+    full = inject(
+        "import sys\nif {'--use_multiscale', '--output_dir'} <= {*sys.orig_argv}: raise OSError('the disk is full')"
+    )
     flags, variables = (
         ("--data_path", tiny_data, *TINY_FLAGS, "--epochs", "1"),
         {"SEEDS": "42", "PYTHON": forking_python},
@@ -176,7 +178,7 @@ def test_a_run_without_a_defined_score_does_not_stop_the_others(tmp_path, tiny_d
     """The scores of multi-scale fusion are all alike in every epoch."""
     alike = inject("""
 import sys
-if "--use_multiscale" in sys.argv and "--use_attention" not in sys.argv:
+if "--use_multiscale" in sys.orig_argv and "--use_attention" not in sys.orig_argv:
     import iqa.metrics
     iqa.metrics.correlate = lambda *_: (None, None, "all scores are alike")
 """)
