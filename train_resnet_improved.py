@@ -42,22 +42,12 @@ from iqa.training.run_folder import RunFolder, write_json
 class ModelFlags:
     """model"""
 
-    model: str = flag(
-        published.OWN,
-        "a variant of the ablation, chosen by the flags below, or a published model as it is",
-        choices=published.MODELS,
-    )
-    backbone: str = flag(
-        "resnet50",
-        f"network that gives the feature maps: {', '.join(BACKBONES)}, or timm:NAME, a model of the package timm",
-        metavar="NAME",
-    )
+    model: str = flag(published.OWN, "a variant of the ablation, or a published model", choices=published.MODELS)
+    backbone: str = flag("resnet50", f"{', '.join(BACKBONES)}, or timm:NAME, a model of timm", metavar="NAME")
     use_multiscale: bool = flag(False, "fuse stages 1-4 instead of using stage 4 alone")
     use_attention: bool = flag(False, "weigh the scales; needs --use_multiscale")
     dropout_rate: float = flag(0.3, "dropout of the hyper network", low=0, below=1)
-    drop_path_rate: float | None = flag(
-        None, "of a backbone with stochastic depth; default: 0.3 for swin_b, timm's own for timm:NAME", low=0, below=1
-    )
+    drop_path_rate: float | None = flag(None, "stochastic depth; default: 0.3 for swin_b, timm's own", low=0, below=1)
     weights: str = flag(
         "imagenet",
         "of the backbone: ImageNet weights (torchvision's ImageNet-1k V1; for timm:NAME those that timm has under that "
@@ -82,9 +72,7 @@ class DataFlags(DatasetFlags):
     test_patch_num: int = flag(25, "patches per image whose scores are averaged", low=1)
     test_random_crop: bool = flag(False, "evaluate on fixed random crops instead of a grid")
     no_color_jitter: bool = flag(False, "do not jitter the colours of training patches")
-    cache_dir: str | None = flag(
-        None, "folder of the resized images; default: cache/ in the data folder", metavar="DIR"
-    )
+    cache_dir: str | None = flag(None, "of the resized images; default: cache/ in the data folder", metavar="DIR")
     no_cache: bool = flag(False, "decode an image for each of its patches (slow)")
     preload_images: str = flag(
         "auto",
@@ -108,44 +96,24 @@ class RecipeFlags:
         "learning rates and defaults of --model as it was published. A flag that is given takes precedence",
         choices=RECIPES,
     )
-    loss: str = flag(
-        "l1",
-        "l1 and huber compare scores with MOS, norm_in_norm and plcc their linear relation in a batch, rank the order "
-        "of its pairs: docs/recipe.md",
-        choices=LOSSES,
-    )
+    loss: str = flag("l1", "l1 is in points of MOS; docs/recipe.md has the formulas", choices=LOSSES)
     epochs: int = flag(10, "passes over the training images", low=1)
     batch_size: int = flag(32, "patches per step, of all processes together", low=1)
     lr: float = flag(1e-4, "AdamW learning rate; that of the backbone where --head_lr_ratio is not 1", low=0)
-    head_lr_ratio: float = flag(
-        1.0, "learning rate of all but the backbone, divided by --lr; 0 trains the backbone alone", low=0
-    )
-    lr_schedule: str = flag(
-        "constant",
-        "course of all learning rates over the run: a half cosine to 0, or steps to a tenth after each third",
-        choices=SCHEDULES,
-    )
+    head_lr_ratio: float = flag(1.0, "learning rate of all but the backbone, divided by --lr", low=0)
+    lr_schedule: str = flag("constant", "cosine: half a one, to 0; step: a tenth after each third", choices=SCHEDULES)
     warmup_steps: int = flag(0, "steps over which the learning rate rises to --lr", low=0)
     weight_decay: float = flag(1e-4, "AdamW weight decay", low=0)
     max_grad_norm: float = flag(0.0, "clip longer gradients to this norm; 0: no clipping", low=0)
     ema: float = flag(
-        0.0,
-        "score and keep an exponential moving average of the weights with this decay per step, less in the first "
-        "steps; 0: the weights as they are",
-        low=0,
-        below=1,
-        metavar="DECAY",
+        0.0, "score and keep a moving average of the weights with this decay per step; 0: no average", low=0, below=1
     )
     freeze_batch_norm: bool = flag(
-        False,
-        "the batch norms of the backbone keep the statistics of its weights",
-        action=argparse.BooleanOptionalAction,
+        False, "keep the batch norm statistics of the backbone's weights", action=argparse.BooleanOptionalAction
     )
     seed: int = flag(42, "of initialisation, dropout, patches and random test crops", low=0, high=2**32 - 1)
     select_on: str = flag(
-        "auto",
-        "set whose SRCC selects the epoch; auto: val where the split has one",
-        choices=("auto", "val", "test"),
+        "auto", "set whose SRCC selects the epoch; auto: val where the split has one", choices=("auto", "val", "test")
     )
 
 
@@ -156,17 +124,13 @@ class MachineFlags:
     device: str = flag("auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
     precision: str = flag(
         "auto",
-        "of the arithmetic before the score path; auto: the faster one in a few training steps, if the device has bf16; "
-        "measured once for an ablation",
+        "of the arithmetic before the score path; auto: where the device has bf16, the faster one in a few training "
+        "steps, measured once for an ablation",
         choices=("auto", "fp32", "bf16"),
     )
     num_workers: int = flag(-1, "processes that cut patches; -1: 0 on a CPU, 4 for a GPU", low=-1)
     compile: bool = flag(False, "use torch.compile, which takes about a minute")
-    cuda_graph: str = flag(
-        "auto",
-        "replay the training step as one CUDA graph; auto: on one GPU, if the step can be captured",
-        choices=("auto", "on", "off"),
-    )
+    cuda_graph: str = flag("auto", "replay the step as a CUDA graph; auto: on one GPU", choices=("auto", "on", "off"))
     deterministic: bool = flag(False, "the same bits on every CUDA run; slower")
 
 
@@ -174,19 +138,13 @@ class MachineFlags:
 class OutputFlags:
     """output"""
 
-    output_dir: str | None = flag(
-        None,
-        "folder of the run; default: logs/<name of the variant>",
-        metavar="DIR",
-    )
+    output_dir: str | None = flag(None, "folder of the run; default: logs/<name of the variant>", metavar="DIR")
     checkpoint_dir: str | None = flag(None, "folder of the checkpoints; default: that of the run", metavar="DIR")
     checkpoint_suffix: str = flag("", "text at the end of the names of checkpoints", metavar="TEXT")
     save_model: bool = flag(False, "keep the weights of the selected epoch, and show them in checkpoints/")
     overwrite: bool = flag(False, "replace the run in the output folder")
     resume: bool = flag(False, "go on with the run in the output folder")
-    dry_run: str | None = flag(
-        None, "stop after the check of the flags, or of flags and data", choices=("flags", "data")
-    )
+    dry_run: str | None = flag(None, "check the flags, or flags and data, and stop", choices=("flags", "data"))
     tensorboard: bool = flag(False, f"write curves into the output folder; needs the package tensorboard: {INSTALL}")
     traceback: bool = flag(False, "show where an error came from")
 
