@@ -3,8 +3,8 @@
 
     python3 score_images.py --checkpoint checkpoints/resnet_improved_ms_att_best.pth photo.jpg holiday/ 'shots/*.png'
     python3 score_images.py --checkpoint ... holiday/ --output scores.csv --report scores.html
-    python3 score_images.py --checkpoint koniq_pretrained.pkl photo.jpg       # weights published for HyperIQA or SMART-IQA
-    python3 score_images.py --checkpoint ... --dataset livec --data_path ChallengeDB_release        # SRCC and PLCC
+    python3 score_images.py --checkpoint koniq_pretrained.pkl photo.jpg   # weights published for HyperIQA or SMART-IQA
+    python3 score_images.py --checkpoint ... --dataset livec --data_path ChallengeDB_release      # SRCC and PLCC
 
 From Python, with paths, PIL images or tensors [3, H, W] (uint8, or floats in 0-1):
 
@@ -190,7 +190,7 @@ class Scorer:
     Args:
         model: with the weights of the chosen epoch, for evaluation.
         config: of the run, as in its config.json.
-        results: of the run, as in its result.json, with the date of its end; empty if the checkpoint does not hold them.
+        results: of the run, as in its result.json, with the date of its end; empty if the checkpoint has none.
         epoch: of the weights; None for published weights.
         patches: "auto", the evaluation's number of patches if they cover 80% of an image, otherwise the smallest grid
             that does; "checkpoint", exactly the patches of the evaluation; or the number of patches of an even grid.

@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint on a labelled data set: which images are scored, what is printed, which files are written."""
+"""Evaluation of a checkpoint on a labelled data set: its images, its lines of output and its files."""
 
 import argparse
 import dataclasses
