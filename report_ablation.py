@@ -2,10 +2,10 @@
 """Answer the question of an ablation from its finished runs: a report with tables, figures and LaTeX.
 
     python3 report_ablation.py logs/resnet_ablation_20250101_120000
-    python3 report_ablation.py logs/resnet_ablation_20250101_120000 logs/evaluation_*      # with these runs on other data sets
+    python3 report_ablation.py logs/resnet_ablation_20250101_120000 logs/evaluation_*    # also on other data sets
 
-writes report.md, report.tex, report.json and figures/ into that folder, and prints the table, the answer and what limits
-it. It needs no GPU, does not load torch and may be run at any time. docs/report.md explains the numbers.
+writes report.md, report.tex, report.json and figures/ into that folder, and prints the table, the answer and what
+limits it. It needs no GPU, does not load torch and may be run at any time. docs/report.md explains the numbers.
 """
 
 import sys

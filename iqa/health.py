@@ -1,8 +1,8 @@
 """Health of a training run: measures that result.json keeps, and the findings drawn from them.
 
 A run is *failed* if its scores are constant or one-sided, or if their mean error exceeds that of a constant. All other
-findings are *limitations*. Scores are those of the test images in the chosen epoch; nothing is chosen by them. Layers are
-measured on the images that choose the epoch. docs/report.md has the error rates of these rules.
+findings are *limitations*. Scores are those of the test images in the chosen epoch; nothing is chosen by them. Layers
+are measured on the images that choose the epoch. docs/report.md has the error rates of these rules.
 """
 
 import math
@@ -72,8 +72,8 @@ class Finding:
 def score_health(scores: ArrayLike, mos: ArrayLike, mos_range: Sequence[float]) -> dict:
     """Compare the scores [N] with the MOS [N], in points of MOS; `mos_range` are the ends of the scale.
 
-    The reach of a side is (mean MOS - 5th percentile of the scores) / (mean MOS - 5th percentile of the MOS), and likewise
-    for the 95th. `constant_error` is the mean error of the median MOS as the score of every image.
+    The reach of a side is (mean MOS - 5th percentile of the scores) / (mean MOS - 5th percentile of the MOS), and
+    likewise for the 95th. `constant_error` is the mean error of the median MOS as the score of every image.
     """
     scores, mos = (np.asarray(values, dtype=np.float64) for values in (scores, mos))
     if scores.ndim != 1 or scores.shape != mos.shape or not len(mos):
@@ -120,7 +120,7 @@ def _reach(places: dict, percentile: str) -> float | None:
 def layer_health(activations: ArrayLike) -> dict[str, float | None]:
     """Shares of dead, saturated and either kind of units in a layer of sigmoids: activations [N images, units].
 
-    A unit is dead where its standard deviation over the images is below DEAD_DEVIATION, and saturated where it is outside
+    A unit is dead if its standard deviation over the images is below DEAD_DEVIATION, and saturated if it is outside
     SATURATED for 99% of the images or more. With a single image all are None.
     """
     activations = np.asarray(activations, dtype=np.float64)
@@ -265,8 +265,8 @@ def _of_scores(health: dict, decimals: int) -> list[Finding]:
     for side in short if len(short) == 1 else ():
         percentile, beyond = ("p5", "below") if side == "low" else ("p95", "above")
         sentence = (
-            f"The scores do not reach the {side} end of the MOS: 5% of the scores are {beyond} {scores[percentile]}, 5% of "
-            f"the MOS {beyond} {mos[percentile]}."
+            f"The scores do not reach the {side} end of the MOS: 5% of the scores are {beyond} {scores[percentile]}, "
+            f"5% of the MOS {beyond} {mos[percentile]}."
         )
         found.append(Finding("one_sided", sentence))
     error, constant = health["mean_error"], health["constant_error"]
@@ -308,8 +308,8 @@ def _of_loss(health: dict, images: int, decimals: int) -> list[Finding]:
         return []
     source = "" if health["constant_from"] == "training MOS" else ", from the test MOS"
     sentence = (
-        f"The training loss ended at {health['training']:.{decimals}f}, {health['share']:.0%} of that of one score for all "
-        f"images ({health['constant']:.{decimals}f}{source})."
+        f"The training loss ended at {health['training']:.{decimals}f}, {health['share']:.0%} of that of one score for "
+        f"all images ({health['constant']:.{decimals}f}{source})."
     )
     return [Finding("loss", sentence)]
 

@@ -1,7 +1,6 @@
-"""How well scores agree with mean opinion scores, and how certain that is: numpy in, plain numbers out.
+"""Agreement of scores with mean opinion scores (MOS), and its bootstrap over images.
 
-Everything is computed in float64. Constant, non-finite or unequal input is a ValueError: a correlation that
-does not exist never passes for a number. Scores and MOS share one scale, 0-100; correlations lie in [-1, 1].
+Everything is computed in float64. Constant, non-finite or unequal input is a ValueError, because it has no correlation.
 """
 
 import warnings
@@ -11,19 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-DRAWS = 10_000  # of a bootstrap
-LEVEL = 0.95  # of an interval
-DEGREES = 0.5  # share of the freedom that Satterthwaite gives: by simulation, see crossed_interval
-POWER = 0.80  # chance to show a difference that is there
-Z = float(stats.norm.ppf((1 + LEVEL) / 2))
-_CHUNK = 32  # draws at a time: 32 x 2,015 float64 stay in a processor's cache
+DRAWS = 10_000  # default number of bootstrap resamples
+_CHUNK = 32  # resamples at a time: 32 x 2,015 float64 fit a processor's cache
 
 
 # ---- agreement ---------------------------------------------------------------------------------------------
 
 
 def checked_pair(scores: ArrayLike, mos: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 vectors of one length, finite and not constant, or a ValueError that says why not."""
+    """Return both as float64 vectors of one length; ValueError if they are not finite or constant."""
     pair = {"scores": np.asarray(scores, dtype=np.float64), "mos": np.asarray(mos, dtype=np.float64)}
     if pair["scores"].ndim != 1 or pair["scores"].shape != pair["mos"].shape:
         shapes = " and ".join(str(values.shape) for values in pair.values())

@@ -2,9 +2,9 @@
 
     python3 tools/simulate_health.py                            # about five minutes on one core
 
-A healthy score is what an L1 loss learns: the median MOS given what the network sees, with MOS in (0, 100) distributed as
-those of photographs. Healthy validation curves approach their limit exponentially, to 0.00025 SRCC at the last epoch, with
-independent noise in each epoch.
+A healthy score is what an L1 loss learns: the median MOS given what the network sees, with MOS in (0, 100) distributed
+as those of photographs. Healthy validation curves approach their limit exponentially, to 0.00025 SRCC at the last
+epoch, with independent noise in each epoch.
 """
 
 import argparse

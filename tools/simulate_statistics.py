@@ -1,13 +1,13 @@
 """Error rates of the report's statistics on simulated ablations: coverage, power, familywise error.
 
-    python3 tools/simulate_statistics.py                        # all tables of docs/report.md: about 15 minutes on one core
-    python3 tools/simulate_statistics.py coverage --ablations 500
+    python3 tools/simulate_statistics.py coverage --ablations 1000
+    python3 tools/simulate_statistics.py agreement power familywise
 
-MOS and scores are jointly normal, so the true SRCC of a correlation rho is (6 / pi) asin(rho / 2) (Pearson 1907). The SRCC
-of a run varies over seeds with the stated standard deviation; the errors of any two runs on one image correlate at
-SHARED_ERROR. Every ablation goes through the functions of iqa/report/statistics.py. Only the covariance of the runs over
-resampled images comes from influence functions (infinitesimal jackknife) instead of 10,000 resamples; with one seed, the
-percentiles come from a normal distribution with that variance. `agreement` compares both with the bootstrap.
+MOS and scores are jointly normal, so the true SRCC of a correlation rho is (6 / pi) asin(rho / 2) (Pearson 1907). The
+SRCC of a run varies over seeds with the stated standard deviation; the errors of any two runs on one image correlate at
+SHARED_ERROR. Every ablation goes through the functions of iqa/report/statistics.py. Only the covariance of the runs
+over resampled images comes from influence functions (infinitesimal jackknife) instead of 10,000 resamples; with one
+seed, the percentiles are those of a normal distribution with that variance. `agreement` compares both.
 """
 
 import argparse
@@ -42,8 +42,8 @@ def simulate(levels, seeds, deviation: float, images: int, generator) -> tuple[n
 def measure(scores: np.ndarray, mos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """SRCC of R runs [R] and their covariance over images [R, R]; no ties.
 
-    With u and v the ranks of score and MOS divided by N, SRCC is 12 E[uv] - 3 but for a factor of 1 - 1/N^2. An image contributes its own product,
-    the ranks that it adds to higher scores and those that it adds to higher MOS.
+    With u and v the ranks of score and MOS divided by N, SRCC is 12 E[uv] - 3 but for a factor of 1 - 1/N^2. An image
+    contributes its own product, the ranks that it adds to higher scores and those that it adds to higher MOS.
     """
     images = len(mos)
     ranks = (np.arange(images) + 0.5) / images
@@ -109,9 +109,7 @@ def familywise(seeds, levels, *, deviation: float, images: int, ablations: int, 
 
 def print_agreement(flags) -> None:
     """SRCC and standard errors of differences by influence functions and by the bootstrap."""
-    print(
-        "\nAgreement of the influence functions with 4,000 bootstrap resamples: ratio of standard errors of a difference"
-    )
+    print("\nStandard error of a difference by influence functions, divided by that of 4,000 resamples")
     for images in (300, 1000, 2000):
         generator = np.random.default_rng(flags.seed)
         ratios = []
@@ -153,9 +151,7 @@ def print_power(flags) -> None:
 
 
 def print_familywise(flags) -> None:
-    print(
-        f"\nFamilywise error of the primary difference and its parts, 1,000 images, deviation 0.003 ({flags.ablations} each)"
-    )
+    print(f"\nFamilywise error, primary difference and parts, 1,000 images, deviation 0.003 ({flags.ablations} each)")
     limit = 0.055 + 2 * math.sqrt(0.05 * 0.95 / flags.ablations)
     for name, levels in (("no effect", (0.90, 0.90, 0.90)), ("only multi-scale is real", (0.90, 0.91, 0.91))):
         for seeds in ((1, 1, 1), (3, 3, 3), (5, 5, 5)):

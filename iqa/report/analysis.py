@@ -13,7 +13,7 @@ from iqa.report.cross_dataset import CrossDataset, measure_data_sets, read_evalu
 from iqa.report.parts import Groups, Without, declared_groups, measure_groups, measure_without
 from iqa.report.readings import Attention, Conclusion, Outcome, read_attention, read_conclusion, read_outcome
 from iqa.report.rows import BASELINE, FULL, Grid, Row, find_grid
-from iqa.report.runs import FREE_FLAGS, Run, mismatches, notes, on_common_images, read_runs
+from iqa.report.runs import FREE_FLAGS, Run, comparable_runs, notes
 from iqa.report.statistics import Estimate
 
 KONIQ = "koniq-10k"
@@ -145,7 +145,7 @@ class Analysis:
         return self.difference("both")
 
     def difference_to_baseline(self, log_name: str) -> Difference | None:
-        """The difference in a row of the main table: to the baseline on the same backbone, or between published models."""
+        """The difference to the baseline on the same backbone, or of the published models, for the main table."""
         baselines = {family.log_name(BASELINE) for family in self.grid.families}
         for difference in self.differences:
             (sign, after), *others = difference.comparison.terms
@@ -168,24 +168,15 @@ def analyse(log_folder: Path, options: Options) -> tuple[Analysis, list[Run]]:
         FileNotFoundError, ValueError: names the file or flag, and the way out.
     """
     grid = find_grid(log_folder)
-    runs, unfinished = read_runs(log_folder, grid.rows())
-    found = mismatches(runs)
-    if found and not options.allow_mismatch:
-        raise ValueError(
-            f"{log_folder}: the runs differ in more than their variant and are not compared. {'. '.join(found)}. Repeat the "
-            "runs that differ, or pass --allow_mismatch"
-        )
-    runs = on_common_images(runs)
+    runs, unfinished, found = comparable_runs(log_folder, grid.rows(), allow_mismatch=options.allow_mismatch)
     scored = [run for run in runs if run.predictions]
-    comparisons, sampling = comparisons_of(grid), (options.draws, options.seed)
-    evaluations, left_out = read_evaluations(log_folder, options.evaluations, scored)
-    measured = measure(scored, *sampling)
+    comparisons = comparisons_of(grid)
+    parts = _parts(log_folder, scored, grid, comparisons, options)
+    measured = measure(scored, options.draws, options.seed)
     images = len(scored[0].predictions.names)
     tested = with_tests(differences(comparisons, scored, measured), images)
     levels = [_level(row, runs, scored, measured) for row in grid.rows()]
     outcomes = _outcomes(grid, tested, levels, images)
-    pattern = options.groups or declared_groups(scored)
-    titles = {row.log_name: f"{row.backbone}: {row.title}" for row in grid.rows()}
     analysis = Analysis(
         dataset=_dataset(runs),
         koniq=_is_koniq(runs),
@@ -197,24 +188,9 @@ def analyse(log_folder: Path, options: Options) -> tuple[Analysis, list[Run]]:
         differences=tested,
         outcomes=outcomes,
         conclusion=read_conclusion(grid, tested, outcomes),
-        attention=[
-            read
-            for row in grid.rows()
-            if (read := read_attention(titles[row.log_name], [run for run in scored if run.variant == row.log_name]))
-        ],
+        attention=_attention(grid, scored),
         disagreements=_disagreements(grid, scored),
-        groups=measure_groups(scored, grid, comparisons, pattern, *sampling) if pattern else None,
-        without=measure_without(scored, grid, comparisons, options.without, *sampling) if options.without else None,
-        cross_dataset=measure_data_sets(
-            evaluations,
-            left_out,
-            scored,
-            grid,
-            comparisons,
-            allow_mismatch=options.allow_mismatch,
-            draws=options.draws,
-            seed=options.seed,
-        ),
+        **parts,
         missing=[level.row.log_name for level in levels if not level.runs],
         unfinished=unfinished,
         mismatches=found,
@@ -225,6 +201,27 @@ def analyse(log_folder: Path, options: Options) -> tuple[Analysis, list[Run]]:
         setup=_setup(runs),
     )
     return analysis, runs
+
+
+def _parts(log_folder: Path, scored, grid: Grid, comparisons, options: Options) -> dict:
+    """The runs on other sets of images, by the fields of Analysis."""
+    evaluations, left_out = read_evaluations(log_folder, options.evaluations, scored)
+    pattern, common = options.groups or declared_groups(scored), (scored, grid, comparisons)
+    sampling = {"draws": options.draws, "seed": options.seed}
+    cross_dataset = measure_data_sets(evaluations, left_out, *common, allow_mismatch=options.allow_mismatch, **sampling)
+    return {
+        "groups": measure_groups(*common, pattern, **sampling) if pattern else None,
+        "without": measure_without(*common, options.without, **sampling) if options.without else None,
+        "cross_dataset": cross_dataset,
+    }
+
+
+def _attention(grid: Grid, scored: Sequence[Run]) -> list[Attention]:
+    found = [
+        read_attention(f"{row.backbone}: {row.title}", [run for run in scored if run.variant == row.log_name])
+        for row in grid.rows()
+    ]
+    return [attention for attention in found if attention]
 
 
 def _is_koniq(runs: Sequence[Run]) -> bool:

@@ -1,7 +1,7 @@
 """Differences between rows: which ones the report makes, their estimates and their tests.
 
-The primary comparison is both ideas against the baseline on the first backbone. Its two parts are tested only behind it.
-The method on further backbones, the decomposition and the two published models form a second family. Everything else is
+The primary comparison is both ideas against the baseline on the first backbone. Its two parts are tested only behind
+it. The method on further backbones, the decomposition and the published models are a second family. Everything else is
 exploratory: an estimate with an interval, without a p-value.
 """
 

@@ -80,8 +80,8 @@ def read_evaluations(
         other = known.setdefault((evaluation.run.folder, evaluation.name), evaluation)
         if other is not evaluation:
             raise ValueError(
-                f"{other.file} and {evaluation.file}: both are of {evaluation.run.name} on {evaluation.name}; move one of "
-                "them to another folder"
+                f"{other.file} and {evaluation.file}: both are of {evaluation.run.name} on {evaluation.name}; "
+                "move one of them to another folder"
             )
     return evaluations, left_out
 

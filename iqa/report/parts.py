@@ -1,6 +1,6 @@
 """The same runs on other sets of images: groups of the test images, the test images without some, other data sets.
 
-All of it is exploratory: estimates with intervals, no p-values and no claims, except for a test whether the groups differ.
+All of it is exploratory: estimates with intervals. Only the difference between the groups is tested.
 """
 
 import re
@@ -193,8 +193,8 @@ def measure_without(
     if not left_out:
         first = f", such as {names[0]!r}" if names else ""
         raise ValueError(
-            f"--without {path}: none of its {len(names):,} names{first} is one of the {len(test_images):,} test images, "
-            f"such as {test_images[0]!r}; give one name a line"
+            f"--without {path}: none of its {len(names):,} names{first} is one of the {len(test_images):,} test "
+            f"images, such as {test_images[0]!r}; give one name a line"
         )
     cut = [on_images(run, kept) for run in runs]
     part, _ = measure_part(f"without {path.name}", cut, grid, comparisons, draws, seed)

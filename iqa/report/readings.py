@@ -1,4 +1,4 @@
-"""What the older note asks of the numbers: three outcomes, the use of attention, three conclusions; and published figures.
+"""Readings of the numbers: three outcomes, the use of attention, three conclusions; and published figures.
 
 docs/report.md states the rules.
 """

@@ -1,9 +1,9 @@
 """Rows of the report: which backbones and published models a log folder holds, and what they are called.
 
-A *family* is the three variants on one backbone. Their log names are those of iqa/models/variants.py behind the prefix of
-the backbone: `exp` for ResNet50, `swin` for Swin-B. A prefix that the table of backbones lacks counts where the config.json
-of a run names that variant; title and kind are then those of `backbone_title` and `backbone_kind` there. What the runner
-was asked for (`ablation_flags`) counts like what is there, so that missing rows can be named.
+A *family* is the three variants on one backbone. Their log names are those of iqa/models/variants.py behind the prefix
+of the backbone: `exp` for ResNet50, `swin` for Swin-B. A prefix that the table of backbones lacks counts if config.json
+of a run names that variant; title and kind are then those of `backbone_title` and `backbone_kind` there. What the
+runner was asked for (`ablation_flags`) counts like what is there, so that missing rows can be named.
 """
 
 import json
@@ -139,8 +139,8 @@ def _find_families(log_folder: Path, asked: list[str]) -> list[Family]:
         other = prefixes.setdefault(family.backbone, family.prefix)
         if other != family.prefix:
             raise ValueError(
-                f"{log_folder}: runs named {other}* and {family.prefix}* are both of {family.backbone}; move one of them "
-                "to another folder"
+                f"{log_folder}: runs named {other}* and {family.prefix}* are both of {family.backbone}; "
+                "move one of them to another folder"
             )
     return families or [_family(BACKBONES["resnet50"].log_name, "resnet50", [])]
 

@@ -13,12 +13,12 @@ from iqa.models.published import OWN
 from iqa.predictions import Predictions, read_predictions
 from iqa.report.rows import Row, run_folders
 
-# Flags in which runs may differ: they make the variant, name the seed, place files or set the speed, or have the value
-# "auto" and are compared by their effect (precision, select_on).
+# Flags in which runs may differ: they make the variant, name the seed, place files or set the speed, or have the
+# value "auto" and are compared by their effect (precision, select_on).
 FREE_FLAGS = frozenset(
-    "use_multiscale use_attention seed data_path output_dir checkpoint_dir checkpoint_suffix cache_dir save_model resume "
-    "overwrite traceback tensorboard device num_workers preload_images no_cache compile deterministic precision select_on "
-    "backbone model cuda_graph".split()
+    """use_multiscale use_attention seed data_path output_dir checkpoint_dir checkpoint_suffix cache_dir save_model
+    resume overwrite traceback tensorboard device num_workers preload_images no_cache compile deterministic precision
+    select_on backbone model cuda_graph""".split()
 )
 # Flags that are compared among the runs of one backbone only, of this program's own model only, and not at all for a
 # published model with its own recipe.
@@ -58,6 +58,20 @@ class Run:
         return replace(self, predictions=predictions)
 
 
+def comparable_runs(
+    log_folder: Path, rows: Iterable[Row], *, allow_mismatch: bool
+) -> tuple[list[Run], list[str], list[str]]:
+    """Return the finished runs on their common test images, the names of unfinished folders, and the mismatches."""
+    runs, unfinished = read_runs(log_folder, rows)
+    found = mismatches(runs)
+    if found and not allow_mismatch:
+        raise ValueError(
+            f"{log_folder}: the runs differ in more than their variant and are not compared. {'. '.join(found)}. "
+            "Repeat the runs that differ, or pass --allow_mismatch"
+        )
+    return on_common_images(runs), unfinished, found
+
+
 def read_runs(log_folder: Path, rows: Iterable[Row]) -> tuple[list[Run], list[str]]:
     """Return the finished runs in the order of rows and seeds, and the names of unfinished folders.
 
@@ -69,15 +83,14 @@ def read_runs(log_folder: Path, rows: Iterable[Row]) -> tuple[list[Run], list[st
     finished = [(variant, folder) for variant, folder in folders if (folder / "result.json").exists()]
     if not finished:
         raise FileNotFoundError(
-            f"{log_folder}: no finished run (no {order[0]}/result.json or the like); "
-            "train the variants first, with run_resnet_ablation.sh or train_resnet_improved.py"
+            f"{log_folder}: no finished run (no {order[0]}/result.json or the like); train the variants first"
         )
     runs = sorted((_read_run(*pair) for pair in finished), key=lambda run: (order.index(run.variant), run.seed))
     for first, second in zip(runs, runs[1:], strict=False):
         if (first.variant, first.seed) == (second.variant, second.seed):
             raise ValueError(
-                f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; move one of them "
-                "to another folder"
+                f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; "
+                "move one of them to another folder"
             )
     if not any(run.predictions for run in runs):
         reasons = "; ".join(f"{run.name}: {run.failure}" for run in runs)
@@ -100,11 +113,15 @@ def _read_run(variant: str, folder: Path) -> Run:
     for key in whole:
         if not isinstance(result[key], int):
             raise ValueError(f"{folder / 'result.json'}: {key} is {result[key]!r}, not a whole number; repeat the run")
-    if result.get("health") is not None and not _is_health(result["health"]):
-        raise ValueError(f"{folder / 'result.json'}: 'health' has an unknown format; repeat the run")
     epochs = _read_epochs(folder / "metrics.jsonl")
     run = Run(folder, variant, result["seed"], config, result, epochs, None, None, (), result.get("failure"))
-    return run if run.failure else _with_scores(run, read_predictions(folder / "predictions_test.csv"))
+    if run.failure:
+        return run
+    predictions = read_predictions(folder / "predictions_test.csv")
+    try:
+        return _with_scores(run, predictions)
+    except (AttributeError, TypeError):
+        raise ValueError(f"{folder / 'result.json'}: 'health' has an unknown format; repeat the run") from None
 
 
 def _with_scores(run: Run, predictions: Predictions) -> Run:
@@ -112,7 +129,7 @@ def _with_scores(run: Run, predictions: Predictions) -> Run:
     _, _, reason = correlate(predictions.scores, predictions.mos)
     if reason:
         return replace(run, failure=f"no defined score ({reason})")
-    stored = run.result.get("health") or {}
+    stored = {} if run.result.get("health") is None else run.result["health"]
     loss = stored.get("loss") or {}
     health = run_health(
         scores=predictions.scores,
@@ -129,20 +146,6 @@ def _with_scores(run: Run, predictions: Predictions) -> Run:
     found = tuple(findings(health))
     failure = ", ".join(FAILURES[finding.kind] for finding in found if finding.failed) or None
     return replace(run, predictions=predictions, health=health, findings=found, failure=failure)
-
-
-def _is_health(health: object) -> bool:
-    """Whether the parts of "health" that only training can measure have the right types."""
-    layers, loss = (health.get(key) for key in ("target_layers", "loss")) if isinstance(health, dict) else (0, 0)
-    if not (isinstance(layers, list | None) and isinstance(loss, dict | None)):
-        return False
-    shares = [
-        layer.get(key) if isinstance(layer, dict) else layer
-        for layer in layers or []
-        for key in ("dead", "saturated", "either")
-    ]
-    losses = [(loss or {}).get(key) for key in ("training", "constant")]
-    return all(isinstance(value, int | float | None) for value in shares + losses)
 
 
 def read_json(path: Path, way_out: str = "repeat the run") -> dict:
@@ -283,8 +286,8 @@ def on_common_images(runs: list[Run], what: str = "runs") -> list[Run]:
     for run in cut:
         if run.predictions and not np.allclose(run.predictions.mos, reference, rtol=0, atol=1e-6):
             raise ValueError(
-                f"{run.folder}: the MOS of {run.name} are not those of {first.name} for the same images; repeat the runs "
-                "with one label file"
+                f"{run.folder}: the MOS of {run.name} are not those of {first.name} for the same images; "
+                "repeat the runs with one label file"
             )
     return cut
 

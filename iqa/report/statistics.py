@@ -1,8 +1,8 @@
 """Estimates with intervals over test images and seeds, and the tests that the report makes of them.
 
-The design is that of a multi-reader, multi-case study: runs of a variant are random and independent between variants, the
-test images are random and shared by all runs. Obuchowski and Rockette (1995), Commun. Stat. Simul. 24, 285-308; Owen
-(2007), The pigeonhole bootstrap, Ann. Appl. Stat. 1, 386-411.
+The design is that of a multi-reader, multi-case study: runs of a variant are random and independent between variants,
+the test images are random and shared by all runs. Obuchowski and Rockette (1995), Commun. Stat. Simul. 24, 285-308;
+Owen (2007), The pigeonhole bootstrap, Ann. Appl. Stat. 1, 386-411.
 """
 
 import math
@@ -65,8 +65,8 @@ class Measured:
     def contrast(self, terms: Sequence[tuple[int, Sequence[int]]]) -> Estimate:
         """Estimate the sum of coefficient * mean over runs; a term is a coefficient and the runs of one variant.
 
-        With one run of any variant the interval is the percentile bootstrap over images and holds for the trained models
-        alone. Otherwise it also covers other seeds.
+        With one run of any variant the interval is the percentile bootstrap over images, for the trained models alone.
+        Otherwise it also covers other seeds.
         """
         weights = np.zeros(len(self.values))
         for coefficient, runs in terms:
@@ -107,8 +107,8 @@ def combined_estimate(
 
         variance = images' part common to all runs + sum of c^2 max(s^2, o) / S
 
-    and Satterthwaite's (1946) degrees of freedom. The maximum keeps the interval from being narrower than the images alone
-    allow where the seeds agree by luck.
+    and Satterthwaite's (1946) degrees of freedom. The maximum keeps the interval from being narrower than the images
+    alone allow where the seeds agree by luck.
     """
     weights = np.zeros(len(values))
     between, own, freedom = [], [], []

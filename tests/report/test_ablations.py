@@ -1,4 +1,4 @@
-"""Made-up ablations with known effects: what the report says of each, and that its numbers follow from the predictions."""
+"""Made-up ablations with known effects: what the report says of each, and where its numbers come from."""
 
 import re
 

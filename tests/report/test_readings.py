@@ -1,4 +1,4 @@
-"""The rules of the older note: three outcomes, the published use of attention, three conclusions; each at its boundary."""
+"""Three outcomes, the published use of attention, three conclusions: each rule at its boundary."""
 
 import numpy as np
 import pytest

@@ -85,10 +85,6 @@ def change_result(**changes):
             change_result(health={"target_layers": ["dead"]}),
             "exp1_baseline/result.json: 'health' has an unknown format",
         ),
-        (
-            change_result(health={"loss": {"training": "9"}}),
-            "exp1_baseline/result.json: 'health' has an unknown format",
-        ),
         (change_result(selected_epoch=None), "exp1_baseline/result.json: selected_epoch is None"),
         (spoil("metrics.jsonl", "[]\n"), "exp1_baseline/metrics.jsonl: line 1 does not describe an epoch"),
         (
