@@ -66,6 +66,7 @@ if __name__ == "__main__":
     sys.exit(main())
 
 import copy
+import functools
 import itertools
 import json
 import subprocess
@@ -167,11 +168,11 @@ class Benchmark:
 
     def training(self) -> Work:
         ways = {}
-        for compiled in (False, True)[: 1 + self.options.compile]:
+        for compiled in (False, True) if self.options.compile else (False,):
             forward = torch.compile(self.model, dynamic=False) if compiled else self.model
             ways["compiled" if compiled else "eager"] = self.train_by(forward, cuda_graph="off")
             if self.device.type == "cuda":
-                ways["compiled graph" if compiled else "graph"] = self.train_by(forward, cuda_graph="on")
+                ways["compiled graph" if compiled else "graph"] = self.train_by(forward, cuda_graph="auto")
         return Work(self.training_loader, ways, self.habit(training=True), self.options.batch_size, self.flop.training)
 
     def train_by(self, forward: Callable, *, cuda_graph: str) -> Callable:
@@ -180,7 +181,7 @@ class Benchmark:
         schedule = ConstantLR(optimizer, factor=1.0)
         rates = LearningRates(optimizer, schedule, as_tensors=self.device.type == "cuda")
         eager = EagerStep(self.model, forward, optimizer, F.l1_loss, precision=self.precision)
-        step = choose_step(cuda_graph, eager, self.device)
+        step = choose_step(cuda_graph, eager, self.device, warn=functools.partial(print, file=sys.stderr))
         names = self.images.names
         return lambda loader: train_epoch(self.model, step, loader, rates=rates, names=names, title="benchmark")
 

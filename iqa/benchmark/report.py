@@ -64,13 +64,14 @@ def projection(report: dict) -> dict[str, float]:
 
     At the FULL rates, with the warm-up of every run, which compiles, and the cache.
     """
-    minutes = {}
-    for name, training in report["training"]["ways"].items():
-        ways = report["evaluation"]["ways"]
-        evaluation = ways["compiled" if "compiled" in name else "eager"]
+    minutes, ways = {}, report["training"]["ways"]
+    for name, training in ways.items():
+        evaluation = report["evaluation"]["ways"]["compiled" if "compiled" in name else "eager"]
         seconds = TRAINING_PATCHES / training["FULL"]["mean"] + EVALUATION_PATCHES / evaluation["FULL"]["mean"]
-        warm_up = RUNS * (training["warm_up_seconds"] + evaluation["warm_up_seconds"])
-        minutes[name] = (seconds + warm_up + KONIQ_IMAGES / report["cache"]["images_per_second"]) / 60
+        warm_up = training["warm_up_seconds"] + evaluation["warm_up_seconds"]
+        if name == "compiled graph":  # it captures what the way before it has compiled
+            warm_up += ways["compiled"]["warm_up_seconds"]
+        minutes[name] = (seconds + RUNS * warm_up + KONIQ_IMAGES / report["cache"]["images_per_second"]) / 60
     return minutes
 
 
