@@ -1,5 +1,6 @@
 """Image files of every kind: equal pixels on every path, and one line for an unreadable file."""
 
+import csv
 import io
 import os
 import struct
@@ -339,6 +340,10 @@ def bad_files(tmp_path_factory):
             (root / name).symlink_to(content)
         else:
             as_file(root / name, content)
+    (root / "twins").mkdir()
+    for name, (content, twin) in TWINS.items():
+        as_file(root / "twins" / name, content)
+        as_file(root / "twins" / f"{name}.8-bit.png", twin.astype(np.uint8))
     write_image(root / "good.jfif", 50)
     (root / "linked.jpg").symlink_to("good.jfif")
     photograph().save(root / "two.mpo", save_all=True, append_images=[photograph()])
@@ -365,13 +370,17 @@ def test_decode_lists_every_image_that_cannot_be_read(bad_files):
 def test_scoring_gives_every_bad_file_its_reason_and_scores_the_others(bad_files, finished_run):
     checkpoint = finished_run / "checkpoints/resnet_improved_ms_att_best.pth"
     command = (sys.executable, ROOT / "score_images.py", "--checkpoint", checkpoint, "--device", "cpu", *BAD, ".")
-    process = run_program(*command, cwd=bad_files)
+    process = run_program(*command, "--output", "scores.csv", cwd=bad_files)
     assert process.returncode == 1 and process.stderr == ""
     lines = process.stdout.splitlines()
     for name, (_, reason) in BAD.items():
         assert any(f"error  {name}: " in line and reason in line for line in lines), name
     for name in GOOD:
         assert any(line.endswith(f"./{name}") and "error" not in line for line in lines), name
+    with open(bad_files / "scores.csv", newline="") as file:
+        scores = {row["image"]: row["score"] for row in csv.DictReader(file)}
+    for name in TWINS:
+        assert scores[f"./twins/{name}"] == scores[f"./twins/{name}.8-bit.png"] != "", name
 
 
 @pytest.mark.parametrize("name", ["truncated.jpg", "postscript.jpg", "32-bit to 255.tif"])
