@@ -163,6 +163,8 @@ class Command:
     def _report(self, error: BaseException) -> int:
         """Print what ended the command; returns the exit status."""
         if isinstance(error, SystemExit):
+            if isinstance(error.code, str):
+                write_error(error.code)
             return error.code if isinstance(error.code, int) else int(error.code is not None)
         if self.signal:  # workers that received it too may have ended the command by an error of theirs
             if is_first():
