@@ -44,8 +44,8 @@ def test_a_model_of_timm_trains_and_scores_the_same_in_a_new_process(name, size,
     with open(tmp_path / "run/predictions_test.csv", newline="") as file:
         expected = {row["image_name"]: float(row["score"]) for row in csv.DictReader(file)}
     images = [tiny_data / "1024x768" / image for image in expected]
-    command = (ROOT / "score_images.py", "--checkpoint", checkpoint, "--output", "scores.csv", *images)
-    process = run_program(sys.executable, *command, cwd=tmp_path)
+    flags = ("--checkpoint", checkpoint, "--patches", "checkpoint", "--output", "scores.csv")
+    process = run_program(sys.executable, ROOT / "score_images.py", *flags, *images, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     with open(tmp_path / "scores.csv", newline="") as file:
         scores = [float(row["score"]) for row in csv.DictReader(file)]
