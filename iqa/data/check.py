@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from iqa.atomic_files import check_writable, write_atomically
-from iqa.cli import HelpWithDefaults, OneLineParser, first_line, given_flags, number, printable, report, say
+from iqa.cli import Command, HelpWithDefaults, OneLineParser, first_line, given_flags, number, printable, say
 from iqa.data.datasets import load_dataset
 from iqa.data.flags import add_dataset_flags, dataset_mistake
 from iqa.data.labels import QualityData
@@ -12,7 +12,7 @@ from iqa.data.labels import QualityData
 DISTANCE = 2  # of the 64 bits of a hash; in BIQ2021 the matches by chance, about 5 of 159, double with each further bit
 DESCRIPTION = "Check a data folder and print its split. Images are opened only with --decode or --near_copies."
 EMPTY_SET = {
-    "training": "0 training images: a run cannot train on this folder; a checkpoint can score it (--evaluate)",
+    "training": "0 training images: a run cannot train on this folder; score_images.py --data_path can score it",
     "validation": "0 validation images: a run chooses its epoch on test, so that its Selected Test is the peak over "
     "the epochs, which is optimistic",
     "test": "0 test images: a run cannot be tested on this folder",
@@ -20,42 +20,43 @@ EMPTY_SET = {
 
 
 def main(argv: list[str] | None = None) -> int:
+    with Command(argv) as command:
+        command.status = check(parse(argv))
+    return command.status
+
+
+def check(options: argparse.Namespace) -> int:
     """Print what the folder has and what is wrong with it; returns the exit status."""
-    options = parse(argv)
-    try:
-        check_writable("--near_copies", options.near_copies)
-        data = load_dataset(
-            options.dataset,
-            options.folder,
-            mos_range=options.mos_range,
-            split_seed=options.split_seed,
-            split_file=options.split_file,
+    check_writable("--near_copies", options.near_copies)
+    data = load_dataset(
+        options.dataset,
+        options.folder,
+        mos_range=options.mos_range,
+        split_seed=options.split_seed,
+        split_file=options.split_file,
+    )
+    for line in describe(options.dataset, data):
+        say(line)
+    unreadable, total = 0, sum(data.sizes().values())
+    if options.decode:
+        from iqa.data.images import decoding_errors  # here and below: loads Pillow
+
+        for error in decoding_errors(data.paths()):
+            say(printable(first_line(error)))
+            unreadable += 1
+        say(f"Decoded {total - unreadable:,} of {total:,} images, {unreadable:,} unreadable")
+    if options.near_copies:
+        from iqa.data.near_copies import find_near_copies
+
+        copies, by_chance = find_near_copies(data, options.hash_distance)
+        write_atomically(options.near_copies, "".join("\t".join(map(str, copy)) + "\n" for copy in copies))
+        say(
+            f"Near copies: {len(copies):,} of {len(data.sets['test']):,} test images are within "
+            f"{options.hash_distance} of 64 bits of a training or validation image ({by_chance:,} "
+            f"{'is' if by_chance == 1 else 'are'} when mirrored, so about as many may be alike by chance); "
+            f"wrote {options.near_copies}"
         )
-        for line in describe(options.dataset, data):
-            say(line)
-        unreadable, total = 0, sum(data.sizes().values())
-        if options.decode:
-            from iqa.data.images import decoding_errors  # here and below: loads Pillow
-
-            for error in decoding_errors(data.paths()):
-                say(printable(first_line(error)))
-                unreadable += 1
-            say(f"Decoded {total - unreadable:,} of {total:,} images, {unreadable:,} unreadable")
-        if options.near_copies:
-            from iqa.data.near_copies import find_near_copies
-
-            copies, by_chance = find_near_copies(data, options.hash_distance)
-            write_atomically(options.near_copies, "".join("\t".join(map(str, copy)) + "\n" for copy in copies))
-            say(
-                f"Near copies: {len(copies):,} of {len(data.sets['test']):,} test images are within "
-                f"{options.hash_distance} of 64 bits of a training or validation image ({by_chance:,} "
-                f"{'is' if by_chance == 1 else 'are'} when mirrored, so about as many may be alike by chance); "
-                f"wrote {options.near_copies}"
-            )
-        return 1 if unreadable else 0
-    except (OSError, ValueError) as error:
-        report(first_line(error))
-        return 1
+    return 1 if unreadable else 0
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
