@@ -114,6 +114,12 @@ def test_a_row_with_more_fields_than_the_header_is_an_error_unless_they_are_empt
         )
 
 
+def test_lines_of_words_in_another_encoding_are_an_error_that_names_the_file(tmp_path):
+    path = MAKERS["csiq"](tmp_path) / "csiq_label.txt"
+    path.write_bytes(path.read_bytes() + "größe.png 0.1".encode("latin-1"))
+    assert_one_line_error(check_folder(tmp_path, "--dataset", "csiq"), "csiq_label.txt: not a text file in UTF-8")
+
+
 def test_two_columns_of_one_name_are_an_error(tmp_path):
     write_rows(make_csv(tmp_path) / "labels.csv", ("image", "mos", "mos"), ("0.jpg", 3, 4))
     assert_one_line_error(check_folder(tmp_path, "--dataset", "csv"), "labels.csv: several columns mos")
