@@ -9,7 +9,7 @@ source "$here/find_python.sh"
 
 find_python requirements-dev.txt || { echo "error: the packages of requirements-dev.txt could not be installed" >&2; exit 1; }
 status=0
-(cd "$here" && timeout 150 "$python" -m pytest -n 4 --dist load -m gpu -vv --tb short) || status=$?
-timeout 190 "$python" "$here/benchmark_training.py" --images 120 --trials 2 --seconds 1.5 --compile --device cuda "$@" || status=$?
-timeout 20 "$python" "$here/tools/time_batch_norms.py" || status=$?
+(cd "$here" && timeout 140 "$python" -m pytest -n 4 --dist load -m gpu -vv --tb short) || status=$?
+timeout 205 "$python" "$here/benchmark_training.py" --images 120 --trials 2 --seconds 1 --compile --device cuda "$@" || status=$?
+timeout 15 "$python" "$here/tools/time_batch_norms.py" || status=$?
 exit "$status"

@@ -8,11 +8,15 @@ import torch
 import torch.nn.functional as F
 from recorded_graph import stand_in
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LinearLR
 
+from iqa.training.losses import training_loss
 from iqa.training.optimization import LearningRates, build_optimizer
+from iqa.training.recipe import LOSSES
 from iqa.training.scored_model import ScoredModel
 from iqa.training.step import WARM_UP, CapturedStep, EagerStep, check_cuda_graph, choose_step
+from models_resnet_improved import ImageQualityResNet
 
 STEPS, BATCH = 20, 6
 
@@ -154,6 +158,23 @@ def test_a_step_that_is_not_finite_is_left_out_as_in_eager(monkeypatch, poison):
         assert all(map(torch.equal, before, run.model.parameters()))
         weights.append(before)
     assert all(map(torch.equal, *weights))
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "swin_b"])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_host_reads_nothing_back_in_the_forward_pass_and_the_losses(monkeypatch, backbone, deterministic):
+    """Which a capture refuses. On tensors that have shapes and no values, on a GPU that is not there."""
+    monkeypatch.setattr(nn.init, "trunc_normal_", lambda tensor, **settings: tensor)  # it reads the generator's state
+    device = torch.device("cuda" if torch.version.cuda else "cpu")
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with FakeTensorMode(), device:
+            model = ImageQualityResNet(backbone=backbone, use_multiscale=True, use_attention=True, weights="none")
+            scores = model.train()(torch.empty(4, 3, 96, 96))
+            losses = [training_loss(name, 12.0)(scores, torch.empty(4)) for name in LOSSES if name != "l1"]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert {loss.device.type for loss in losses} == {device.type}
 
 
 def test_a_capture_that_fails_leaves_an_eager_run_and_one_warning(monkeypatch):
