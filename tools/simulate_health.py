@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from iqa.health import LIMITATIONS, findings, is_improving, last_rise, run_health  # noqa: E402
 
-SKEWED = stats.beta(5, 3).ppf(np.linspace(0.0005, 0.9995, 4000))
+SHARES = np.linspace(0.0005, 0.9995, 4000)
+SKEWED = stats.beta(5, 3).ppf(SHARES)
 CORRELATIONS = (0.65, 0.75, 0.85, 0.92)
 FAILED_RUNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "constant": lambda scores, mos: np.full_like(scores, mos.mean()),
@@ -35,7 +36,7 @@ def healthy_scores(images: int, correlation: float, generator) -> tuple[np.ndarr
     """Scores and MOS of one healthy run."""
     quality, noise = generator.standard_normal((2, images))
     seen = correlation * quality + np.sqrt(1 - correlation**2) * noise
-    scores, mos = (100 * np.quantile(SKEWED, stats.norm.cdf(z)) for z in (correlation * seen, quality))
+    scores, mos = (100 * np.interp(special.ndtr(z), SHARES, SKEWED) for z in (correlation * seen, quality))
     return scores, mos
 
 
@@ -96,7 +97,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     flags = parser.parse_args()
     print("Healthy ablations with any warning")
-    for seeds in (1, 3, 5):
+    for seeds in (3, 5, 1):
         for epochs in (5, 10, 16):
             for noise in (0.001, 0.003):
                 share = false_warnings(seeds, epochs, noise, 300, flags.ablations, flags.seed)

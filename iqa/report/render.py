@@ -197,10 +197,10 @@ def finding(difference: Difference) -> str:
 
 
 def runs_of(estimate: Estimate) -> str:
-    """'one run of each variant', '3 runs of each variant' or '3 and 2 runs'"""
+    """'one run of each variant', '3 runs of each variant' or '3 and 2 runs of the variants'"""
     seeds = estimate.seeds
     if len(set(seeds)) > 1:
-        return f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]} runs"
+        return f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]} runs of the variants"
     return "one run of each variant" if seeds[0] == 1 else f"{seeds[0]} runs of each variant"
 
 
