@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, assert_one_line_error, run_program, train
+from conftest import ROOT, assert_one_line_error, refuse, run_program, train
 from safetensors.torch import save_file
 
 from iqa.models.backbones import backbone_problem, find_backbone
@@ -118,9 +118,14 @@ def test_what_cannot_be_a_backbone_is_refused_in_one_line(name, flags, words):
     assert "\n" not in problem and all(word in problem for word in words), problem
 
 
-def test_a_missing_timm_names_the_package(monkeypatch):
+def test_the_command_refuses_them_before_it_reads_data(tmp_path):
+    for name, words in (("timm:levit_128s", "3 feature maps"), ("swinb", "did you mean swin_b")):
+        assert_one_line_error(refuse("--backbone", name, cwd=tmp_path), name, words)
+
+
+def test_a_missing_timm_names_the_package(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "timm", None)
-    assert "pip install timm" in backbone_problem("timm:test_vit")
+    assert_one_line_error(refuse("--backbone", "timm:test_vit", cwd=tmp_path), "pip install timm")
     assert backbone_problem("resnet18") is None
 
 
