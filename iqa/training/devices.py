@@ -1,4 +1,4 @@
-"""The device that a run computes on: which one, in which precision, and made ready for it."""
+"""The device of a run: its kernels, precision and memory."""
 
 import contextlib
 import ctypes
@@ -22,11 +22,7 @@ KEEP = 2**31 - 1  # bytes
 
 
 def open_device(name: str) -> torch.device:
-    """The device that --device names, with this process set up for it.
-
-    Raises:
-        ValueError: no such device.
-    """
+    """Select the device of --device and prepare this process for it; ValueError for one that does not exist."""
     device = choose_device(name)
     if device.type == "cpu":
         keep_large_blocks()
@@ -37,7 +33,7 @@ def open_device(name: str) -> torch.device:
 
 
 def choose_kernels(*, deterministic: bool) -> None:
-    """The fastest of CUDA, found by trying, or those that give the same bits on every run."""
+    """Let cuDNN select the fastest kernels by timing them, or use deterministic ones."""
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -69,25 +65,25 @@ def choose_device(name: str) -> torch.device:
 
 
 def keep_large_blocks() -> None:
-    """Let freed activations be used again by the next step.
+    """Keep freed activations in the process for the next step.
 
-    glibc gives every block above 32 MB back to the system as soon as it is freed, and each page of the next one costs a
-    page fault: a fifth of an evaluation's time.
+    glibc returns every block above 32 MB to the system when it is freed. The page faults of the next one take a fifth of
+    an evaluation's time.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
             libc = ctypes.CDLL(None)
-            if libc.mallopt(M_MMAP_THRESHOLD, KEEP):  # older versions refuse, and the second alone would do harm
+            if libc.mallopt(M_MMAP_THRESHOLD, KEEP):  # older versions refuse; the second setting alone is slower
                 libc.mallopt(M_TRIM_THRESHOLD, KEEP)
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Where nothing is trained, "auto" is bf16 where the device has it."""
+    """The precision of a score: auto is bf16 where the device has it."""
     return name if name != "auto" else "bf16" if bf16_is_native(device) else "fp32"
 
 
 def bf16_is_native(device: torch.device) -> bool:
-    """Whether the device computes in bf16; on a CPU it may nevertheless be slower than fp32."""
+    """Whether the device has bf16 instructions. On a CPU they may be slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if hasattr(torch.cpu, "get_capabilities"):

@@ -89,12 +89,12 @@ def build_schedule(
 def build_optimizer(
     model: nn.Module, *, lr: float, weight_decay: float, head_lr_ratio: float | None = None, kind: str = "AdamW"
 ) -> torch.optim.Optimizer:
-    """One decay for every parameter; a fused optimizer is what heeds `found_inf`.
+    """A fused optimizer, which leaves a step out where `found_inf` says so; it decays every parameter.
 
     Args:
-        lr: of all parameters, or of the backbone (`model.slow_part`), the first of two groups.
-        head_lr_ratio: the rate of the rest over that of the backbone; None: one group, and `model` may be any module.
-        kind: of torch.optim.
+        lr: learning rate of all parameters, or of the backbone (`model.slow_part`), which is the first of two groups.
+        head_lr_ratio: learning rate of the rest divided by `lr`; None: one group, and `model` may be any module.
+        kind: name of the class in torch.optim.
     """
     if head_lr_ratio is None:
         groups = [{"params": list(model.parameters())}]
@@ -107,14 +107,14 @@ def build_optimizer(
 
 
 def freeze_batch_norms(backbone: nn.Module) -> None:
-    """Let the batch norms of a backbone in training mode use the statistics that they have, and keep them."""
+    """Let the batch norms of a backbone in training mode use and keep their running statistics."""
     for layer in backbone.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.eval()
 
 
 def changes(recipe: Recipe, epochs: int, steps_per_epoch: int) -> list:
-    """For the backbone and the rest: by how much a published schedule multiplies the rate before a step."""
+    """Factors of the learning rates before a step, for the backbone and the rest, by a published schedule."""
 
     def factor(group: int, step: int) -> float:
         epoch, within = divmod(step, steps_per_epoch)
