@@ -111,7 +111,6 @@ def test_each_naming_gives_the_maps_of_torchvision(theirs, network, naming):
 
 
 def test_timms_swin_takes_each_naming_and_gives_the_same_maps(theirs, network):
-    pytest.importorskip("timm")
     with no_random_start():
         other = build_backbone("timm:swin_base_patch4_window7_224", weights="none").eval()
     assert fill(network, theirs.state_dict()) is None

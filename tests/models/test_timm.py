@@ -4,6 +4,7 @@ import csv
 import sys
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from conftest import ROOT, assert_one_line_error, refuse, run_program, train
@@ -19,7 +20,6 @@ from iqa.training import distributed
 from iqa.training.optimization import freeze_batch_norms
 from models_resnet_improved import ImageQualityResNet
 
-timm = pytest.importorskip("timm")
 MODELS = {  # and the patch size; the ConvNeXt and the ViT are not normalised for ImageNet
     "resnet18": 32,
     "test_convnext": 32,
