@@ -99,6 +99,16 @@ def make_data(root: Path, folder: str = "1024x768", sizes=SIZES) -> Path:
     return root
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_scores(path: Path) -> dict[str, float]:
+    """The scores of a file of predictions by image, in the order of the file."""
+    return {row["image_name"]: float(row["score"]) for row in read_rows(path)}
+
+
 @pytest.fixture(scope="module")
 def small_cnn_here():
     """The small CNN in the tests' own process, which can then load the checkpoints of the commands."""

@@ -1,11 +1,10 @@
 """The tables of docs/experiments follow from the committed predictions."""
 
-import csv
 import re
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, read_rows, read_scores
 from scipy import stats
 
 from iqa import metrics
@@ -39,8 +38,7 @@ def of_runs(part: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The MOS and the scores of each run."""
     scores, mos = {}, {}
     for name, folder in RUNS.items():
-        with open(folder / f"predictions_{part}.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_rows(folder / f"predictions_{part}.csv")
         mos[name] = {row["image_name"]: float(row["mos"]) for row in rows}
         scores[name] = np.array([float(row["score"]) for row in rows])
     first, *others = mos.values()
@@ -49,8 +47,7 @@ def of_runs(part: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def of_trials(part: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    with open(FOLDER / "recipe_trials/pilots.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["part"] == part]
+    rows = [row for row in read_rows(FOLDER / "recipe_trials/pilots.csv") if row["part"] == part]
     names = [column for column in rows[0] if column not in ("part", "image_name", "mos")]
     columns = {name: np.array([float(row[name]) for row in rows]) for name in ["mos", *names]}
     return columns.pop("mos"), columns
@@ -78,8 +75,7 @@ def test_trials(heading, read):
 
 def test_within_sources():
     rows = table("| `--recipe best` against")
-    with open(RUNS["--recipe best"] / "predictions_test.csv", newline="") as file:
-        sources = np.array([row["image_name"][:4] for row in csv.DictReader(file)])
+    sources = np.array([name[:4] for name in read_scores(RUNS["--recipe best"] / "predictions_test.csv")])
     mos, scores = of_runs("test")
 
     def within(name: str) -> float:

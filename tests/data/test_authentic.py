@@ -1,13 +1,12 @@
 """Authentic distortions and generated images: LIVE Challenge, BIQ2021, BID, SPAQ, AGIQA-3K."""
 
-import csv
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
-from conftest import assert_one_line_error
+from conftest import assert_one_line_error, read_rows
 from data_folders import (
     cell_array,
     check_folder,
@@ -197,5 +196,4 @@ def test_agiqa_s_images_of_one_prompt_stay_together_and_its_mos_is_that_of_quali
     assert data.sizes() == {"training": 21, "validation": 3, "test": 6}
     prompts = [{name[-7:-4] for name in names} for names in names_of(data).values()]
     assert [len(x) for x in prompts] == [7, 1, 2] and len(set.union(*prompts)) == 10
-    with open(tmp_path / "data.csv", newline="") as file:
-        assert mos_of(data) == {row["name"]: float(row["mos_quality"]) for row in csv.DictReader(file)}
+    assert mos_of(data) == {row["name"]: float(row["mos_quality"]) for row in read_rows(tmp_path / "data.csv")}

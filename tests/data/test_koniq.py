@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from conftest import SIZES, assert_one_line_error, make_data, make_rows, write_official_csv
+from conftest import SIZES, assert_one_line_error, make_data, make_rows, read_rows, write_official_csv
 from data_folders import check_folder
 from faults import files_below
 
@@ -124,8 +124,7 @@ def test_a_split_of_other_sizes_than_the_official_one_is_one_warning_with_the_si
 def test_the_full_official_csv(tmp_path):
     os.symlink(OFFICIAL, tmp_path / OFFICIAL.name)
     (tmp_path / "images").mkdir()
-    with open(OFFICIAL) as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(OFFICIAL)
     for row in rows:
         (tmp_path / "images" / row["image_name"]).touch()
     data = load_koniq(tmp_path)
@@ -143,9 +142,7 @@ def test_byte_order_mark_and_crlf_are_fine(root):
 
 def change_row(root: Path, **changes) -> None:
     """Change the third row of data, line 4 of the csv."""
-    path = root / "koniq10k_distributions_sets.csv"
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(root / "koniq10k_distributions_sets.csv")
     rows[2] |= changes
     write_official_csv(root, [tuple(row.values()) for row in rows])
 

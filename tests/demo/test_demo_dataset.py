@@ -1,6 +1,5 @@
 """The demo data set: KonIQ's layout, images as a function of (seed, name, MOS), errors of one line."""
 
-import csv
 import hashlib
 import io
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_one_line_error, run_main
+from conftest import ROOT, assert_one_line_error, read_rows, run_main
 from PIL import Image
 
 from iqa.demo.faults import FAULTS, demo_image
@@ -29,11 +28,6 @@ HEADER = "image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,set"
 def run(*arguments: object) -> subprocess.CompletedProcess:
     command = [sys.executable, str(PROGRAM), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-def table(folder: Path) -> list[dict[str, str]]:
-    with open(folder / CSV_NAME, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -58,7 +52,7 @@ def demo(tmp_path_factory) -> Path:
 
 
 def test_the_folder_is_koniqs_with_a_marker_that_these_are_no_photographs(demo):
-    rows = table(demo)
+    rows = read_rows(demo / CSV_NAME)
     assert "not KonIQ-10k's photographs" in (demo / "DEMO_DATASET.txt").read_text().splitlines()[0]
     assert (demo / CSV_NAME).read_text().splitlines()[0] == HEADER
     assert {row["set"] for row in rows} == {"training", "validation", "test"}
@@ -70,7 +64,7 @@ def test_the_folder_is_koniqs_with_a_marker_that_these_are_no_photographs(demo):
 
 
 def test_the_labels_follow_the_official_conventions(demo):
-    for row in table(demo):
+    for row in read_rows(demo / CSV_NAME):
         raters, fractions = int(row["c_total"]), np.array([float(row[f"c{rating}"]) for rating in range(1, 6)])
         mean = fractions @ np.arange(1, 6)
         deviation = np.sqrt(fractions @ (np.arange(1, 6) - mean) ** 2 * raters / (raters - 1))

@@ -1,13 +1,12 @@
 """--backbone timm:NAME: models of timm train, score and load like the rows of the table."""
 
-import csv
 import sys
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, assert_one_line_error, refuse, run_program, train
+from conftest import ROOT, assert_one_line_error, read_rows, read_scores, refuse, run_program, train
 from safetensors.torch import save_file
 
 from iqa.models.backbones import backbone_problem, find_backbone
@@ -41,14 +40,12 @@ def test_a_model_of_timm_trains_and_scores_the_same_in_a_new_process(name, size,
     )
     assert process.returncode == 0, process.stderr
     checkpoint = tmp_path / f"checkpoints/resnet_improved_timm_{name}_ms_att_best.pth"
-    with open(tmp_path / "run/predictions_test.csv", newline="") as file:
-        expected = {row["image_name"]: float(row["score"]) for row in csv.DictReader(file)}
+    expected = read_scores(tmp_path / "run/predictions_test.csv")
     images = [tiny_data / "1024x768" / image for image in expected]
     flags = ("--checkpoint", checkpoint, "--patches", "checkpoint", "--output", "scores.csv")
     process = run_program(sys.executable, ROOT / "score_images.py", *flags, *images, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    with open(tmp_path / "scores.csv", newline="") as file:
-        scores = [float(row["score"]) for row in csv.DictReader(file)]
+    scores = [float(row["score"]) for row in read_rows(tmp_path / "scores.csv")]
     assert scores == pytest.approx(list(expected.values()), abs=1e-3)
 
     saved = torch.load(checkpoint, weights_only=True)

@@ -1,6 +1,5 @@
 """A run on a data set other than KonIQ-10k, and the evaluation of its checkpoint on any labelled data set."""
 
-import csv
 import json
 import shutil
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, run_program, train
+from conftest import ROOT, assert_one_line_error, read_scores, run_program, train
 from data_folders import make_csv, make_kadid, make_livec, names_of
 from faults import SNAPSHOTS, inject
 
@@ -18,11 +17,6 @@ import train_resnet_improved
 from iqa.data.datasets import load_dataset
 
 BEST = "checkpoints/resnet_improved_ms_att_best.pth"
-
-
-def read_predictions(path: Path) -> dict[str, float]:
-    with open(path, newline="") as file:
-        return {row["image_name"]: float(row["score"]) for row in csv.DictReader(file)}
 
 
 RUN_FLAGS = (
@@ -50,7 +44,7 @@ def test_a_run_on_a_csv_says_its_scale_and_leaves_its_split(photos_run):
     kept = load_dataset("csv", photos_run / "photos", split_file=photos_run / "run/split.csv")
     assert kept.sha256 == config["split"]["sha256"]
     assert kept.sha256 == load_dataset("csv", photos_run / "photos", split_seed=3).sha256
-    scores = read_predictions(photos_run / "run/predictions_test.csv")
+    scores = read_scores(photos_run / "run/predictions_test.csv")
     assert set(scores) == names_of(kept)["test"]
 
 
@@ -64,8 +58,8 @@ def test_an_evaluation_reproduces_the_test_scores_of_the_run(photos_run, monkeyp
     command = (sys.executable, ROOT / "score_images.py", "--checkpoint", BEST, "--set", "auto", "--output_dir", "again")
     process = run_program(*command, "--device", "cpu", "--precision", "fp32", cwd=photos_run)
     assert process.returncode == 0, process.stderr
-    scores = read_predictions(photos_run / "again/predictions_csv_test.csv")
-    assert scores == pytest.approx(read_predictions(photos_run / "run/predictions_test.csv"), abs=1e-4)
+    scores = read_scores(photos_run / "again/predictions_csv_test.csv")
+    assert scores == pytest.approx(read_scores(photos_run / "run/predictions_test.csv"), abs=1e-4)
     result = json.loads((photos_run / "run/result.json").read_text())
     for name in ("SRCC", "PLCC"):
         assert f"\n{name}: {result[f'selected_test_{name.lower()}']:.4f}\n" in process.stdout
@@ -103,7 +97,7 @@ def test_a_checkpoint_scores_every_image_of_another_data_set(photos_run, tmp_pat
     summary, printed = json.loads((tmp_path / "evaluation_livec_all.json").read_text()), capsys.readouterr().out
     for line in (f"SRCC: {summary['srcc']:.4f}", f"PLCC: {summary['plcc']:.4f}", "every image of livec", "10 images"):
         assert line in printed
-    scores = read_predictions(tmp_path / "predictions_livec_all.csv")
+    scores = read_scores(tmp_path / "predictions_livec_all.csv")
     assert set(scores) == {f"{i}.bmp" for i in range(1, 11)} and summary["images"] == 10
 
 
@@ -147,7 +141,7 @@ def test_the_set_can_be_chosen(photos_run, tmp_path, name, count):
         "--output_dir",
         tmp_path,
     )
-    assert len(read_predictions(tmp_path / f"predictions_kadid10k_{name}.csv")) == count
+    assert len(read_scores(tmp_path / f"predictions_kadid10k_{name}.csv")) == count
 
 
 def test_the_run_s_own_images_are_never_scored_as_if_they_were_new(photos_run, tmp_path, capsys):

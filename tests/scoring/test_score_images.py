@@ -1,6 +1,5 @@
 """Images are scored as the evaluation scores them, by the command line; what cannot be scored is said."""
 
-import csv
 import html
 import json
 import os
@@ -14,7 +13,7 @@ from datetime import date
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, run_main, run_program, start_program, write_image
+from conftest import ROOT, assert_one_line_error, read_rows, run_main, run_program, start_program, write_image
 from faults import inject
 
 import score_images
@@ -36,23 +35,18 @@ def score(*arguments, cwd, **environment) -> subprocess.CompletedProcess:
     return run_program(sys.executable, ROOT / "score_images.py", *arguments, cwd=cwd, **environment)
 
 
-def read_csv(path) -> list[dict]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def checkpoint(finished_run):
     return finished_run / "checkpoints/resnet_improved_ms_att_best.pth"
 
 
 def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, checkpoint, tiny_data, tmp_path):
-    expected = read_csv(finished_run / "run/predictions_test.csv")
+    expected = read_rows(finished_run / "run/predictions_test.csv")
     paths = [tiny_data / "1024x768" / row["image_name"] for row in expected]
     flags = ("--attention", "--patches", "checkpoint", "--output", "new/scores.csv", "--device", "cpu")
     process = score("--checkpoint", checkpoint, *reversed(paths), *flags, cwd=tmp_path)
     assert (process.returncode, process.stderr) == (0, "")
-    rows = read_csv(tmp_path / "new/scores.csv")[::-1]
+    rows = read_rows(tmp_path / "new/scores.csv")[::-1]
     assert [row["image"] for row in rows] == list(map(str, paths))
     for name in ("score", *(f"attention_stage{i}" for i in (1, 2, 3, 4))):
         found, known = ([float(row[name]) for row in table] for table in (rows, expected))
@@ -77,14 +71,14 @@ def test_random_crops_of_the_evaluation_are_reproduced(checkpoint, tiny_data, tm
     flags = ("--evaluate", "random.pth", "--data_path", tiny_data, "--output_dir", "evaluation", "--device", "cpu")
     process = run_program(sys.executable, ROOT / "train_resnet_improved.py", *flags, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    expected = read_csv(tmp_path / "evaluation/predictions_koniq-10k_test.csv")
+    expected = read_rows(tmp_path / "evaluation/predictions_koniq-10k_test.csv")
     paths = [tiny_data / "1024x768" / row["image_name"] for row in expected]
     scores = {}
     for patches in ("checkpoint", "2"):
         flags = ("--patches", patches, "--output", "scores.csv", "--device", "cpu")
         process = score("--checkpoint", "random.pth", *paths, *flags, cwd=tmp_path)
         assert ("evaluated on random crops" in process.stdout) == (patches == "2")
-        scores[patches] = [float(row["score"]) for row in read_csv(tmp_path / "scores.csv")]
+        scores[patches] = [float(row["score"]) for row in read_rows(tmp_path / "scores.csv")]
     expected = [float(row["score"]) for row in expected]
     np.testing.assert_allclose(scores["checkpoint"], expected, rtol=0, atol=5e-6)
     assert not np.allclose(scores["2"], expected, rtol=0, atol=1e-3)
@@ -414,7 +408,7 @@ os.fsync = files_only
 """
     arguments = ("--checkpoint", checkpoint, "photo.png", "--output", "scores.csv", "--device", "cpu")
     process = score(*arguments, cwd=tmp_path, **inject(code))
-    assert (process.returncode, process.stderr) == (0, "") and len(read_csv(tmp_path / "scores.csv")) == 1
+    assert (process.returncode, process.stderr) == (0, "") and len(read_rows(tmp_path / "scores.csv")) == 1
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_file(checkpoint, tmp_path):

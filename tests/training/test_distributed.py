@@ -1,7 +1,6 @@
 """torchrun: two processes on CPUs give the results of one, and end together."""
 
 import contextlib
-import csv
 import json
 import os
 import signal
@@ -12,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY_FLAGS, run_program
+from conftest import ROOT, TINY_FLAGS, read_scores, run_program
 from faults import FLAGS, NAME, copy_run, inject, is_running
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -29,9 +28,8 @@ def errors_of(process) -> list[str]:
 
 
 def predictions(path) -> tuple[list[str], np.ndarray]:
-    with open(path) as file:
-        rows = list(csv.DictReader(file))
-    return [row["image_name"] for row in rows], np.array([float(row["score"]) for row in rows])
+    scores = read_scores(path)
+    return list(scores), np.array(list(scores.values()))
 
 
 def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path, forking_python):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import RESNET50, ROOT, assert_one_line_error, run_program, train
+from conftest import RESNET50, ROOT, assert_one_line_error, read_scores, run_program, train
 from faults import SMALL_CNN, SNAPSHOTS, assert_same_run, inject
 
 from iqa.training.recipe import PUBLISHED_RECIPES, published_recipe
@@ -60,7 +60,7 @@ def test_its_checkpoint_scores_as_its_run_and_no_other_model_goes_on_with_it(hyp
     process = run_program(*command, "--evaluate", best, "--output_dir", "again", cwd=hyperiqa_run, **SMALLER)
     assert process.returncode == 0, process.stderr
     scores = [
-        [float(line.split(",")[2]) for line in (hyperiqa_run / path).read_text().splitlines()[1:]]
+        list(read_scores(hyperiqa_run / path).values())
         for path in ("run/predictions_test.csv", "again/predictions_koniq-10k_test.csv")
     ]
     assert scores[1] == pytest.approx(scores[0], rel=1e-4)
@@ -98,7 +98,7 @@ def test_a_small_cnn_is_one_row_and_trains_by_the_command_line(tiny_data, tmp_pa
     process = run_program(*command, "--output_dir", "again", cwd=tmp_path, **inject(SMALL_CNN))
     assert process.returncode == 0 and "images squeezed to 384x512" in process.stdout, process.stderr
     scores = [
-        [float(line.split(",")[2]) for line in (tmp_path / path).read_text().splitlines()[1:]]
+        list(read_scores(tmp_path / path).values())
         for path in ("logs/small3_multiscale_attention/predictions_test.csv", "again/predictions_koniq-10k_test.csv")
     ]
     assert scores[1] == pytest.approx(scores[0], abs=0.5)  # bf16, where it is native

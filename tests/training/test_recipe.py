@@ -1,6 +1,5 @@
 """Runs by other losses, learning rates and weight averages than the default: results, checkpoints, resumes."""
 
-import csv
 import json
 import math
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import small_cnn
 import torch
-from conftest import ROOT, make_data, train
+from conftest import ROOT, make_data, read_scores, train
 from faults import KILLED_AFTER_LAST, SMALL_CNN, SNAPSHOTS, assert_same_run, inject, same_bits
 from torch import nn
 
@@ -58,11 +57,6 @@ def epochs(cwd) -> list[dict]:
     return [json.loads(line) for line in (cwd / "run/metrics.jsonl").read_text().splitlines()]
 
 
-def scores_in(path) -> dict[str, float]:
-    with open(path, newline="") as file:
-        return {row["image_name"]: float(row["score"]) for row in csv.DictReader(file)}
-
-
 def test_a_killed_run_that_is_resumed_is_the_uninterrupted_one_to_the_bit(finished, tiny_data, tmp_path):
     name, whole = finished
     killed = run(tiny_data, tmp_path, *RECIPES[name], code=KILLED_AFTER_LAST)
@@ -85,7 +79,7 @@ def test_a_checkpoint_scores_on_the_mos_scale_as_its_run_does(finished, tiny_dat
     name, cwd = finished
     scorer = load_scorer(cwd / f"checkpoints/{NAME}_best.pth", patches="checkpoint", device="cpu")
     sets = load_dataset("koniq-10k", tiny_data).sets
-    kept = scores_in(cwd / "run/predictions_test.csv")
+    kept = read_scores(cwd / "run/predictions_test.csv")
     assert scorer(sets["test"].paths) == pytest.approx([kept[image] for image in sets["test"].names], abs=1e-3)
     chosen = epochs(cwd)[json.loads((cwd / "run/result.json").read_text())["selected_epoch"] - 1]
     training = scorer(sets["training"].paths)

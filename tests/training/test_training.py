@@ -1,12 +1,11 @@
 """One run by the command line: its results, output, files and errors."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES, assert_one_line_error, make_data, make_rows, refuse, train, write_official_csv
+from conftest import SIZES, assert_one_line_error, make_data, make_rows, read_rows, refuse, train, write_official_csv
 from scipy.stats import pearsonr, spearmanr
 
 import train_resnet_improved
@@ -16,11 +15,6 @@ from iqa.data.images import DecodedImages
 from iqa.metrics import correlate
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from train_resnet_improved import best_epoch, evaluate
-
-
-def read_predictions(path) -> list[dict]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def column(rows, name) -> np.ndarray:
@@ -48,7 +42,7 @@ def test_the_log_has_the_lines_that_people_grep(finished_run):
 def test_the_results_can_be_recomputed_from_the_predictions(finished_run):
     result = json.loads((finished_run / "run/result.json").read_text())
     for name, set_name in (("val", "validation"), ("test", "test")):
-        rows = read_predictions(finished_run / f"run/predictions_{name}.csv")
+        rows = read_rows(finished_run / f"run/predictions_{name}.csv")
         assert [(row["image_name"], float(row["mos"])) for row in rows] == [
             r[:2] for r in make_rows() if r[2] == set_name
         ]
@@ -71,7 +65,7 @@ def test_the_run_carries_its_health(finished_run):
     log = (finished_run / "log.txt").read_text()
     epochs = [json.loads(line) for line in (finished_run / "run/metrics.jsonl").read_text().splitlines()]
     health = result["health"]
-    scores = column(read_predictions(finished_run / "run/predictions_test.csv"), "score")
+    scores = column(read_rows(finished_run / "run/predictions_test.csv"), "score")
     assert health["scores"]["scores"]["p50"] == pytest.approx(np.median(scores))
     assert all(len(row["target_layers"]) == 4 for row in epochs)
     assert health["target_layers"] == epochs[result["selected_epoch"] - 1]["target_layers"]
@@ -92,7 +86,7 @@ def test_a_training_whose_mos_are_all_alike_is_refused_before_it_begins(tmp_path
 
 
 def test_the_attention_of_each_image_sums_to_one(finished_run):
-    rows = read_predictions(finished_run / "run/predictions_test.csv")
+    rows = read_rows(finished_run / "run/predictions_test.csv")
     total = sum(column(rows, f"attention_stage{i}") for i in (1, 2, 3, 4))
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
@@ -107,7 +101,7 @@ def test_the_saved_weights_reproduce_the_scores(finished_run, tiny_data, small_c
         decoded.sizes(), images.mos, images.names, patches=2, patch_size=32, batch_size=1, seed=42, random=False
     )
     loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
-    expected = column(read_predictions(finished_run / "run/predictions_test.csv"), "score")
+    expected = column(read_rows(finished_run / "run/predictions_test.csv"), "score")
     scored = evaluate(model.eval().describe, loader, 4, precision="fp32", title="test")
     np.testing.assert_allclose(scored.scores, expected, rtol=1e-4, atol=1e-4)
 
