@@ -39,7 +39,7 @@ SIZES = {"training": 8, "validation": 4, "test": 4}
 
 # The slowest files, which begin first: the last ones to end should be short.
 LONG = (
-    "test_distributed test_runner test_training test_resume test_benchmark test_faults test_refusals test_signals "
+    "test_distributed test_runner test_training test_resume test_benchmark test_faults test_wrong_files test_signals "
     "test_score_images test_evaluate test_timm"
 ).split()
 
