@@ -303,14 +303,14 @@ class EvaluationSet(NamedTuple):
 
 @dataclass
 class Training:
-    """A run: what is trained, how and on what, and what it has come to."""
+    """The parts of a run, and its results so far."""
 
     config: dict[str, Any]  # the content of config.json
     model: nn.Module  # what is trained
     scored_model: ScoredModel  # its folded or averaged copy, which is evaluated and kept
     step: EagerStep | CapturedStep  # trains the model on one batch
     rates: LearningRates  # of the optimizer
-    patches: PatchLoader  # random ones, to train on
+    patches: PatchLoader  # the training patches
     evaluation: dict[str, EvaluationSet]  # "val", where the split has one, and "test"
     calibration: EvaluationSet | None  # some training images, where the loss is not in points of MOS
     select_on: str  # the set whose SRCC selects the epoch
@@ -360,7 +360,7 @@ def train(options: Options, run: Run) -> None:
 
 
 def begin_files(options: Options, run: Run, training: Training) -> None:
-    """Begin the log, and config.json of a new run; complete what a killed run wrote of its last epoch."""
+    """Open the log, and write config.json of a new run, or the files that a killed run lacks of its last epoch."""
     weights = sum(x.nbytes for x in training.model.state_dict().values())
     # The weights and two moments of AdamW; besides, the trained weights and their average where these are scored.
     copies = 5 if options.ema or options.loss in BATCH_LOSSES else 3
@@ -514,7 +514,7 @@ def build_step(
     precision: str,
     device: torch.device,
 ) -> EagerStep | CapturedStep:
-    """What trains the model on one batch: forward pass, loss, backward pass, clipping and optimizer."""
+    """One training step: forward pass, loss, backward pass, clipping and optimizer."""
     if options.loss == "l1":
         loss_of = F.l1_loss  # mean over the batch of |score - MOS|, in points of MOS
     else:
@@ -566,7 +566,7 @@ def mixed_seed(seed: int, epoch: int, process: int = 0) -> int:
 
 
 def build_model(options: Options, data: QualityData, saved: dict | None) -> nn.Module:
-    """The variant or published model with its starting weights, or as the last checkpoint has it."""
+    """The variant or published model with its starting weights, or with those of the last checkpoint."""
     mos = data.sets["training"].mos
     backbone = {
         "weights": "none" if saved else options.weights,

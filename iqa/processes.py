@@ -18,16 +18,16 @@ def process_number() -> int:
 
 
 def processes_here() -> tuple[int, int]:
-    """The number of this process among those of this machine, and how many those are."""
+    """Local rank and local world size: of the processes on this machine."""
     return (int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])) if LAUNCHED else (0, 1)
 
 
 def end_with_parent() -> None:
-    """Linux ends this process where the one that started it is killed."""
+    """Let Linux kill this process when its parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def is_first() -> bool:
-    """Whether this is the process that prints and writes for all."""
+    """Whether this process prints and writes for all."""
     return process_number() == 0

@@ -23,7 +23,7 @@ from iqa.training.devices import device_name
 
 
 def describe_run(flags: dict[str, Any], variant: Variant, data: QualityData, device: torch.device) -> dict[str, Any]:
-    """config.json: what is needed to repeat the run."""
+    """The content of config.json, with which the run can be repeated."""
     return {
         "run_id": uuid.uuid4().hex,
         "variant": variant.log_name,
@@ -47,10 +47,7 @@ def describe_run(flags: dict[str, Any], variant: Variant, data: QualityData, dev
 
 
 def size_of(model: torch.nn.Module, patch_size: int) -> dict[str, int | float]:
-    """Parameters, and the arithmetic of one patch in evaluation: multiplications and additions, in 1e9.
-
-    Counted while a patch goes through the model.
-    """
+    """The number of parameters, and the multiplications and additions of one patch in evaluation, in 1e9."""
     training, device = model.training, next(model.parameters()).device
     with counted_flop() as counter, torch.no_grad():
         model.eval()(torch.zeros(1, 3, patch_size, patch_size, device=device))
@@ -60,7 +57,7 @@ def size_of(model: torch.nn.Module, patch_size: int) -> dict[str, int | float]:
 
 
 def current_commit() -> str | None:
-    """The commit of this program, "-dirty" where files differ from it, None outside a checkout."""
+    """The commit of this program, with "-dirty" if files differ from it; None outside a checkout."""
     here = Path(__file__).parent
     command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -80,7 +77,7 @@ def announce(config: dict, data: QualityData) -> None:
 
 
 def changed_processes(before: dict[str, Any]) -> str:
-    """What to say where a run goes on with more or fewer processes than it began with."""
+    """The end of the line about a resume with another number of processes; "" if the number is the same."""
     began = before.get("processes", 1)
     if began == process_count():
         return ""

@@ -1,4 +1,4 @@
-"""The optimizer of a run and the course of its learning rates."""
+"""Optimizers and learning rate schedules."""
 
 from typing import Any
 
@@ -71,8 +71,8 @@ def build_schedule(
     """The learning rates over the steps of a run; `step` it once per training step.
 
     Args:
-        name: of --lr_schedule.
-        recipe: of a published model, whose schedule takes the place of "constant".
+        name: value of --lr_schedule.
+        recipe: recipe of a published model, whose schedule replaces "constant".
     """
     # The first step has 1 / warmup_steps of the rate, step number warmup_steps all of it.
     schedules = [LinearLR(optimizer, 1 / max(1, warmup_steps), total_iters=max(1, warmup_steps) - 1)]
