@@ -67,8 +67,8 @@ def choose_device(name: str) -> torch.device:
 def keep_large_blocks() -> None:
     """Keep freed activations in the process for the next step.
 
-    glibc returns every block above 32 MB to the system when it is freed. The page faults of the next one take a fifth of
-    an evaluation's time.
+    glibc returns every block above 32 MB to the system when it is freed. The page faults of the next one take a fifth
+    of the time of an evaluation.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
