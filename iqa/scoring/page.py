@@ -1,8 +1,8 @@
 """Scores -> one HTML page that needs no other file, no network and no server.
 
-The table can be read without scripts, best first. The script sorts it and shows the scores of patches over a picture. The
-Content-Security-Policy allows this one style and script, by their hashes, and images from data URIs: nothing else is
-loaded or run, whatever a file name contains.
+The table can be read without scripts, best first. The script sorts it and shows the scores of patches over a picture.
+The Content-Security-Policy allows this one style and script, by their hashes, and images from data URIs: nothing else
+is loaded or run, whatever a file name contains.
 """
 
 import base64
