@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from iqa.cli import say
-from iqa.data.labels import SHORT_NAMES, LabelledImages, QualityData, require_sets
+from iqa.data.labels import SHORT_NAMES, LabelledImages, QualityData, require_correlation, require_sets
 from iqa.training.devices import device_name
 
 DATA_DEFAULTS = {
@@ -76,6 +76,7 @@ class Evaluation:
             images = join(list(data.sets.values()))
         else:
             require_sets(data, (SHORT_NAMES[name],))
+            require_correlation(data, SHORT_NAMES[name])
             images = data.sets[SHORT_NAMES[name]]
         return cls(checkpoint, scorer, dataset, data, name, images, [warning] if warning else [])
 

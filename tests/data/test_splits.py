@@ -1,7 +1,9 @@
 """Drawn and given splits."""
 
+import sys
+
 import pytest
-from conftest import assert_one_line_error, refuse, train
+from conftest import ROOT, assert_one_line_error, refuse, run_program, train
 from data_folders import PHOTOS, check_folder, make_csv, names_of, write_rows
 
 from iqa.data.datasets import load_dataset, split_csv
@@ -91,3 +93,24 @@ def test_a_set_that_decides_nothing_may_have_no_srcc(tmp_path):
     flags = ("--dataset", "csv", "--data_path", tmp_path, "--select_on", "test", "--epochs", "1", "--output_dir", "run")
     process = train(*flags, cwd=tmp_path)
     assert process.returncode == 0 and (tmp_path / "run/result.json").exists(), process.stderr
+
+
+def test_scoring_refuses_a_set_without_a_defined_srcc_before_it_decodes_an_image(tmp_path, finished_run):
+    rows = [(photo, mos, "train") for photo, mos in PHOTOS[:8]] + [(*PHOTOS[8], "test")]
+    write_rows(make_csv(tmp_path) / "labels.csv", ("image", "mos", "split"), *rows)
+    (tmp_path / PHOTOS[8][0]).write_bytes(b"not an image")
+    checkpoint = next(finished_run.rglob("resnet_improved_ms_att_best.pth"))
+    flags = (
+        "--checkpoint",
+        checkpoint,
+        "--dataset",
+        "csv",
+        "--data_path",
+        tmp_path,
+        "--set",
+        "test",
+        "--device",
+        "cpu",
+    )
+    process = run_program(sys.executable, ROOT / "score_images.py", *flags, cwd=tmp_path)
+    assert_one_line_error(process, "--data_path", "SRCC is undefined on the test set", "single image")
