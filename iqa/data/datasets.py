@@ -163,12 +163,7 @@ def load_dataset(
     if name not in DATASETS:  # from the checkpoint of another version
         raise ValueError(f"--dataset {name}: not one of {', '.join(DATASETS)}; name another")
     dataset, root = DATASETS[name], Path(root)
-    try:
-        check_files(name, root)
-        labels = list(dataset.read(root))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}{suggest_dataset(name, root)}") from error
-    check_names(labels, dataset.any_case)
+    labels = read_labels(name, root)
     mos_range, origin = choose_range(labels, mos_range, dataset, root)
     check_direction(labels, root)
     labels, split, drawn = choose_split(labels, dataset, split_seed, split_file)
@@ -196,11 +191,21 @@ def load_dataset(
 
 def select_set(labels: list[Label], paths: dict[str, Path], name: str) -> LabelledImages:
     chosen = [label for label in labels if label.set == name]
-    mos = np.array([label.mos for label in chosen])
-    return LabelledImages(tuple(x.name for x in chosen), mos, tuple(paths[x.name] for x in chosen))
+    names = tuple(label.name for label in chosen)
+    return LabelledImages(names, np.array([label.mos for label in chosen]), tuple(map(paths.get, names)))
 
 
 # Labels
+
+
+def read_labels(name: str, root: Path) -> list[Label]:
+    try:
+        check_files(name, root)
+        labels = list(DATASETS[name].read(root))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}{suggest_dataset(name, root)}") from error
+    check_names(labels, DATASETS[name].any_case)
+    return labels
 
 
 def check_files(name: str, root: Path) -> None:
