@@ -112,8 +112,8 @@ def bootstrap_correlations(
 ) -> tuple[np.ndarray, np.ndarray]:
     """SRCC and PLCC of M sets of scores (M, n) in `draws` resamples of the n images: two arrays (M, draws).
 
-    Every set sees the same images in a draw, so that differences of rows are paired. A draw in which a
-    correlation does not exist (all its images have one score) is NaN. Efron (1979), Ann. Statist. 7, 1-26.
+    Every set has the same images in a resample, so that differences of rows are paired. A resample in which a
+    correlation is undefined (all its images have one score) is NaN. Efron (1979), Ann. Statist. 7, 1-26.
     """
     scores, mos = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(mos, dtype=np.float64)
     for row in scores:
@@ -132,7 +132,7 @@ def bootstrap_correlations(
 
 
 def _image_counts(images: int, draws: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """How often each image is in each draw: arrays (images, draws of a chunk); columns sum to `images`."""
+    """Number of times that each image is in each resample: arrays (images, draws of a chunk)."""
     for start in range(0, draws, _CHUNK):
         size = min(_CHUNK, draws - start)
         cells = generator.integers(images, size=(images, size)) * size + np.arange(size)
@@ -140,17 +140,17 @@ def _image_counts(images: int, draws: int, generator: np.random.Generator) -> It
 
 
 def _tie_bounds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The sorting order, and for each value how many are smaller, and how many are smaller or the same."""
+    """The sorting order, and for each value the numbers of smaller and of smaller or equal values."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     return order, np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
 
 
 def _centred_ranks(counts: np.ndarray, order: np.ndarray, below: np.ndarray, upto: np.ndarray) -> np.ndarray:
-    """Twice (rank - mean rank) of every image in every draw (n, draws): exact average ranks, without a sort.
+    """Twice (rank - mean rank) of every image in every resample (n, draws): exact average ranks, without a sort.
 
-    With C[k] the draws of the k smallest values, tied values hold the ranks C[below] + 1 ... C[upto]. Their
-    average is (C[below] + C[upto] + 1) / 2, and that of all ranks is (n + 1) / 2.
+    With C[k] the count of the k smallest values in a resample, tied values have the ranks C[below] + 1 ... C[upto].
+    Their average is (C[below] + C[upto] + 1) / 2, and that of all ranks is (n + 1) / 2.
     """
     cumulative = np.zeros((len(order) + 1, counts.shape[1]))
     np.cumsum(counts[order], axis=0, out=cumulative[1:])

@@ -21,11 +21,6 @@ TRANSFORMER_NAMES = ("swin", "vit", "deit", "former")
 RUN_FOLDER = re.compile(r"(?P<variant>(?P<prefix>[\w.-]+?)(?P<ending>" + "|".join(ENDINGS) + r"))(_seed\d+)?")
 HYPERIQA, SMART_IQA = (PUBLISHED[name].variant.log_name for name in ("hyperiqa", "smart_iqa"))
 TITLES = {BASELINE: "{} baseline", MULTISCALE: "+ Multi-scale", FULL: "+ Multi-scale + attention"}
-NAMES = {
-    BASELINE: "the {} baseline",
-    MULTISCALE: "multi-scale fusion on {}",
-    FULL: "multi-scale fusion with attention on {}",
-}
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,6 @@ class Row:
 
     log_name: str
     title: str  # in tables
-    name: str  # in sentences
     backbone: str  # title of the backbone
     kind: str  # one of KINDS
 
@@ -53,14 +47,7 @@ class Family:
 
     def rows(self) -> list[Row]:
         return [
-            Row(
-                self.log_name(ending),
-                TITLES[ending].format(self.title),
-                NAMES[ending].format(self.title),
-                self.title,
-                self.kind,
-            )
-            for ending in ENDINGS
+            Row(self.log_name(ending), TITLES[ending].format(self.title), self.title, self.kind) for ending in ENDINGS
         ]
 
 
@@ -77,9 +64,7 @@ class Grid:
             entry = PUBLISHED[name]
             backbone = entry.variant.backbone
             title = f"{entry.title} (trained here)"
-            rows.append(
-                Row(log_name, title, f"{entry.title} as published", BACKBONES[backbone].title, kind_of(backbone))
-            )
+            rows.append(Row(log_name, title, BACKBONES[backbone].title, kind_of(backbone)))
         return rows
 
 

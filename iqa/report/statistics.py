@@ -36,10 +36,6 @@ class Estimate:
     run_image_variance: float  # the same sum of the images' noise that each run has for itself
 
     @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
-    @property
     def critical(self) -> float:
         """Standard errors from the estimate to an end of the interval."""
         return float(stats.t.ppf((1 + LEVEL) / 2, self.freedom))
