@@ -212,7 +212,7 @@ def test_help_says_how_to_call_it_and_starts_nothing(tmp_path):
 
 @pytest.fixture
 def recorder(tmp_path_factory):
-    """An interpreter that writes down the commands that train or make images, and does nothing else but list the runs."""
+    """An interpreter that lists the runs, and only records the commands that train or make images."""
     folder = tmp_path_factory.mktemp("recorder")
     (folder / "python3").write_text(
         f'#!/bin/bash\n[[ $* != *iqa.ablation* ]] || exec {sys.executable} "$@"\n'

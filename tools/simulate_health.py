@@ -76,7 +76,7 @@ def warned_scores(images: int, runs: int, seed: int) -> np.ndarray:
 
 
 def false_warnings(seeds: int, epochs: int, noise: float, warned: np.ndarray, ablations: int, seed: int) -> float:
-    """Share of healthy ablations of three variants whose report has any warning; scores are drawn from `warned` runs."""
+    """Share of healthy ablations of three variants whose report has a warning; scores come from `warned` runs."""
     generator = np.random.default_rng([seed, seeds, epochs])
     count = 0
     for _ in range(ablations):
