@@ -39,8 +39,9 @@ SIZES = {"training": 8, "validation": 4, "test": 4}
 
 # The slowest files, which begin first: the last ones to end should be short.
 LONG = (
-    "test_distributed test_runner test_training test_resume test_benchmark test_faults test_wrong_files test_signals "
-    "test_score_images test_evaluate test_timm"
+    "test_distributed test_runner test_recipe test_resume test_faults test_training test_interruptions test_run_folder "
+    "test_timm test_published test_runner_models test_benchmark test_signals test_score_images test_evaluate "
+    "test_sick_runs test_other_models test_images test_image_cache"
 ).split()
 
 
