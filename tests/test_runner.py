@@ -73,24 +73,26 @@ def test_the_last_output_is_the_table_with_the_published_rows(ablation):
         assert any(all(number in row for number in numbers) for row in rows), (result, rows)
 
 
-def test_resume_skips_the_finished_resumes_the_interrupted_and_trains_the_rest(ablation, forking_python):
+def test_resume_skips_the_finished_and_trains_the_rest(ablation, forking_python):
     """The flags are those of a folder of the older layout. The reader of the output leaves, which changes nothing."""
     cwd, _ = ablation
     logs, before = log_folder(cwd), results(cwd)
-    finished, interrupted, missing = VARIANTS
+    finished, without_checkpoint, missing = VARIANTS
     time_before = (logs / finished / "result.json").stat().st_mtime_ns
-    (logs / interrupted / "result.json").unlink()
+    (logs / without_checkpoint / "result.json").unlink()
     shutil.rmtree(logs / missing)
     (logs / "report.md").unlink()
     flags = (logs / "ablation_flags").read_text().splitlines()
     assert flags[:3] == ["", "", "BACKBONES=resnet50"] and flags[3] == "--data_path"
     (logs / "ablation_flags").write_text("\n".join([*flags[:2], *flags[3:]]) + "\n")  # from before BACKBONES
+    process = run_ablation("--resume", f"{logs}/", cwd=cwd, PYTHON=forking_python)
+    assert process.returncode == 1 and f"remove {logs / without_checkpoint}" in process.stderr, process.stderr
+    shutil.rmtree(logs / without_checkpoint)  # as the error says
     command = ["bash", "-c", 'set -o pipefail; "$@" | head -n 1', "bash", "bash", RUNNER, "--resume", f"{logs}/"]
     process = run_program(*command, cwd=cwd, PYTHON=forking_python)
     assert process.returncode == 0 and process.stdout == f"{finished} is finished\n", process.stdout + process.stderr
     assert (logs / finished / "result.json").stat().st_mtime_ns == time_before
-    assert "Resuming after epoch 1" in (logs / f"{interrupted}.log").read_text()
-    assert (logs / f"{missing}.log").read_text().count("Best Test SRCC") == 2
+    assert (logs / f"{missing}.log").read_text().count("Best Test SRCC") == 1
     assert results(cwd) == before and (logs / "report.md").exists()
 
 
