@@ -256,6 +256,8 @@ def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
     write_json_split(root, make_rows())
     (root / "koniq_test.json").write_text(text, encoding="latin-1")
     assert_refused(root, words)
+    (root / "koniq_test.json").unlink()
+    assert_refused(root, r"koniq_test\.json: missing")
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ def test_a_bad_line_of_tid2013_is_an_error_with_file_and_row(tmp_path, line, wor
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([f"{line}\n", *lines[1:]]))
     assert_one_line_error(check_folder(tmp_path, "--dataset", "tid2013"), "mos_with_names.txt", *words)
+    file.write_bytes(b"\xff\xfe")
+    assert_one_line_error(check_folder(tmp_path, "--dataset", "tid2013"), "mos_with_names.txt", "UTF-8")
 
 
 # CSIQ
