@@ -166,7 +166,7 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, flags, variables, 
 
 def test_two_ablations_side_by_side_lose_nothing(tmp_path, tiny_data, ablation, forking_python):
     command = ["bash", str(RUNNER), "--data_path", str(tiny_data), *TINY_FLAGS, "--epochs", "1"]
-    both = f"{shlex.join(command)} & {shlex.join(command)} & wait %1 && wait %2"
+    both = f"{shlex.join(command)} & first=$!; {shlex.join(command)} & second=$!; wait $first && wait $second"
     process = run_program("bash", "-c", both, cwd=tmp_path, PYTHON=forking_python)
     assert process.returncode == 0, process.stdout + process.stderr
     folders = list((tmp_path / "logs").iterdir())
