@@ -49,7 +49,12 @@ from iqa.data.image_cache import ImageCache
 from iqa.data.images import SHORT_SIDE, DecodedImages, StoredImages
 from iqa.data.labels import QualityData
 
-JITTER = (0.1, 0.1, 0.1, 0.05)  # half widths: brightness, contrast and saturation as factors, hue in turns
+JITTER = (
+    0.1,
+    0.1,
+    0.1,
+    0.05,
+)  # half widths: brightness, contrast and saturation as factors, hue as a fraction of the colour circle
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -133,7 +138,7 @@ def grid_positions(patches: int) -> np.ndarray:
 
 
 class PatchBatch(NamedTuple):
-    """B patches: their places and changes. The fields are numpy arrays in a plan, tensors after the cutting."""
+    """B patches: positions and augmentations. The fields are numpy arrays in a plan, tensors after the cutting."""
 
     image: Tensor  # [B] index of the image
     top: Tensor  # [B] row of the first pixel
@@ -248,7 +253,7 @@ class PatchLoader:
     """Iterates over a plan: (inputs [B, 3, P, P], planned batch), both on the device.
 
     Args:
-        images: of `open_images`, or copied to the device by `DeviceImages.of`; the plan's image numbers count them.
+        images: of `open_images`, or copied to the device by `DeviceImages.of`; the plan's image numbers index this list.
         plan: `TrainingPlan` or `EvaluationPlan`.
         color_jitter: change the colours by the plan's amounts.
         num_workers: processes that cut patches ahead; 0 cuts them in this one, -1 is none on a CPU, 4 beside a GPU.
@@ -358,5 +363,7 @@ class PatchTransform(nn.Module):
         if self.color_jitter:
             images = jitter_colors(rows.unflatten(2, (size, 3)).permute(0, 3, 1, 2) / 255, batch.jitter)
             rows = 255 * images.permute(0, 2, 3, 1).flatten(2)
-        rows.sub_(self.mean.repeat(size)).div_(self.std.repeat(size))  # whole rows, in place: a CPU is slow at threes
+        rows.sub_(self.mean.repeat(size)).div_(
+            self.std.repeat(size)
+        )  # whole rows, in place: rows of 3 values are slow on a CPU
         return rows.unflatten(2, (size, 3)).permute(0, 3, 1, 2)

@@ -46,8 +46,8 @@ class ImageQualityResNet(nn.Module):
         weights: of the backbone: "imagenet" (torchvision's IMAGENET1K_V1), "none" or the path of a state dict.
         patch_size: side of the patches; only some backbones of timm are built for one size.
         drop_path_rate: of the backbone's stochastic depth; None: the backbone's default.
-        mos_mean, mos_deviation: of the training MOS. The network's output is in units of the deviation, so that all
-            scales train alike: Adam's steps do not depend on the size of the loss.
+        mos_mean, mos_deviation: of the training MOS. The network's output is in units of the deviation, so that
+            all MOS scales train the same: Adam's steps do not depend on the size of the loss.
 
     Before a new model is trained, `start` has to be called with a batch.
     """
@@ -133,7 +133,7 @@ class SingleScale(nn.Module):
 class MultiScaleFusion(nn.Module):
     """Four 7x7 maps -> their concatenation [B, C, 7, 7], optionally weighted for each patch, and the weights [B, 4].
 
-    The maps of stages 1-3 pass an adapter. All four are brought to the same energy, whatever their channels.
+    The maps of stages 1-3 go through an adapter. All four maps get the same total variance, whatever their channels.
     """
 
     def __init__(self, channels: tuple[int, ...], *, use_attention: bool):
@@ -189,7 +189,7 @@ class HyperNet(nn.Module):
         """Initialise the *generated* layers: on standardised features weights of variance 2 / fan-in / 49, zero biases.
 
         Chang, Flokas and Lipson, "Principled Weight Initialization for Hypernetworks", ICLR 2020. The 49 weights that
-        come from one map are correlated, and their inputs are sigmoids near 0.5, so that they add up: hence the 49.
+        come from one map are correlated, and their inputs are sigmoids near 0.5, so they add up: divide by 49.
         With PyTorch's defaults the first scores reach the hundreds. `set_first_scores` then scales the last layer.
         """
         nn.init.kaiming_normal_(self.reduce[0].weight)
@@ -220,7 +220,7 @@ class HyperNet(nn.Module):
 def target_net(inputs: Tensor, layers: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
     """Score each patch by its own network: inputs [B, 112], weights [B, out, in], biases [B, out] -> [B], hidden units.
 
-    Sigmoid after all layers but the last, as in HyperIQA: with ReLU, the scores of a short run can end one-sided.
+    Sigmoid after all layers but the last, as in HyperIQA: with ReLU, a short run can miss one end of the scale.
     """
     x, hidden = inputs[:, :, None], []  # [B, in, 1]
     for weight, bias in layers[:-1]:
@@ -256,7 +256,7 @@ def main() -> int:
             print(f"  batch of {batch}: scores {list(scores.shape)}")
             for weights in attention if attention is not None else ():
                 print(f"    attention {[round(w, 4) for w in weights.tolist()]}, sum {weights.sum():.4f}")
-    with torch.device("meta"):  # shapes and no values
+    with torch.device("meta"):  # shapes only
         for backbone in list(BACKBONES)[1:]:
             for variant in variants_of(backbone):
                 print_count(variant.log_name, build_variant(variant))

@@ -45,12 +45,12 @@ class ModelFlags:
     model: str = flag(published.OWN, "a variant of the ablation, or a published model", choices=published.MODELS)
     backbone: str = flag("resnet50", f"{', '.join(BACKBONES)}, or timm:NAME, a model of timm", metavar="NAME")
     use_multiscale: bool = flag(False, "fuse stages 1-4 instead of using stage 4 alone")
-    use_attention: bool = flag(False, "weigh the scales; needs --use_multiscale")
+    use_attention: bool = flag(False, "weight the four scales of each patch; needs --use_multiscale")
     dropout_rate: float = flag(0.3, "dropout of the hyper network", low=0, below=1)
     drop_path_rate: float | None = flag(None, "stochastic depth; default: 0.3 for swin_b, timm's own", low=0, below=1)
     weights: str = flag(
         "imagenet",
-        "of the backbone: ImageNet weights (torchvision's ImageNet-1k V1; for timm:NAME those that timm has under that "
+        "backbone weights: ImageNet (torchvision's ImageNet-1k V1; for timm:NAME those that timm has under that "
         "name), a file with its state dict (.pth, .safetensors), or random weights",
         metavar="imagenet|PATH|none",
     )
@@ -111,9 +111,9 @@ class RecipeFlags:
     freeze_batch_norm: bool = flag(
         False, "keep the batch norm statistics of the backbone's weights", action=argparse.BooleanOptionalAction
     )
-    seed: int = flag(42, "of initialisation, dropout, patches and random test crops", low=0, high=2**32 - 1)
+    seed: int = flag(42, "random seed of initialisation, dropout, patches and random test crops", low=0, high=2**32 - 1)
     select_on: str = flag(
-        "auto", "set whose SRCC selects the epoch; auto: val where the split has one", choices=("auto", "val", "test")
+        "auto", "set whose SRCC selects the epoch; auto: val if the split has one", choices=("auto", "val", "test")
     )
 
 
@@ -131,7 +131,7 @@ class MachineFlags:
     num_workers: int = flag(-1, "processes that cut patches; -1: 0 on a CPU, 4 for a GPU", low=-1)
     compile: bool = flag(False, "use torch.compile, which takes about a minute")
     cuda_graph: str = flag("auto", "replay the step as a CUDA graph; auto: on one GPU", choices=("auto", "on", "off"))
-    deterministic: bool = flag(False, "the same bits on every CUDA run; slower")
+    deterministic: bool = flag(False, "bit-identical results on CUDA; slower")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class OutputFlags:
     output_dir: str | None = flag(None, "folder of the run; default: logs/<name of the variant>", metavar="DIR")
     checkpoint_dir: str | None = flag(None, "folder of the checkpoints; default: that of the run", metavar="DIR")
     checkpoint_suffix: str = flag("", "text at the end of the names of checkpoints", metavar="TEXT")
-    save_model: bool = flag(False, "keep the weights of the selected epoch, and show them in checkpoints/")
+    save_model: bool = flag(False, "keep the weights of the selected epoch, and link them from checkpoints/")
     overwrite: bool = flag(False, "replace the run in the output folder")
     resume: bool = flag(False, "go on with the run in the output folder")
     dry_run: str | None = flag(None, "check the flags, or flags and data, and stop", choices=("flags", "data"))
@@ -158,7 +158,7 @@ class Options(*reversed(SECTIONS)):
 
 
 def parse_options(argv: list[str] | None = None) -> Options:
-    """The flags, checked as far as possible without a look at files and devices."""
+    """The flags, checked as far as possible without opening files or devices."""
     parser = cli.OneLineParser(
         description=__doc__.partition("\n")[0],
         epilog="--evaluate CHECKPOINT, with the flags of a data set, hands over to score_images.py.",
@@ -168,7 +168,7 @@ def parse_options(argv: list[str] | None = None) -> Options:
     for section in SECTIONS:
         cli.add_flags(parser.add_argument_group(section.__doc__), section)
     flags = parser.parse_args(argv)
-    processes = int(os.environ.get("NPROC") or 1) if flags.dry_run else process_count()  # NPROC is the runner's
+    processes = int(os.environ.get("NPROC") or 1) if flags.dry_run else process_count()  # the runner sets NPROC
     mistake = complete_flags(flags, cli.given_flags(parser, argv, flags), processes)
     if mistake:
         parser.error(mistake)
@@ -179,7 +179,7 @@ def parse_options(argv: list[str] | None = None) -> Options:
 
 
 class Run(NamedTuple):
-    """A run that may begin."""
+    """A checked run, ready to start."""
 
     variant: Variant
     folder: RunFolder
@@ -189,7 +189,7 @@ class Run(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train as the flags say; returns the exit status."""
+    """Train with these flags; returns the exit status."""
     evaluation = evaluation_arguments(argv)
     if evaluation:
         from score_images import main as evaluate_checkpoint
@@ -232,7 +232,7 @@ def how_to_go_on(command: list[str]) -> str:
 
 
 def prepare(options: Options) -> Run | None:
-    """Check the folders and the data, and keep other runs out of the folders; None where there is nothing to train."""
+    """Check the folders and the data and lock the folders; None if there is nothing to train."""
     variant = published.row_of(
         options.model,
         backbone=options.backbone,
@@ -286,7 +286,7 @@ from iqa.training.optimization import LearningRates, build_optimizer, build_sche
 from iqa.training.precision import measured_precision, settled_precision
 from iqa.training.progress import Forecast, LossMeter, watch
 from iqa.training.recipe import BATCH_LOSSES
-from iqa.training.results import best_epoch, choose_selection_set, print_summary, summarise
+from iqa.training.results import choose_selection_set, print_summary, summarise
 from iqa.training.scored_model import ScoredModel, sample_indices
 from iqa.training.step import CapturedStep, EagerStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet, PatchScores
@@ -295,7 +295,7 @@ START_PATCHES = 32  # the first patches of the training, from which a new model'
 
 
 class EvaluationSet(NamedTuple):
-    """Images, and a loader of the same patches of them each time."""
+    """Images and a loader that yields the same patches of them each time."""
 
     images: LabelledImages
     loader: PatchLoader
@@ -340,7 +340,7 @@ def train(options: Options, run: Run) -> None:
                 if is_best:
                     training.predictions = predictions
                 if is_first():
-                    # First _last.pth, with all that --resume needs; then what reports this epoch.
+                    # First _last.pth, with all that --resume needs; then the files that report this epoch.
                     run.folder.save_last(state_of(training))
                     write_epoch(options, run.folder, training, is_best=is_best)
                 show(row)
@@ -348,6 +348,7 @@ def train(options: Options, run: Run) -> None:
         result = summarise(
             training.config,
             history,
+            best_epoch(history, select_on),
             training.predictions,
             select_on,
             training_mos=run.data.sets["training"].mos,
@@ -357,6 +358,12 @@ def train(options: Options, run: Run) -> None:
             # _best.pth with the results, then result.json: a run is finished when it exists. _last.pth is removed.
             weights = training.scored_model.weights()
             run.folder.finish(result, weights, training.config, save_model=options.save_model)
+
+
+def best_epoch(history: list[dict[str, Any]], select_on: str) -> dict[str, Any] | None:
+    """The row of the first epoch with the highest SRCC on the selection set; None if no epoch has a defined one."""
+    rows = [row for row in history if row[f"{select_on}_srcc"] is not None]
+    return max(rows, key=lambda row: row[f"{select_on}_srcc"], default=None)
 
 
 def begin_files(options: Options, run: Run, training: Training) -> None:
@@ -449,7 +456,7 @@ def set_up(options: Options, run: Run, device: torch.device) -> Training:
         config |= distributed.by_first(lambda: measured_precision(model, device, batch, options.patch_size))
     config |= size_of(model, options.patch_size)
     announce(config, data)
-    select_on = choose_selection_set(options.select_on, data)  # validation; test where it is asked for or alone
+    select_on = choose_selection_set(options.select_on, data)  # validation, unless test is requested or is the only set
     patches, evaluation, calibration = open_loaders(options, data, device)
     if not saved and options.model == published.OWN:
         distributed.by_first(lambda: start_model(model, patches, config["precision"]))
@@ -492,7 +499,7 @@ def choose_optimizer(options: Options, model: nn.Module, steps_per_epoch: int) -
             kind=recipe.optimizer if recipe else "AdamW",
             head_lr_ratio=options.head_lr_ratio,
         )
-    else:  # fused: a fused optimizer leaves a step out where `found_inf` says so
+    else:  # a fused optimizer skips a step whose `found_inf` is set
         optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
     schedule = build_schedule(
         optimizer,
@@ -529,7 +536,7 @@ def build_step(
 
 
 def state_of(training: Training) -> dict[str, Any]:
-    """The content of _last.pth: all that a resume needs, and what a score needs."""
+    """The content of _last.pth: everything needed to resume and to score."""
     return {
         "model": training.scored_model.weights(),
         **training.scored_model.state(),
@@ -548,7 +555,7 @@ def state_of(training: Training) -> dict[str, Any]:
 
 
 def restore_predictions(saved: dict[str, Any], evaluation: dict[str, EvaluationSet]) -> dict[str, Predictions]:
-    """The predictions in a checkpoint; older ones have the text of the csv files."""
+    """The predictions in a checkpoint; older checkpoints store the text of the csv files."""
     predictions = {}
     for name, of_set in saved.items():
         if isinstance(of_set, str):
@@ -574,7 +581,7 @@ def build_model(options: Options, data: QualityData, saved: dict | None) -> nn.M
         "drop_path_rate": options.drop_path_rate,
     }
     torch.manual_seed(mixed_seed(options.seed, 0))
-    with distributed.one_here_first():  # which may download the weights
+    with distributed.one_here_first():  # the first process may download the weights
         if options.model == published.OWN:
             model = ImageQualityResNet(
                 backbone=options.backbone,
@@ -634,7 +641,7 @@ def open_loaders(
 def open_pixels(options: Options, data: QualityData, device: torch.device) -> tuple[dict, dict[str, Any]]:
     """The resized images of every set that has some, and how all loaders cut patches from them."""
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
-    with distributed.one_here_first():  # which fills the cache
+    with distributed.one_here_first():  # the first process fills the cache
         opened = open_images(data, cache_dir=cache_dir, resize=options.resize, log=say)
     opened = devices.preloaded(opened, options.preload_images, device, is_cached=cache_dir is not None)
     return opened, {
@@ -675,14 +682,14 @@ def train_epoch(
     title: str,
     forecast: Forecast | None = None,
 ) -> float:
-    """One pass over the patches; returns the mean loss. On a GPU only lines of progress wait for the device.
+    """One pass over the patches; returns the mean loss. On a GPU only progress lines synchronise with the device.
 
     Args:
         step: trains the model on one batch.
         rates: learning rates, which change with every step.
-        after_step: lets the weights count in their average, where there is one.
-        freeze_batch_norm: the backbone's batch norms use the statistics that they have, and keep them.
-        names: of the training images, for errors.
+        after_step: updates the weight average, if there is one.
+        freeze_batch_norm: the backbone's batch norms use and keep the statistics that they have.
+        names: training image names, for error messages.
     """
     model.train()
     if freeze_batch_norm:

@@ -22,12 +22,6 @@ def choose_selection_set(name: str, data: QualityData) -> str:
     return "test"
 
 
-def best_epoch(history: list[dict], select_on: str) -> dict | None:
-    """The row of the first epoch with the highest SRCC on the selection set, None where no epoch has one."""
-    rows = [row for row in history if row[f"{select_on}_srcc"] is not None]
-    return max(rows, key=lambda row: row[f"{select_on}_srcc"], default=None)
-
-
 def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
     """The lines of an epoch.
 
@@ -49,6 +43,7 @@ def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
 def summarise(
     config: dict[str, Any],
     history: list[dict],
+    chosen: dict[str, Any] | None,
     predictions: dict[str, Predictions],
     select_on: str,
     *,
@@ -58,10 +53,11 @@ def summarise(
     """Print the results of a run and its health; returns the content of result.json.
 
     Args:
+        chosen: the row of the selected epoch; None if no epoch has a defined SRCC.
         predictions: of the selected epoch.
-        patches_per_epoch: the model is trained on.
+        patches_per_epoch: number of training patches.
     """
-    chosen, failure = best_epoch(history, select_on), None
+    failure = None
     if chosen is None or chosen["test_srcc"] is None:
         failure = f"No epoch has a defined {'test' if chosen else select_on} SRCC; see the warnings in the log."
         chosen = None
