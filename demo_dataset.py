@@ -2,7 +2,6 @@
 """Write a data set in the layout of KonIQ-10k, with procedural scenes and graded faults, to try the program without it.
 
     python3 demo_dataset.py --output demo-data --images 300
-    python3 demo_dataset.py --output demo-koniq --metadata koniq10k_distributions_sets.csv      # all 10,073 names
 
 The folder gets the official csv, 1024x768/<name>.jpg, and DEMO_DATASET.txt, which says that these are no photographs.
 A scene depends on (seed, name), its faults on (seed, name, MOS): the lower the MOS, the stronger the faults.
@@ -19,10 +18,7 @@ from iqa.cli import Command, OneLineParser, number, report, say
 def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, type=Path, help="a new or empty folder, or a demo to complete")
-    parser.add_argument("--images", type=int, help="number of images, 6 or more; default with --metadata: all rows")
-    parser.add_argument(
-        "--metadata", help="official csv, koniq10k_distributions_sets.csv, with the names, MOS and sets"
-    )
+    parser.add_argument("--images", required=True, type=number(int, 6), help="number of images, 6 or more")
     parser.add_argument("--seed", type=int, default=42, help="of the scenes and faults; default: 42")
     parser.add_argument(
         "--workers", type=number(int, 1), default=os.cpu_count(), help="processes; default: one per core"
@@ -37,10 +33,10 @@ def main(argv: list[str] | None = None) -> int:
         from concurrent.futures.process import BrokenProcessPool
 
         from iqa.demo.folder import locked_folder, write_folder  # they load numpy and Pillow
-        from iqa.demo.rows import choose_rows, describe_sizes
+        from iqa.demo.rows import describe_sizes, invent_rows
 
         try:
-            rows = choose_rows(options.images, options.metadata, options.seed)
+            rows = invent_rows(options.images, options.seed)
             with locked_folder(options.output) as output:
                 write_folder(output, rows, options.seed, options.workers)
             say(f"{output}: {len(rows)} demo images, {describe_sizes(rows)}")

@@ -18,7 +18,7 @@ MISTAKES = {
     "train_resnet_improved.py": "--data_path nowhere",
     "score_images.py": "--checkpoint x.pth nowhere.jpg",
     "report_ablation.py": "logs",
-    "demo_dataset.py": "--output demo --metadata nowhere.csv",
+    "demo_dataset.py": "--output demo --images 3",
     "benchmark_training.py": "--output logs",
     "data_loader.py": "nowhere",
 }

@@ -86,8 +86,7 @@ def prepare_folder(output: Path, seed: int, table: str) -> None:
         raise ValueError(f"--output {output} is not empty and has no {DEMO_NOTE}; give an empty folder or a new one")
     if note.is_file() and note.read_text(encoding="utf-8") != text:
         raise ValueError(
-            f"--output {output} is a demo made with other arguments; give the same --images, --seed and --metadata, "
-            "or a new folder"
+            f"--output {output} is a demo made with other arguments; give the same --images and --seed, or a new folder"
         )
     if labels.is_file() and labels.read_text(encoding="utf-8") != table:
         raise ValueError(

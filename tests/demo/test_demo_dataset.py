@@ -17,7 +17,7 @@ from PIL import Image
 
 from iqa.demo.faults import FAULTS, demo_image
 from iqa.demo.folder import as_csv
-from iqa.demo.rows import choose_rows, describe_sizes, invent_rows
+from iqa.demo.rows import invent_rows
 from iqa.demo.scenes import draw_scene, random_generator
 
 PROGRAM = ROOT / "demo_dataset.py"
@@ -32,15 +32,6 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def official_row(name: str, mos: float, set_name: str) -> str:
-    return f"{name},0.0,0.1,0.3,0.5,0.1,100,{mos},0.55,{set_name}"
-
-
-def write_metadata(path: Path, *rows: str, header: str = HEADER) -> Path:
-    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -123,35 +114,6 @@ def decoded(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg)), float)
 
 
-def test_metadata_keeps_names_mos_and_split(tmp_path):
-    lines = [official_row(f"{1000 + n}.jpg", 10 + n, ("training", "validation", "test")[n % 3]) for n in range(6)]
-    metadata = write_metadata(tmp_path / "official.csv", *lines)
-    result = run("--output", tmp_path / "demo", "--metadata", metadata)
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "demo" / CSV_NAME).read_text() == metadata.read_text()
-    assert len(os.listdir(tmp_path / "demo" / "1024x768")) == 6
-    first = (tmp_path / "demo" / "1024x768" / "1000.jpg").read_bytes()
-    assert first == demo_image(42, "1000.jpg", 10.0)
-
-
-def test_a_part_of_the_metadata_keeps_the_sets_in_proportion(tmp_path):
-    sets = ["training"] * 70 + ["validation"] * 10 + ["test"] * 20
-    lines = [official_row(f"{n}.jpg", 50, name) for n, name in enumerate(sets)]
-    rows = choose_rows(20, str(write_metadata(tmp_path / "official.csv", *lines)), seed=1)
-    assert [row["set"] for row in rows] == ["training"] * 14 + ["validation"] * 2 + ["test"] * 4
-    assert [row["image_name"] for row in rows[:3]] == ["0.jpg", "5.jpg", "10.jpg"]
-    assert as_csv(rows).splitlines()[0] == HEADER and set(as_csv(rows).splitlines()[1:]) <= set(lines)
-
-
-def test_the_official_csv_is_read_whole():
-    official = PROGRAM.parent.parent / "shared" / "koniq" / CSV_NAME
-    if not official.is_file():
-        pytest.skip(f"{official} is not there")
-    rows = choose_rows(None, str(official), seed=1)
-    assert as_csv(rows) == official.read_text()
-    assert describe_sizes(rows) == "7058 training, 1000 validation, 2015 test"
-
-
 def test_an_interrupted_build_is_completed(tmp_path):
     program = subprocess.Popen(
         [sys.executable, str(PROGRAM), "--output", str(tmp_path / "demo"), "--images", "5000"],
@@ -204,38 +166,15 @@ def test_a_demo_with_other_arguments_is_refused(demo, arguments):
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        (["../1.jpg,0,0,0,1,0,100,50,0.5,test"], ("row 2", "'../1.jpg'")),
-        (["/1.jpg,0,0,0,1,0,100,50,0.5,test"], ("row 2", "'/1.jpg'")),
-        ([official_row("1.jpg", 50, "test"), official_row("2.jpg", float("nan"), "test")], ("row 3", "'nan'")),
-        ([official_row("1.jpg", 101, "test")], ("row 2", "'101'")),
-        ([official_row("1.jpg", 50, "train")], ("row 2", "'train'")),
-        ([official_row("1.jpg", 50, "test")] * 2, ("1.jpg", "twice")),
-        ([], ("no rows",)),
-        (None, ("no column set",)),
-    ],
-)
-def test_bad_metadata_is_named(tmp_path, rows, words):
-    header, rows = (HEADER, rows) if rows is not None else ("image_name,MOS", ["1.jpg,50"])
-    metadata = write_metadata(tmp_path / "bad.csv", *rows, header=header)
-    assert_refused(["--output", tmp_path / "demo", "--metadata", metadata], "bad.csv", *words)
-    assert not (tmp_path / "demo").exists()
-
-
-@pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ("--images", "--metadata")),
-        (("--images", 3), ("--images 3", "6 or more")),
+        ((), ("--images",)),
+        (("--images", 3), ("--images", "'3'", "at least 6")),
         (("--images", "many"), ("--images", "many")),
         (("--images", 6, "--workers", 0), ("--workers", "'0'")),
-        (("--metadata", "nowhere.csv"), ("--metadata nowhere.csv",)),
-        (("--metadata", "small.csv", "--images", 7), ("--images 7", "1 row")),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, arguments, words):
-    write_metadata(tmp_path / "small.csv", official_row("1.jpg", 50, "test"))
     assert_refused(["--output", "demo", *arguments], *words, cwd=tmp_path)
 
 
