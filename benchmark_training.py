@@ -21,8 +21,7 @@ from pathlib import Path
 from iqa.atomic_files import check_writable, write_atomically
 from iqa.cli import Command, OneLineParser, number
 from iqa.data.images import SHORT_SIDE
-
-STRIDE = 32  # of the last stage: half of the smallest patch
+from iqa.models.backbones import STRIDE
 
 
 def parse_options(argv: list[str] | None) -> argparse.Namespace:

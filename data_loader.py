@@ -48,15 +48,10 @@ from iqa.data.cutting import (
 from iqa.data.image_cache import ImageCache
 from iqa.data.images import SHORT_SIDE, DecodedImages, StoredImages
 from iqa.data.labels import QualityData
+from iqa.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 
-JITTER = (
-    0.1,
-    0.1,
-    0.1,
-    0.05,
-)  # half widths: brightness, contrast and saturation as factors, hue as a fraction of the colour circle
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+# Half widths: brightness, contrast and saturation as factors, hue as a fraction of the colour circle.
+JITTER = (0.1, 0.1, 0.1, 0.05)
 
 
 # Pixels
@@ -126,15 +121,16 @@ def random_positions(name: str, patches: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, zlib.crc32(name.encode())]).random((patches, 2))
 
 
+def evenly_spaced(n: int) -> np.ndarray:
+    """n positions in 0-1, from edge to edge."""
+    return np.linspace(0, 1, n) if n > 1 else np.array([0.5])
+
+
 def grid_positions(patches: int) -> np.ndarray:
     """[patches, 2]: floor(sqrt(patches)) rows of evenly spaced patches (25: 5 rows of 5; 1: the centre)."""
-
-    def spread(n: int) -> np.ndarray:
-        return np.linspace(0, 1, n) if n > 1 else np.array([0.5])
-
     rows = math.isqrt(patches)
     columns = [patches // rows + (row < patches % rows) for row in range(rows)]
-    return np.array([(y, x) for y, n in zip(spread(rows), columns, strict=True) for x in spread(n)])
+    return np.array([(y, x) for y, n in zip(evenly_spaced(rows), columns, strict=True) for x in evenly_spaced(n)])
 
 
 class PatchBatch(NamedTuple):

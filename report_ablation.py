@@ -91,8 +91,8 @@ def write_report(log_folder: Path, options: Options) -> Analysis:
 
     analysis.figures = write_figures(analysis, runs, log_folder / "figures")
     write_atomically(log_folder / "report.json", render.to_json(analysis))
-    write_atomically(log_folder / "report.tex", render.latex(analysis))
-    write_atomically(log_folder / "report.md", render.markdown(analysis))
+    for name in ("report.tex", "report.md"):
+        write_atomically(log_folder / name, render.page(name, analysis))
     return analysis
 
 

@@ -68,6 +68,7 @@ from data_loader import (
     PatchTransform,
     Resize,
     corners,
+    evenly_spaced,
     grid_positions,
     mean_per_image,
     random_positions,
@@ -336,13 +337,8 @@ def covering_grid(size: tuple[int, int], patch_size: int, patches: int) -> Grid:
     own = even_grid(size, patch_size, patches)
     if own.coverage >= ENOUGH:
         return own
-    down, across = map(spread, smallest_shape(size, patch_size, ENOUGH))
+    down, across = map(evenly_spaced, smallest_shape(size, patch_size, ENOUGH))
     return grid_of(np.array(list(itertools.product(down, across))), size, patch_size, replaced=own.coverage)
-
-
-def spread(n: int) -> np.ndarray:
-    """n positions in 0-1, from edge to edge."""
-    return np.linspace(0, 1, n) if n > 1 else np.array([0.5])
 
 
 # Scores of images

@@ -26,14 +26,14 @@ from iqa.data.flags import DatasetFlags
 from iqa.data.images import RESIZES, SHORT_SIDE
 from iqa.data.labels import LabelledImages, QualityData, require_correlation, require_sets
 from iqa.models import published
-from iqa.models.backbones import BACKBONES
+from iqa.models.backbones import BACKBONES, STRIDE
 from iqa.models.variants import Variant
 from iqa.predictions import Predictions
 from iqa.processes import is_first, process_count, process_number
 from iqa.training.live_view import INSTALL
-from iqa.training.options import STRIDE, complete_flags
+from iqa.training.options import complete_flags
 from iqa.training.recipe import BEST, LOSSES, PUBLISHED_RECIPE, RECIPES, SCHEDULES, published_recipe
-from iqa.training.run_folder import RunFolder, write_json
+from iqa.training.run_folder import RunFolder, best_state, save_checkpoint, write_json
 
 # The flags, their defaults and their help
 
@@ -341,7 +341,7 @@ def train(options: Options, run: Run) -> None:
                     training.predictions = predictions
                 if is_first():
                     # First _last.pth, with all that --resume needs; then the files that report this epoch.
-                    run.folder.save_last(state_of(training))
+                    save_checkpoint(run.folder.last, state_of(training), keep_previous=True)
                     write_epoch(options, run.folder, training, is_best=is_best)
                 show(row)
 
@@ -385,10 +385,10 @@ def write_epoch(options: Options, folder: RunFolder, training: Training, *, is_b
     if training.config.get("step") != training.step.name:  # the capture failed, or the run was resumed elsewhere
         training.config["step"] = training.step.name
         write_json(folder.config, training.config)
-    folder.write_metrics(training.history)
-    folder.write_predictions(training.predictions)  # predictions_val.csv, predictions_test.csv
+    folder.write_scores(training.history, training.predictions)
     if is_best and options.save_model:
-        folder.save_best(training.scored_model.weights(), len(training.history), training.config)
+        state = best_state(training.scored_model.weights(), len(training.history), training.config)
+        save_checkpoint(folder.best, state)
 
 
 def run_epoch(

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from iqa.atomic_files import check_writable, write_atomically
-from iqa.cli import Command, HelpWithDefaults, OneLineParser, first_line, given_flags, number, printable, say
+from iqa.cli import Command, HelpWithDefaults, OneLineParser, add_flags, first_line, given_flags, number, printable, say
 from iqa.data.datasets import load_dataset
-from iqa.data.flags import add_dataset_flags, dataset_mistake
+from iqa.data.flags import DatasetFlags, dataset_mistake
 from iqa.data.labels import QualityData
 
 DISTANCE = 2  # of the 64 bits of a hash; in BIQ2021 the matches by chance, about 5 of 159, double with each further bit
@@ -64,7 +64,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="data_loader.py", description=DESCRIPTION, formatter_class=HelpWithDefaults, allow_abbrev=False
     )
     parser.add_argument("folder", nargs="?", default="./koniq-10k", metavar="DIR", help="labels and images")
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     parser.add_argument("--decode", action="store_true", help="decode every image and list those that cannot be read")
     parser.add_argument(
         "--near_copies",

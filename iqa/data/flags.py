@@ -4,7 +4,7 @@ import argparse
 import math
 from dataclasses import dataclass
 
-from iqa.cli import add_flags, flag, number
+from iqa.cli import flag, number
 from iqa.data.datasets import DATASETS
 
 STANDARD = "koniq-10k"  # the data set of the experiment; its split is fixed
@@ -30,10 +30,6 @@ class DatasetFlags:
         0, "seed of a split that is drawn where the data have none; --seed does not change it", low=0
     )
     split_file: str | None = flag(None, "image,split columns, such as the split.csv of a run", metavar="CSV")
-
-
-def add_dataset_flags(parser: argparse._ActionsContainer) -> None:
-    add_flags(parser, DatasetFlags)
 
 
 def dataset_mistake(options: argparse.Namespace, given: set[str]) -> str | None:

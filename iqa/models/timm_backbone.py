@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from iqa.models import swin
-from iqa.models.backbones import OTHER, TIMM, TIMM_KINDS, did_you_mean, other_sizes
+from iqa.models.backbones import IMAGENET_MEAN, IMAGENET_STD, OTHER, TIMM, TIMM_KINDS, did_you_mean, other_sizes
 from iqa.models.pooling import pool_to_grid
 
 MAPS = 4
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of the images that a backbone takes
 
 
 class NoFourMaps(ValueError):
@@ -47,7 +46,10 @@ class TimmBackbone(nn.Module):
         self.pruned = names - self.model.state_dict().keys()
         # image_factor * (image normalised for ImageNet) + image_offset = image normalised as the model expects
         config = self.model.pretrained_cfg
-        (mean, std), (own_mean, own_std) = torch.tensor(IMAGENET), torch.tensor((config["mean"], config["std"]))
+        (mean, std), (own_mean, own_std) = (
+            torch.tensor((IMAGENET_MEAN, IMAGENET_STD)),
+            torch.tensor((config["mean"], config["std"])),
+        )
         self.register_buffer("image_factor", (std / own_std)[:, None, None])
         self.register_buffer("image_offset", ((mean - own_mean) / own_std)[:, None, None])
 

@@ -15,6 +15,7 @@ class Variant(NamedTuple):
     use_attention: bool
 
 
+ATTENTION_ALONE = "--use_attention weighs the four scales against each other: add --use_multiscale"
 FUSIONS = (
     ("1_baseline", "ss_noatt", False, False),
     ("2_multiscale", "ms_noatt", True, False),
@@ -36,4 +37,4 @@ def find_variant(*, backbone: str = "resnet50", use_multiscale: bool, use_attent
     for variant in variants_of(backbone):
         if (variant.use_multiscale, variant.use_attention) == (use_multiscale, use_attention):
             return variant
-    raise ValueError("--use_attention weighs the four scales against each other: add --use_multiscale")
+    raise ValueError(ATTENTION_ALONE)

@@ -65,12 +65,9 @@ def add_words(analysis: Analysis) -> None:
     analysis.limits = [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]
 
 
-def markdown(analysis: Analysis) -> str:
-    return re.sub(r"\n{3,}", "\n\n", _render("report.md.j2", analysis)).strip() + "\n"
-
-
-def latex(analysis: Analysis) -> str:
-    return re.sub(r"\n{3,}", "\n\n", _render("report.tex.j2", analysis)).strip() + "\n"
+def page(name: str, analysis: Analysis) -> str:
+    """The content of report.md or report.tex."""
+    return re.sub(r"\n{3,}", "\n\n", _render(f"{name}.j2", analysis)).strip() + "\n"
 
 
 def summary(analysis: Analysis) -> str:
@@ -126,14 +123,12 @@ def _render(template: str, analysis: Analysis) -> str:
         blocks=blocks(analysis),
         parts=[d for d, role in differences if role == PARTS],
         second=[d for d, role in differences if role == SECOND],
-        exploratory=[d for d, role in differences if role is None],
         mos_digits=mos_decimals(analysis.mos_range),
         RUNS_FOR_IDEAS=RUNS_FOR_IDEAS,
         SMALL_DIFFERENCE=SMALL_DIFFERENCE,
         CONCLUSIONS=CONCLUSIONS,
         OUTCOMES=OUTCOMES,
         LIMITATIONS=LIMITATIONS,
-        PUBLISHED_FIGURES=PUBLISHED_FIGURES,
         PUBLISHED_GAIN=PUBLISHED_GAIN,
     )
 

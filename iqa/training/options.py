@@ -3,12 +3,11 @@
 import argparse
 
 from iqa.data.flags import STANDARD, dataset_mistake
-from iqa.models.backbones import backbone_problem, patch_size_problem
+from iqa.models.backbones import STRIDE, backbone_problem, patch_size_problem
 from iqa.models.published import OWN, PATCH_MULTIPLE, PUBLISHED
+from iqa.models.variants import ATTENTION_ALONE
 from iqa.training.live_view import INSTALL, is_installed
 from iqa.training.recipe import BATCH_LOSSES, BEST, PUBLISHED_RECIPE, PUBLISHED_RECIPES, RECIPE_FLAGS
-
-STRIDE = 32  # of ResNet50's last stage, and the smallest patch
 
 VARIANT_FLAGS = ("backbone", "use_multiscale", "use_attention", "dropout_rate")  # a published model has its own values
 
@@ -59,7 +58,7 @@ def published_mistake(flags: argparse.Namespace, given: set[str]) -> str | None:
 def recipe_mistake(flags: argparse.Namespace, processes: int) -> str | None:
     batch = flags.batch_size
     if flags.use_attention and not flags.use_multiscale:
-        return "--use_attention weighs the four scales against each other: add --use_multiscale"
+        return ATTENTION_ALONE
     if batch % processes:
         return f"--batch_size {batch}: {processes} processes share it evenly; choose a multiple of {processes}"
     if batch == 1 and flags.loss in BATCH_LOSSES:

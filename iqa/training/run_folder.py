@@ -119,10 +119,8 @@ class RunFolder:
         """OSError where the files of the run cannot be written, or its checkpoints have no room."""
         for path in (self.log, self.result, self.last, *([NEWEST / self.best.name] if save_model else [])):
             check_writable("--output_dir", path)
-        needed, free = (
-            3 * checkpoint_bytes,
-            shutil.disk_usage(self.checkpoint_folder).free,
-        )  # last, previous, and a new one
+        needed = 3 * checkpoint_bytes  # the last one, the one before, and a new one
+        free = shutil.disk_usage(self.checkpoint_folder).free
         free += sum(path.stat().st_size for path in (self.last, previous_path(self.last)) if path.exists())
         if needed > free:
             raise OSError(
@@ -170,18 +168,11 @@ class RunFolder:
             write_atomically(self.split, split)
         write_json(self.config, config)
 
-    def save_last(self, state: dict[str, Any]) -> None:
-        save_checkpoint(self.last, state, keep_previous=True)
-
-    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+    def write_scores(self, history: list[dict[str, Any]], predictions: dict[str, Predictions]) -> None:
+        """Write metrics.jsonl, predictions_val.csv and predictions_test.csv."""
         write_atomically(self.metrics, "".join(json.dumps(row, allow_nan=False) + "\n" for row in history))
-
-    def write_predictions(self, predictions: dict[str, Predictions]) -> None:
         for name, of_set in predictions.items():
             write_atomically(self.predictions(name), of_set.to_csv())
-
-    def save_best(self, weights: dict, epoch: int, config: dict[str, Any]) -> None:
-        save_checkpoint(self.best, best_state(weights, epoch, config))
 
     def load_last(self, before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         """The last checkpoint of the run whose config is `before`, for a run with the same settings as config `now`."""
@@ -227,9 +218,6 @@ class RunFolder:
         if save_model and result["failure"] is None and not self.checkpoint_dir:
             self.publish(config["run_id"])
         write_json(self.result, result)
-        self.remove_resume_files()
-
-    def remove_resume_files(self) -> None:
         for path in (self.last, previous_path(self.last)):
             path.unlink(missing_ok=True)
 

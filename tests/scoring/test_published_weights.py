@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
-from data_loader import IMAGENET_MEAN, IMAGENET_STD, corners, grid_positions
+from data_loader import corners, grid_positions
+from iqa.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from iqa.models.published import published_model
 from score_images import load_scorer, main
 
