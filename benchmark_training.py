@@ -84,7 +84,7 @@ from iqa.benchmark.trials import First, Work, measure, timed
 from iqa.data.datasets import load_dataset
 from iqa.data.image_cache import ImageCache
 from iqa.data.images import DecodedImages
-from iqa.models.folding import fold_batch_norms
+from iqa.models.normalisation import fold_batch_norms
 from iqa.models.variants import VARIANTS
 from iqa.training.devices import EVALUATION_BATCH, bf16_is_native, choose_kernels, open_device, preloaded
 from iqa.training.optimization import LearningRates, build_optimizer

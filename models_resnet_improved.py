@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from iqa.models.backbones import BACKBONES
+from iqa.models.normalisation import Standardise, measuring
 from iqa.models.patch_scores import PatchScores
 from iqa.models.pooling import GRID
 from iqa.models.published import PUBLISHED, build_published
-from iqa.models.standardise import Standardise, measuring
 from iqa.models.variants import VARIANTS, Variant, find_variant, variants_of
 from iqa.models.weights import build_backbone
 

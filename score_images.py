@@ -78,7 +78,7 @@ from iqa.data.datasets import load_dataset
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
 from iqa.metrics import correlate
 from iqa.models.backbones import BACKBONES, backbone_problem
-from iqa.models.folding import fold_batch_norms
+from iqa.models.normalisation import fold_batch_norms
 from iqa.models.published import MODELS, OWN, PUBLISHED, build_published, published_model, scoring_flags
 from iqa.predictions import Predictions
 from iqa.processes import is_first
