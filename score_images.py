@@ -76,6 +76,7 @@ from data_loader import (
 from iqa.atomic_files import write_atomically
 from iqa.data.datasets import load_dataset
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
+from iqa.json_files import write_json
 from iqa.metrics import correlate
 from iqa.models.backbones import BACKBONES, backbone_problem
 from iqa.models.normalisation import fold_batch_norms
@@ -89,7 +90,7 @@ from iqa.scoring.pixels import AnyImage, Pixels, pixels_of, reason
 from iqa.scoring.results import ModelFacts, ScoredImage, as_csv, as_json, print_scores
 from iqa.training import distributed
 from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device
-from iqa.training.run_folder import load_checkpoint, refuse_other_head, write_json
+from iqa.training.run_folder import load_checkpoint, refuse_other_head
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
 ENOUGH = 0.8  # share of an image that its patches must cover, unless --patches says otherwise

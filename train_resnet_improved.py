@@ -25,6 +25,7 @@ from iqa.data.datasets import load_dataset, split_csv
 from iqa.data.flags import DatasetFlags
 from iqa.data.images import RESIZES, SHORT_SIDE
 from iqa.data.labels import LabelledImages, QualityData, require_correlation, require_sets
+from iqa.json_files import write_json
 from iqa.models import published
 from iqa.models.backbones import BACKBONES, STRIDE
 from iqa.models.variants import Variant
@@ -33,7 +34,7 @@ from iqa.processes import is_first, process_count, process_number
 from iqa.training.live_view import INSTALL
 from iqa.training.options import complete_flags
 from iqa.training.recipe import BEST, LOSSES, PUBLISHED_RECIPE, RECIPES, SCHEDULES, published_recipe
-from iqa.training.run_folder import RunFolder, best_state, save_checkpoint, write_json
+from iqa.training.run_folder import RunFolder, best_state, save_checkpoint
 
 # The flags, their defaults and their help
 

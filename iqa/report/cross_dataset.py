@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from iqa.json_files import read_json
 from iqa.predictions import read_predictions
 from iqa.report.comparisons import Comparison
 from iqa.report.parts import Part, measure_part
 from iqa.report.rows import Grid
-from iqa.report.runs import Run, difference, on_common_images, read_json
+from iqa.report.runs import Run, difference, on_common_images
 
 AGAIN = "evaluate again with --overwrite"
 KEYS = ("run_id", "variant", "epoch", "dataset", "set", "split", "trained_on", "crops", "precision")

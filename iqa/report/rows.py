@@ -6,11 +6,11 @@ of a run names that variant; title and kind are then those of `backbone_title` a
 runner was asked for (`ablation_flags`) counts like what is there, so that missing rows can be named.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from iqa.json_files import read_json
 from iqa.models.backbones import BACKBONES, CNN, OTHER, TIMM, TRANSFORMER, find_backbone
 from iqa.models.published import PUBLISHED
 from iqa.models.variants import FUSIONS
@@ -145,7 +145,6 @@ def _first(contents: list[dict], key: str) -> str | None:
 def _read_config(folder: Path) -> dict:
     """Contents of config.json as far as it can be read; reading the run reports a fault in it."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return read_json(folder / "config.json")
     except (OSError, ValueError):
         return {}
-    return config if isinstance(config, dict) else {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from iqa.health import FAILURES, Finding, findings, run_health
+from iqa.json_files import read_json
 from iqa.metrics import correlate
 from iqa.models.published import OWN
 from iqa.predictions import Predictions, read_predictions
@@ -146,19 +147,6 @@ def _with_scores(run: Run, predictions: Predictions) -> Run:
     found = tuple(findings(health))
     failure = ", ".join(FAILURES[finding.kind] for finding in found if finding.failed) or None
     return replace(run, predictions=predictions, health=health, findings=found, failure=failure)
-
-
-def read_json(path: Path, way_out: str = "repeat the run") -> dict:
-    """Read a JSON object; the error names the file and the way out."""
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: missing, so the folder is incomplete; {way_out}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); {way_out}") from None
-    if not isinstance(contents, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(contents).__name__}; {way_out}")
-    return contents
 
 
 def _read_epochs(path: Path) -> list[dict]:

@@ -1,7 +1,6 @@
 """The precision of a run: named by --precision, or the faster one of a few training steps in both."""
 
 import copy
-import json
 import os
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ConstantLR
 
 from iqa.cli import say
+from iqa.json_files import read_json
 from iqa.training.devices import bf16_is_native
 from iqa.training.optimization import LearningRates, build_optimizer
 from iqa.training.step import WARM_UP, EagerStep, choose_step
@@ -35,17 +35,11 @@ def settled_precision(
     if name != "auto":
         return {"precision": name}
     if before is None and "ABLATION_RUN" in os.environ:
-        before = next(map(read_config, sorted(output.parent.glob("*/config.json"))), None)
+        configs = sorted(output.parent.glob("*/config.json"))
+        before = read_json(configs[0], "remove its folder or name another --output_dir") if configs else None
     if before:
         return {key: before[key] for key in ("precision", "precision_seconds") if key in before}
     return None if bf16_is_native(device) else {"precision": "fp32"}
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); remove its folder or name another --output_dir") from error
 
 
 def measured_precision(model: nn.Module, device: torch.device, batch_size: int, patch_size: int) -> dict[str, Any]:

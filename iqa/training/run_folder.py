@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from iqa.atomic_files import atomic_path, check_writable, hold_lock, link_or_copy, remove_leftovers, write_atomically
 from iqa.cli import first_line, say
+from iqa.json_files import read_json, write_json
 from iqa.models.published import OWN
 from iqa.predictions import Predictions
 from iqa.training.recipe import PUBLISHED_RECIPE
@@ -146,11 +147,8 @@ class RunFolder:
         return [self.result, self.metrics, self.split, self.predictions("val"), self.predictions("test")]
 
     def read_config(self) -> dict[str, Any]:
-        try:
-            config = json.loads(self.config.read_text(encoding="utf-8"))
-            missing = [key for key in ("run_id", "flags", "precision", "split") if key not in config]
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"{self.config}: unreadable ({error}); start again with --overwrite") from error
+        config = read_json(self.config, "start again with --overwrite")
+        missing = [key for key in ("run_id", "flags", "precision", "split") if key not in config]
         if missing:
             raise ValueError(f"{self.config}: no {missing[0]} in it: not of this program; start again with --overwrite")
         return config
@@ -265,10 +263,6 @@ def refuse_differences(output: Path, before: dict[str, Any], now: dict[str, Any]
             f"--resume: the run in {output} has other settings: {'; '.join(differing)}; "
             "repeat its settings, or name another --output_dir"
         )
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 # Checkpoints: whole or not at all, tensors and plain values only
