@@ -60,7 +60,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import train_resnet_improved as training
 from data_loader import (
@@ -75,7 +74,7 @@ from data_loader import (
 )
 from iqa.atomic_files import write_atomically
 from iqa.data.datasets import load_dataset
-from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
+from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead, with_progress
 from iqa.json_files import write_json
 from iqa.metrics import correlate
 from iqa.models.backbones import BACKBONES, backbone_problem
@@ -387,11 +386,10 @@ def notes(scorer: Scorer) -> Iterator[str]:
 def score(paths: list[str], scorer: Scorer, *, with_pictures: bool = False) -> Iterator[ScoredImage]:
     """One result per path, in order, with a progress bar on a terminal."""
     results = scorer.stream(paths, picture_of if with_pictures else None)
-    with tqdm(total=len(paths), desc="Scoring", unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
-        for scored in results:
+    with with_progress(results, "Scoring", len(paths)) as bar:
+        for scored in bar:
             with bar.external_write_mode():  # the row takes the place of the bar
                 yield scored
-            bar.update()
 
 
 # Evaluation of a labelled data set

@@ -313,7 +313,8 @@ def map_ahead(function: Callable, items: Iterable, *, threads: int | None = None
             pool.shutdown(cancel_futures=True)
 
 
-def with_progress(items: Iterable, title: str, total: int) -> Iterator:
+def with_progress(items: Iterable, title: str, total: int) -> tqdm:
+    """The items, with a bar on a terminal that vanishes at the end."""
     return tqdm(items, desc=title, unit="image", total=total, leave=False, disable=not sys.stderr.isatty())
 
 
