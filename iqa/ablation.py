@@ -3,7 +3,7 @@
     SEEDS="42 43" BACKBONES=resnet50 NPROC=1 python3 -m iqa.ablation [--demo] [--with_published] FLAGS...
 
 FLAGS are those of train_resnet_improved.py that all runs share. The flags of every run and the data folder are checked
-before the first run begins: each mistake is one line on standard error and status 2. This file does without torch.
+before the first run begins: each mistake is one line on standard error and status 2. This file does not load torch.
 """
 
 import difflib
@@ -38,7 +38,7 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
     """The log name and the flags of each run, seed by seed.
 
     Raises:
-        ValueError: flags, variables or a data folder with which no ablation can begin.
+        ValueError: a flag, a variable or the data folder is not usable.
     """
     given = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
     refuse_flags(arguments, given)
@@ -64,7 +64,7 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
 
 
 def check(name: str, flags: list[str]) -> None:
-    """Let train_resnet_improved.py check the flags of a run, or its data too, and end before it loads torch."""
+    """Check the flags of a run, or its data too, by train_resnet_improved.py, which ends before it loads torch."""
     command = [sys.executable, TRAINING, *flags]
     process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if process.returncode:
@@ -72,18 +72,18 @@ def check(name: str, flags: list[str]) -> None:
 
 
 def values_of(name: str, arguments: list[str]) -> list[str]:
-    """All values that a flag is given."""
+    """All values of a flag on the command line."""
     parser = OneLineParser(add_help=False, allow_abbrev=False)
     parser.add_argument(f"--{name}", action="append", default=[])
     return vars(parser.parse_known_args(arguments)[0])[name]
 
 
 def different_words(variable: str, text: str) -> list[str]:
-    """The words of an environment variable, each of which may be there once."""
+    """The words of an environment variable; a repeated word is an error."""
     words = text.split()
     for word in words:
         if words.count(word) > 1:
-            raise ValueError(f'{variable}="{text}": {word} is there twice; name it once')
+            raise ValueError(f'{variable}="{text}": {word} is listed twice; name it once')
     return words
 
 
@@ -95,7 +95,7 @@ def refuse_flags(arguments: list[str], given: set[str]) -> None:
         backbone = values_of("backbone", arguments)[-1]
         raise ValueError(f'--backbone is set for each run; write BACKBONES="{backbone}" before the command')
     if "--resume" in given:
-        raise ValueError("--resume goes on with the flags of the interrupted ablation: give no others")
+        raise ValueError("--resume uses the flags of the interrupted ablation: give no others")
     for name in SET_FOR_EACH_RUN:
         if f"--{name}" in given:
             raise ValueError(f"--{name} is set for each run; for a single run use train_resnet_improved.py")

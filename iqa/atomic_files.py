@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, links, and locks: what file systems do differently is handled here."""
+"""Atomic file writes, links and locks, also on file systems that lack some of them."""
 
 import contextlib
 import errno
@@ -13,20 +13,20 @@ from typing import TextIO
 
 from iqa.cli import say
 
-# Network shares and mounted cloud drives lack fsync and locks, and say so by one of these.
+# Errors of network shares and mounted cloud drives that lack fsync and locks.
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENODEV, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; what the body writes there replaces `path`.
+    """Yield a temporary path in the folder of `path`; the file that the body writes there replaces `path`.
 
-    The rename is atomic only within one file system, so the temporary file is in the same folder. The data are on disk
-    before the rename, and the folder's entry after it: a power cut leaves the old file or the new one. A body that
-    fails leaves the old file, and no temporary one.
+    The rename is atomic only within one file system, so the temporary file is in the same folder. The data are
+    flushed before the rename and the folder after it, so that a power cut leaves the old file or the new one. If the
+    body fails, the old file is kept and the temporary one is removed.
 
     Raises:
-        OSError: a full disk or the like; names `path` and the way out.
+        OSError: the file cannot be written, for example because the disk is full.
     """
     path = Path(path)
     temporary = _temporary_of(path)
@@ -37,7 +37,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise OSError(
             f"{path}: cannot be written ({error.strerror or error}); make room or name another folder; "
-            "a file that was there is unchanged"
+            "an existing file is unchanged"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -46,7 +46,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete what a process left that was killed while it wrote `path`. No process may be writing it now."""
+    """Delete the temporary file of a process that was killed while it wrote `path`; no process may be writing it now."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         leftover.unlink(missing_ok=True)
 
@@ -67,14 +67,14 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def check_writable(flag: str, path: Path | None) -> None:
-    """Raise OSError where `path` cannot be written; its folder is made."""
+    """Make the folder of `path`; OSError if `path` cannot be written."""
     if path is None:
         return
     if os.path.isdir(path):
         raise IsADirectoryError(f"{flag} {path}: is a folder; name a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _temporary_of(path).touch()  # of the name that is written later, which may be too long
+        _temporary_of(path).touch()  # the temporary name may be too long
         _temporary_of(path).unlink()
     except OSError as error:
         raise OSError(f"{flag} {path}: cannot be written ({error.strerror}); name another") from error
@@ -85,7 +85,7 @@ def _temporary_of(path: Path) -> Path:
 
 
 def hold_lock(path: Path) -> TextIO:
-    """Keep other processes out while the returned file is open; the workers of this one do not inherit a POSIX lock."""
+    """Lock a file for this process while the returned file is open; its workers do not inherit a POSIX lock."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = open(path, "a+")
@@ -93,10 +93,10 @@ def hold_lock(path: Path) -> TextIO:
         raise OSError(f"{path.parent}: cannot be written ({error.strerror}); name another folder") from error
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:  # POSIX leaves the choice
+    except (BlockingIOError, PermissionError) as error:  # POSIX allows either error
         lock.seek(0)
         holder = lock.read().strip()
-        raise OSError(f"{path.parent}: process {holder} is running here; wait, or name another") from error
+        raise OSError(f"{path.parent}: process {holder} holds this folder; wait or choose another folder") from error
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise OSError(f"{path}: cannot be locked ({error.strerror}); name another folder") from error

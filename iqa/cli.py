@@ -1,4 +1,4 @@
-"""What the commands share: checked flags, lines of output, errors of one line, and signals that end a command in order.
+"""Functions that all commands share: checked flags, output, one-line errors, and an orderly end by signals.
 
 A script checks its flags and files before it loads torch, which takes seconds. Its `main` is therefore defined and
 called above the slow imports, and imports the rest of its own file:
@@ -31,7 +31,7 @@ from iqa.processes import is_first, process_count, process_number
 
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "llocate memory", "bad_alloc")  # CUDA, its libraries, the host, C++
 USER_ERRORS = (OSError, ValueError, MemoryError, RuntimeError)  # of input, disks and devices; any other error is a bug
-REPORT_DELAY = 5  # seconds that other processes wait for the one in which an error began
+REPORT_DELAY = 5  # seconds that a process waits, so that the first error is reported first
 
 
 # Flags
@@ -40,7 +40,7 @@ REPORT_DELAY = 5  # seconds that other processes wait for the one in which an er
 class OneLineParser(argparse.ArgumentParser):
     """An argparse parser whose errors are one line."""
 
-    about = ""  # put before an error message
+    about = ""  # prefix of error messages
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split()
@@ -124,7 +124,7 @@ class Command:
 
     Attributes:
         status: the exit status; 0 unless the body sets it or fails.
-        when_stopped: a sentence for the message of a stopped command: what it wrote, how to go on.
+        when_stopped: a sentence for the message of a stopped command: what it wrote and how to continue.
         more_memory: advice for a command that ran out of memory.
     """
 
@@ -154,8 +154,8 @@ class Command:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
         if process_count() > 1:
-            # A thread of gloo that still releases a tensor at Python's regular exit would be aborted, and the process
-            # with it (https://github.com/pytorch/pytorch/pull/179291).
+            # At Python's regular exit, a gloo thread that still releases a tensor would abort the process
+            # (https://github.com/pytorch/pytorch/pull/179291).
             flush()
             os._exit(self.status)
         return True
@@ -166,7 +166,7 @@ class Command:
             if isinstance(error.code, str):
                 write_error(error.code)
             return error.code if isinstance(error.code, int) else int(error.code is not None)
-        if self.signal:  # workers that received it too may have ended the command by an error of theirs
+        if self.signal:  # the error may come from a worker that received the signal too
             if is_first():
                 write_error(f"Stopped by {self.signal.name}. {self.when_stopped}".rstrip())
             return 128 + self.signal
@@ -194,7 +194,7 @@ sys.excepthook = report_missing_package  # while a script imports its modules
 
 
 def one_line(error: BaseException, more_memory: str = "try --device cpu") -> str:
-    """The error's message, with advice where another program wrote it."""
+    """The error's message, with advice for errors of libraries and of the system."""
     line = first_line(error)
     if "DataLoader worker" in line or "shared memory" in line and "out of resource" not in line:  # of a GPU kernel
         return f"--num_workers: a process that cuts patches died ({line}); use fewer, or 0, or enlarge /dev/shm"
@@ -204,7 +204,7 @@ def one_line(error: BaseException, more_memory: str = "try --device cpu") -> str
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the message; of an error in a loader's worker, the last line of the traceback it carries."""
+    """The first line of the message; for an error in a loader's worker, the last line of its traceback."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return (lines[-1].partition(": ")[2] or lines[-1]) if lines[0].startswith("Caught ") else lines[0]
 
@@ -212,8 +212,8 @@ def first_line(error: BaseException) -> str:
 def report(error: str) -> None:
     """Print one line on standard error.
 
-    With several processes, an error often follows from the failure of another one: its report comes first, and torchrun
-    ends the other processes as soon as that one has ended.
+    With several processes, an error is often a consequence of the failure of another process. That process reports
+    its error first, and torchrun then ends the others.
     """
     lost_another = process_count() > 1 and any(sign in error for sign in ("gloo", "NCCL", "Connection closed"))
     if lost_another or not is_first():
@@ -224,16 +224,16 @@ def report(error: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Control characters and bytes that are not UTF-8 become escapes: no name can steer a terminal or end a line."""
+    """Escape control characters and bytes that are not UTF-8, so that file names cannot send control codes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-# Lines of output. A reader may close the stream before the program ends, as `head` does. Python keeps what it could not
-# write and tries again, at the start of each worker and at its own end, where the failure is status 120. The stream is
-# therefore redirected to /dev/null (Python documentation, module signal, "Note on SIGPIPE").
+# Output. A reader may close the stream before the program ends, as `head` does. Python keeps output that it could not
+# write and tries again when a worker starts and at exit, where the failure gives status 120. The stream is therefore
+# redirected to /dev/null (Python documentation, module signal, "Note on SIGPIPE").
 
 
-_log: list[str] | TextIO | None = None  # of this command: lines before its log is open, its file, or none
+_log: list[str] | TextIO | None = None  # the log: its lines until the file is open, its file, or None
 
 
 def open_log(path: Path, *, append: bool) -> None:
@@ -255,7 +255,7 @@ def write_log(line: str) -> None:
     if isinstance(_log, list):
         _log.append(line)
     elif _log:
-        with contextlib.suppress(OSError):  # a full disk ends the run where it loses a result, not here
+        with contextlib.suppress(OSError):  # a full disk is reported where a result is written
             print(line, file=_log, flush=True)
 
 
@@ -279,7 +279,7 @@ def write_line(line: str, stream: TextIO) -> None:
 
 def flush() -> None:
     """Flush both streams, which argparse and warnings write to as well."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed from the start
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a stream is None if it was closed at the start
         try:
             stream.flush()
         except BrokenPipeError:
@@ -292,4 +292,4 @@ def redirect_to_null(stream: TextIO) -> None:
     stream.flush()
 
 
-atexit.register(flush)  # before Python's own last flush, however the program ends
+atexit.register(flush)  # runs before Python's own final flush

@@ -1,7 +1,7 @@
 """Health of a training run: measures that result.json keeps, and the findings drawn from them.
 
 A run is *failed* if its scores are constant or one-sided, or if their mean error exceeds that of a constant. All other
-findings are *limitations*. Scores are those of the test images in the chosen epoch; nothing is chosen by them. Layers
+findings are *limitations*. Scores are those of the test images in the chosen epoch; they affect no choice. Layers
 are measured on the images that choose the epoch. docs/report.md has the error rates of these rules.
 """
 
@@ -16,29 +16,29 @@ from numpy.typing import ArrayLike
 from iqa.metrics import correlate
 
 PERCENTILES = (1, 5, 50, 95, 99)
-NEAR_AN_END = 0.01  # of the MOS scale: scores this close to the lowest or the highest are counted
+NEAR_AN_END = 0.01  # fraction of the MOS scale; scores this close to the lowest or highest score are counted
 
 # ---- limits of the rules -------------------------------------------------------------------------------------
 
-FEWEST_IMAGES = 20  # below it a 5th percentile is a single image: the scores are not judged
-# A good regression shrinks towards the mean: at correlation r its scores spread over about r times the MOS. Half of
-# that leaves room for skewed MOS, few images and averaging over patches; a side that is cut off reaches 0 to 0.3.
-LEAST_REACH = 0.5  # of what shrinkage explains, from the mean of the MOS to their 5th or 95th percentile
-REACH_NOISE = 1.0  # this / sqrt(N) less: about one standard error of that share on N images
-LEAST_SHRINKAGE = 0.5  # replaces a lower SRCC, from which scores that do not vary would be expected not to
-MOST_SPREAD = 2.0  # times the spread (5th to 95th percentile) of the MOS; no shrinkage widens
-MOST_BIAS = 0.2  # of the spread of the MOS: 10 points on KonIQ-10k; a loss of L1 removes a bias first of all
-MOST_PILED = 0.1  # share of scores near an end, beyond that of the MOS
-PILE_NOISE = 0.6  # this / sqrt(N) more: two standard errors of a share of a tenth
-DEAD_DEVIATION = 0.001  # of a unit's activation over images, in (0, 1)
-SATURATED = (0.02, 0.98)  # outside, a sigmoid's slope is below 8% of its greatest
-ALWAYS = 0.99  # share of images for which a saturated unit is so
-MOST_LOST_UNITS = 0.5  # of a layer, dead or saturated
-MOST_LOSS = 0.9  # of that of the constant: an L1 of 0.9 is what a correlation of about 0.44 leaves
+FEWEST_IMAGES = 20  # with fewer, a 5th percentile is a single image, and the scores are not judged
+# A good regression shrinks towards the mean: at correlation r the spread of its scores is about r times that of
+# the MOS. Half of it allows for skewed MOS, few images and averaging over patches; a truncated side reaches 0 to 0.3.
+LEAST_REACH = 0.5  # fraction of the reach that shrinkage explains
+REACH_NOISE = 1.0  # LEAST_REACH is lowered by this / sqrt(N), about one standard error on N images
+LEAST_SHRINKAGE = 0.5  # replaces a lower SRCC, at which nearly constant scores would pass
+MOST_SPREAD = 2.0  # times the spread of the MOS, from the 5th to the 95th percentile
+MOST_BIAS = 0.2  # fraction of the spread of the MOS: 10 points on KonIQ-10k
+MOST_PILED = 0.1  # share of scores near their lowest or highest, above that of the MOS
+PILE_NOISE = 0.6  # MOST_PILED is raised by this / sqrt(N), two standard errors of a share of 10%
+DEAD_DEVIATION = 0.001  # standard deviation of a unit's activation over images
+SATURATED = (0.02, 0.98)  # outside this range, the slope of a sigmoid is below 8% of its maximum
+ALWAYS = 0.99  # a unit is saturated if it is outside that range for this share of images
+MOST_LOST_UNITS = 0.5  # share of a layer's units that may be dead or saturated
+MOST_LOSS = 0.9  # fraction of the loss of a constant score; 0.9 corresponds to a correlation of about 0.44
 LEAST_RISE = 0.005  # in SRCC: smaller rises are within the noise between epochs of a few runs
 RISE_OVER_FALLS = 2.0  # a rise has to exceed the mean fall of the curve by this factor
 
-# kind of a finding -> what the report calls it
+# kind of a finding -> its name in the report
 FAILURES = {
     "constant": "constant scores",
     "one_sided": "one-sided scores",
@@ -50,7 +50,7 @@ LIMITATIONS = {
     "wide": "scores that spread over more than twice the range of the MOS",
     "pile": "scores that pile up at their lowest or highest value",
     "layers": "a layer of the target network with more than half of its units dead or saturated",
-    "loss": "a training loss above 90% of that of one score for all images",
+    "loss": "a training loss above 90% of that of a constant score",
     "one_epoch": "a single epoch of training",
     "first_epoch": "a best epoch that is the first",
 }
@@ -128,7 +128,7 @@ def layer_health(activations: ArrayLike) -> dict[str, float | None]:
         raise ValueError(f"activations must be images by units, got shape {activations.shape}")
     if len(activations) < 2:
         return {"dead": None, "saturated": None, "either": None}
-    with np.errstate(invalid="ignore"):  # a unit that is not finite counts as dead: "not >=" is true of it
+    with np.errstate(invalid="ignore"):  # a unit that is not finite counts as dead: "not >=" is true
         dead = ~(activations.std(axis=0) >= DEAD_DEVIATION)
         inside = (activations >= SATURATED[0]) & (activations <= SATURATED[1])
     saturated = (~inside).mean(axis=0) >= ALWAYS
@@ -144,7 +144,7 @@ def last_rise(curve: Sequence[float]) -> tuple[float | None, float]:
 
 
 def is_improving(rise: float | None, mean_fall: float) -> bool:
-    """Whether the rise is more than LEAST_RISE and more than the ups and downs of the curve explain."""
+    """Whether the rise exceeds LEAST_RISE and the fluctuation of the curve."""
     return rise is not None and rise > max(LEAST_RISE, RISE_OVER_FALLS * mean_fall)
 
 
@@ -170,8 +170,8 @@ def epoch_health(selected_epoch: int, history: Sequence[dict], select_on: str, e
 def loss_health(train_loss: float | None, constant_loss: float | None, mos: ArrayLike) -> dict:
     """Mean L1 of the last epoch and that of the best constant, in points of MOS.
 
-    The constant's is the mean absolute deviation of the training MOS from their median; a run that did not keep it is
-    compared with that of the test MOS.
+    The constant's is the mean absolute deviation of the training MOS from their median, or that of the test MOS
+    for a run that did not record it.
     """
     known = constant_loss is not None
     mos = np.asarray(mos, dtype=np.float64)
@@ -198,7 +198,7 @@ def run_health(
     constant_loss: float | None = None,
     epochs: int | None = None,
 ) -> dict:
-    """What result.json holds under "health".
+    """The content of "health" in result.json.
 
     Args:
         scores, mos: [N] of the test images in the chosen epoch.
@@ -237,13 +237,13 @@ def findings(health: dict) -> list[Finding]:
 
 
 def mos_decimals(mos_range: Sequence[float]) -> int:
-    """Decimals of a MOS: a thousandth of the scale, or a little less."""
+    """Number of decimals of a MOS, to about a thousandth of the scale."""
     low, high = mos_range
     return max(0, 3 - math.floor(math.log10(high - low))) if high > low else 1
 
 
 def least_reach(health: dict) -> float:
-    """The reach below which a side of the scores is cut off, by the SRCC and the number of images."""
+    """The least reach of a side of the scores, for an SRCC and a number of images."""
     return (LEAST_REACH - REACH_NOISE / math.sqrt(health["images"])) * max(health["srcc"] or 0.0, LEAST_SHRINKAGE)
 
 
@@ -271,7 +271,7 @@ def _of_scores(health: dict, decimals: int) -> list[Finding]:
         found.append(Finding("one_sided", sentence))
     error, constant = health["mean_error"], health["constant_error"]
     if error > constant:
-        sentence = f"The mean error is {error:.{decimals}f}, that of one score for all images {constant:.{decimals}f}."
+        sentence = f"The mean error is {error:.{decimals}f}, that of a constant score {constant:.{decimals}f}."
         found.append(Finding("error", sentence))
     spreads = [health[kind]["p95"] - health[kind]["p5"] for kind in ("scores", "mos")]
     if spreads[0] > MOST_SPREAD * spreads[1]:
@@ -299,7 +299,7 @@ def _of_layers(layers: list[dict | None]) -> list[Finding]:
             parts.append(
                 f"in layer {number} {shares['dead']:.0%} of the units are dead and {shares['saturated']:.0%} saturated"
             )
-    return [Finding("layers", f"Of the target network, {'; '.join(parts)}.")] if parts else []
+    return [Finding("layers", f"Target network: {'; '.join(parts)}.")] if parts else []
 
 
 def _of_loss(health: dict, images: int, decimals: int) -> list[Finding]:
@@ -308,8 +308,8 @@ def _of_loss(health: dict, images: int, decimals: int) -> list[Finding]:
         return []
     source = "" if health["constant_from"] == "training MOS" else ", from the test MOS"
     sentence = (
-        f"The training loss ended at {health['training']:.{decimals}f}, {health['share']:.0%} of that of one score for "
-        f"all images ({health['constant']:.{decimals}f}{source})."
+        f"The training loss ended at {health['training']:.{decimals}f}, {health['share']:.0%} of that of a constant "
+        f"score ({health['constant']:.{decimals}f}{source})."
     )
     return [Finding("loss", sentence)]
 
@@ -349,7 +349,7 @@ def health_lines(health: dict) -> list[str]:
         f"Health: {scores['near_lowest']['scores']:.1%} of the scores are within 1% of the scale of the lowest, "
         f"{scores['near_highest']['scores']:.1%} of the highest",
         f"Health: dead / saturated units of the target network, by layer: {layers}",
-        f"Health: final training loss {training}; that of one score for all images {loss['constant']:.{decimals}f}; "
+        f"Health: final training loss {training}; that of a constant score {loss['constant']:.{decimals}f}; "
         f"epoch {health['epochs']['chosen']} of {health['epochs']['trained']} was chosen",
         *(f"{'Failed' if finding.failed else 'Note'}: {finding.sentence}" for finding in findings(health)),
     ]

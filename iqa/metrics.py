@@ -1,6 +1,6 @@
 """Agreement of scores with mean opinion scores (MOS), and its bootstrap over images.
 
-Everything is computed in float64. Constant, non-finite or unequal input is a ValueError, because it has no correlation.
+Everything is computed in float64. Input that is constant, not finite or of unequal length raises ValueError.
 """
 
 import warnings
@@ -35,7 +35,7 @@ def checked_pair(scores: ArrayLike, mos: ArrayLike) -> tuple[np.ndarray, np.ndar
 
 
 def srcc(scores: ArrayLike, mos: ArrayLike) -> float:
-    """Spearman's rank correlation: Pearson's, of the ranks; ties get their average rank.
+    """Spearman's rank correlation: Pearson's correlation of the ranks; ties get their average rank.
 
     Spearman (1904), The proof and measurement of association between two things, Am. J. Psychol. 15, 72-101.
     """
@@ -80,8 +80,8 @@ def logistic_map(scores: ArrayLike, mos: ArrayLike) -> np.ndarray:
 
     f(s) = b2 + (b1 - b2) / (1 + exp(-(s - b3) / |b4|)), which starts at b1 = max(mos), b2 = min(mos),
     b3 = mean(s), b4 = std(s) / 4. VQEG (2003), Final report on the validation of objective models of video
-    quality assessment, phase II. It is fitted on the test images themselves, which flatters: PLCC and RMSE
-    after it are labelled as mapped. A fit that does not converge is a ValueError, never a number.
+    quality assessment, phase II. It is fitted on the test images themselves, which is optimistic, so PLCC
+    and RMSE after it are labelled as mapped. A fit that does not converge raises ValueError.
     """
     scores, mos = checked_pair(scores, mos)
     if len(mos) < 5:

@@ -1,4 +1,4 @@
-"""Rank and world size under torchrun; a process started without it is the first of one."""
+"""Rank and world size under torchrun; without it, rank 0 of 1."""
 
 import ctypes
 import os
@@ -6,7 +6,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-LAUNCHED = "TORCHELASTIC_RUN_ID" in os.environ  # set by torchrun; others may leave RANK behind
+LAUNCHED = "TORCHELASTIC_RUN_ID" in os.environ  # set by torchrun only, unlike RANK
 
 
 def process_count() -> int:
@@ -29,5 +29,5 @@ def end_with_parent() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process prints and writes for all."""
+    """Whether this process prints and writes files."""
     return process_number() == 0

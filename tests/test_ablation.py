@@ -115,7 +115,7 @@ def test_flags_that_an_ablation_cannot_have_are_one_line(list_runs, flags, words
     ("variables", "flags", "words"),
     [
         ({"SEEDS": "42 x"}, [], ["exp1_baseline: argument --seed", "'x'"]),
-        ({"SEEDS": "42 43 42"}, [], ["SEEDS", "42 is there twice"]),
+        ({"SEEDS": "42 43 42"}, [], ["SEEDS", "42 is listed twice"]),
         ({"BACKBONES": "resnet50 vgg"}, [], ["BACKBONES", "vgg", "resnet50"]),
         ({"BACKBONES": "resnet50 resnet50"}, [], ["BACKBONES", "twice"]),
         ({"BACKBONES": "swin_b"}, ["--patch_size", "48"], ["swin1_baseline: --patch_size 48", "choose 64"]),

@@ -149,7 +149,7 @@ def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, 
         (["--resume=logs/resnet_ablation_1", "--epochs", "3"], {}, ["--resume", "no others"]),
         (["--demo", "--data_path", "x"], {}, ["--demo", "--data_path x"]),
         (["--demo", "--epoch", "3"], {}, ["did you mean --epochs?"]),
-        (["--demo"], {"SEEDS": "42 42"}, ["SEEDS", "42 is there twice"]),
+        (["--demo"], {"SEEDS": "42 42"}, ["SEEDS", "42 is listed twice"]),
         (["--demo"], {"BACKBONES": "resnet50 vgg"}, ["--backbone vgg", "resnet50"]),
     ],
 )

@@ -1,7 +1,7 @@
-"""The arithmetic of a patch, and the most that the machine can do of it in a second.
+"""The number of operations per patch, and the peak rate of the machine.
 
-A multiplication and an addition are two operations (FLOP), in the counts as in the machine's rate. Counted are matrix
-products and convolutions, which are all but a hundredth of the work.
+A multiplication and an addition are two operations (FLOP). Only matrix products and convolutions are counted, which
+are 99% of the work.
 """
 
 import copy
@@ -17,18 +17,18 @@ from iqa.models.flop import counted_flop
 from iqa.training.precision import wait_for
 
 COUNTED_BATCH = 2  # patches: batch norm needs more than one value where the last map is 1x1
-SIDES = {"cpu": (512, 1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # of the square matrices that are multiplied
+SIDES = {"cpu": (512, 1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # sides of the multiplied square matrices
 
 
 class Flop(NamedTuple):
-    """The arithmetic of one patch."""
+    """Number of operations per patch."""
 
-    training: int  # forward and backward; the optimizer's, a few operations per parameter and step, aside
-    evaluation: int  # forward; a batch norm, folded or not, counts nothing
+    training: int  # forward and backward, without the optimizer
+    evaluation: int  # forward; batch norms are not counted
 
 
 def flop_per_patch(model: nn.Module, patch_size: int) -> Flop:
-    """Counted on fake tensors, which have shapes and no values: nothing is computed, and the model stays as it is.
+    """Count on fake tensors, which have shapes but no values; the model is not changed.
 
     Args:
         model: [B, 3, P, P] -> [B], on the CPU.
@@ -44,12 +44,12 @@ def flop_per_patch(model: nn.Module, patch_size: int) -> Flop:
 
 
 class MatrixProduct:
-    """The machine's own largest matrix product in the precision of a run: the limit of every step.
+    """The peak rate of matrix products in the precision of a run, an upper limit for every step.
 
-    The fastest of several sizes is selected once; `rate` times it again, beside what is compared with it.
+    The fastest of several sizes is selected once; `rate` measures it again.
 
     Args:
-        seconds: of a measurement, about; sizes of which one product takes longer are left out.
+        seconds: approximate time of a measurement; sizes whose product takes longer are skipped.
     """
 
     def __init__(self, device: torch.device, precision: str, seconds: float):
@@ -75,6 +75,6 @@ class MatrixProduct:
             wait_for(self.device)
             return time.perf_counter() - start
 
-        seconds_of(1)  # touches the pages, loads the library
+        seconds_of(1)  # allocates memory and loads the library
         count = max(1, round(self.seconds / seconds_of(1)))
         return 2 * side**3 * count / seconds_of(count)

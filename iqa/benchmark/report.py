@@ -1,4 +1,4 @@
-"""What the benchmark reports beside its rates, and how it is printed."""
+"""Memory, cache and duration of the benchmark, and its printed tables."""
 
 import contextlib
 import platform
@@ -21,7 +21,7 @@ TRAINING_PATCHES = RUNS * 10 * 7058 * 25  # images x patches
 EVALUATION_PATCHES = RUNS * 10 * (1000 + 2015) * 25
 KONIQ_IMAGES = 10_073
 KINDS = ("training", "evaluation")
-ROWS = {"FULL": 1, "COMPUTE": 1, "FULL / COMPUTE": 3, "FULL / LIMIT": 3, "FULL / habit": 1}  # and their digits
+ROWS = {"FULL": 1, "COMPUTE": 1, "FULL / COMPUTE": 3, "FULL / LIMIT": 3, "FULL / habit": 1}  # name -> decimals
 
 
 def machine(device: torch.device, precision: str, product: MatrixProduct, options) -> dict:
@@ -51,7 +51,7 @@ def cache_report(seconds: float, images: int) -> dict:
 
 
 def memory(device: torch.device) -> dict:
-    """Peaks, in GB: of this process on the host (mapped cache pages counted), and on the device."""
+    """Peak memory in GB of this process on the host, mapped cache pages included, and on the device."""
     unit = 1 if sys.platform == "darwin" else 1024
     peaks = {"host_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
     if device.type == "cuda":
@@ -60,16 +60,16 @@ def memory(device: torch.device) -> dict:
 
 
 def projection(report: dict) -> dict[str, float]:
-    """Minutes of the ablation on KonIQ-10k with the recipe's numbers of patches, by the way that trains.
+    """Minutes of the ablation on KonIQ-10k with the recipe's numbers of patches, for each way of training.
 
-    At the FULL rates, with the warm-up of every run, which compiles, and the cache.
+    They include the warm-up of every run, which compiles, and the cache build; the rates are the FULL ones.
     """
     minutes, ways = {}, report["training"]["ways"]
     for name, training in ways.items():
         evaluation = report["evaluation"]["ways"]["compiled" if "compiled" in name else "eager"]
         seconds = TRAINING_PATCHES / training["FULL"]["mean"] + EVALUATION_PATCHES / evaluation["FULL"]["mean"]
         warm_up = training["warm_up_seconds"] + evaluation["warm_up_seconds"]
-        if name == "compiled graph":  # it captures what the way before it has compiled
+        if name == "compiled graph":  # it captures the step that the previous way compiled
             warm_up += ways["compiled"]["warm_up_seconds"]
         minutes[name] = (seconds + RUNS * warm_up + KONIQ_IMAGES / report["cache"]["images_per_second"]) / 60
     return minutes
@@ -88,7 +88,7 @@ def print_report(report: dict) -> None:
 
 
 def print_table(kind: str, numbers: dict, minutes: dict[str, float]) -> None:
-    """The rates of all ways side by side, then what does not depend on the way."""
+    """Print the rates of all ways side by side, then the shared rates."""
     ways = numbers["ways"]
     print(f"\n| {kind}, patches/s | {' | '.join(ways)} |\n|{'---|' * (1 + len(ways))}")
     for row, digits in ROWS.items():

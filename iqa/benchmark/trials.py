@@ -1,4 +1,4 @@
-"""Rates in patches per second, measured in turns, so that a drift of the machine affects all that is compared."""
+"""Rates in patches per second, measured in turn, so that a drift of the machine affects all of them."""
 
 import contextlib
 import io
@@ -21,11 +21,11 @@ class Work:
     """Training or evaluation, by the functions of a real run.
 
     Args:
-        make_loader: number of batches -> a loader of them.
-        ways: by name, what puts the batches of a loader through the network.
+        make_loader: number of batches -> a loader of that many batches.
+        ways: name -> function that runs the network on the batches of a loader.
         habit: measures one patch per forward pass; returns patches/s.
-        batch: patches in one.
-        flop: of one patch.
+        batch: number of patches per batch.
+        flop: number of operations per patch.
     """
 
     make_loader: Callable[[int], Any]
@@ -66,7 +66,7 @@ def measure(work: Work, product: MatrixProduct, *, trials: int, seconds: float) 
     """Mean, deviation and trials of the shared rates, and of FULL, COMPUTE and their ratios for each way.
 
     Args:
-        seconds: of a trial of the slowest way, about.
+        seconds: approximate time of a trial of the slowest way.
     """
     one = work.make_loader(1)
     item = next(iter(one))
@@ -76,7 +76,7 @@ def measure(work: Work, product: MatrixProduct, *, trials: int, seconds: float) 
     once = max(timed(lambda run=run: finish(run, Repeated(item, one, 2))) / 2 for run in work.ways.values())
     steps = max(1, round(seconds / once))
     loader, repeated, patches = work.make_loader(steps), Repeated(item, one, steps), steps * work.batch
-    finish(exhaust, loader)  # starts the workers, touches the pages
+    finish(exhaust, loader)  # starts the workers and allocates memory
     trial_rates = []
     for _ in range(trials):
         rates = {
@@ -111,7 +111,7 @@ def exhaust(loader) -> None:
 
 
 def finish(run: Callable, loader) -> None:
-    """Run to the end of the device's queue; progress lines are not part of the measurement's output."""
+    """Run and wait for the device to finish, without progress lines."""
     with contextlib.redirect_stdout(io.StringIO()):
         run(loader)
     wait_for(loader.device)

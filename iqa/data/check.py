@@ -9,7 +9,7 @@ from iqa.data.datasets import load_dataset
 from iqa.data.flags import DatasetFlags, dataset_mistake
 from iqa.data.labels import QualityData
 
-DISTANCE = 2  # of the 64 bits of a hash; in BIQ2021 the matches by chance, about 5 of 159, double with each further bit
+DISTANCE = 2  # bits, of 64; in BIQ2021 the matches by chance, about 5 of 159, double with each further bit
 DESCRIPTION = "Check a data folder and print its split. Images are opened only with --decode or --near_copies."
 EMPTY_SET = {
     "training": "0 training images: a run cannot train on this folder; score_images.py --data_path can score it",
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print what the folder has and what is wrong with it; returns the exit status."""
+    """Print the contents and the errors of the folder; returns the exit status."""
     check_writable("--near_copies", options.near_copies)
     data = load_dataset(
         options.dataset,
@@ -39,7 +39,7 @@ def check(options: argparse.Namespace) -> int:
         say(line)
     unreadable, total = 0, sum(data.sizes().values())
     if options.decode:
-        from iqa.data.images import decoding_errors  # here and below: loads Pillow
+        from iqa.data.images import decoding_errors  # here and below, because it loads Pillow
 
         for error in decoding_errors(data.paths()):
             say(printable(first_line(error)))
@@ -71,7 +71,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="FILE",
         help="write the test images that have a near copy among the training and validation images to FILE, for "
-        "report_ablation.py --without FILE; a minute or two for 12,000 images",
+        "report_ablation.py --without FILE; takes 1 to 2 minutes for 12,000 images",
     )
     parser.add_argument(
         "--hash_distance",

@@ -22,8 +22,8 @@ from iqa.processes import end_with_parent, processes_here
 T = TypeVar("T")
 
 WORKERS_FOR_GPU = 4
-AHEAD = 2  # batches of each worker that lie ready
-SHARED_MEMORY = Path("/dev/shm")  # of Linux, where the workers put them
+AHEAD = 2  # batches that each worker prepares in advance
+SHARED_MEMORY = Path("/dev/shm")  # where the workers store them on Linux
 
 
 def as_tensors(batch: NamedTuple) -> NamedTuple:
@@ -31,7 +31,7 @@ def as_tensors(batch: NamedTuple) -> NamedTuple:
 
 
 class PatchCutter(Dataset):
-    """A planned batch -> the same batch with its pixels, cut on the host; what the loader's workers run."""
+    """A planned batch -> the same batch with its pixels, cut on the host. It runs in the loader's workers."""
 
     def __init__(self, images: Sequence[np.ndarray], patch_size: int):
         self.images, self.patch_size = images, patch_size
@@ -47,10 +47,10 @@ class PatchCutter(Dataset):
 
 
 def in_shared_memory(batch: NamedTuple) -> NamedTuple:
-    """The batch as a worker hands it over.
+    """Move the batch to the shared memory in which a worker returns it.
 
-    Left to the queue, this is done by a thread of the worker: where there is too little shared memory, its error is
-    printed and the batch is lost, and the loader waits for it for ever.
+    The queue would do this in a thread: with too little shared memory, the thread prints an error, the batch is lost,
+    and the loader waits for it forever.
     """
     return batch._make(field.share_memory_() for field in batch)
 
@@ -94,11 +94,11 @@ class DeviceImages:
 def made_ahead(items: Iterator[T], stream: torch.cuda.Stream | None) -> Iterator[T]:
     """Make each item on a GPU's `stream` while the work on the item before it runs on the current stream.
 
-    Two events order the streams. The work on an item starts when it is `ready`. The next item is made when the item
-    before the last is `used`, whose memory it may take. An item is valid until the next one is asked for.
+    Two events order the streams. The work on an item starts when it is `ready`. Item n+1 may reuse the memory of
+    item n-1, so it waits until n-1 is `used`. An item is valid until the next one is requested.
 
     Args:
-        stream: of these items alone; None, on a CPU: items are made when they are asked for.
+        stream: used for these items only; None on a CPU, where each item is made on request.
     """
     if stream is None:
         yield from items
@@ -118,9 +118,9 @@ def made_ahead(items: Iterator[T], stream: torch.cuda.Stream | None) -> Iterator
         yield item
 
 
-@functools.cache  # said once
+@functools.cache  # warns once per process
 def choose_workers(asked: int, device: str, batch_bytes: int) -> int:
-    """-1 stands for none on a CPU, and for four, or as many as the shared memory has room for, beside a GPU."""
+    """Number of workers; -1: 0 on a CPU, up to 4 with a GPU."""
     wanted = asked if asked >= 0 else WORKERS_FOR_GPU if device == "cuda" else 0
     if not (wanted and SHARED_MEMORY.is_dir()):
         return wanted
@@ -129,17 +129,16 @@ def choose_workers(asked: int, device: str, batch_bytes: int) -> int:
     if room < wanted:
         needed = (AHEAD * wanted + 1) * batch_bytes
         problem = (
-            f"{wanted} processes that cut patches need {needed / 1e6:,.1f} MB in {SHARED_MEMORY}, which has "
-            f"{free / 1e6:,.1f} MB free"
+            f"{wanted} workers need {needed / 1e6:,.1f} MB in {SHARED_MEMORY}, which has {free / 1e6:,.1f} MB free"
         )
         if asked >= 0:
-            raise ValueError(f"--num_workers {asked}: {problem}; use {room}, or enlarge it")
-        say(f"Warning: {problem}; {room or 'none'} will do it. Enlarge it for more speed")
+            raise ValueError(f"--num_workers {asked}: {problem}; use {room}, or enlarge {SHARED_MEMORY}")
+        say(f"Warning: {problem}; using {room} workers; enlarge {SHARED_MEMORY} for more speed")
     return room
 
 
 def leave_signals_to_parent(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the parent ends its workers itself. Killed, it takes them along."""
+    """Workers ignore Ctrl-C; if the parent is killed, so are they."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()  # torch's own check may take 5 seconds

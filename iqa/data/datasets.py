@@ -27,10 +27,10 @@ class Dataset(NamedTuple):
     image_layouts: tuple[Layout, ...]  # the first that has all images is used
     title: str | None  # ends the sentence "Not results on KonIQ-10k: ..." of a report
     mos_range: MosRange | None = None  # None: from --mos_range, or the lowest and highest of the file
-    sizes: tuple[int, ...] = ()  # of the release: the number of images, or those of training, validation and test
+    sizes: tuple[int, ...] = ()  # number of images in the release: the total, or those of training, validation and test
     scale: str = "the scale of the data set"
-    own_split: str | None = None  # its origin; None: a split is drawn
-    draws_validation: bool = False  # from the training set of its own split
+    own_split: str | None = None  # origin of its split; None: a split is drawn
+    draws_validation: bool = False  # whether validation images are drawn from its training set
     any_case: bool = False  # names and files differ in case
     advice: str = ""  # the source of a label file that is not in the release
     groups: str | None = None  # a regular expression: its group or match in a name is the kind of image, for the report
@@ -135,7 +135,7 @@ DATASETS = {
         (0, 1),
         (866,),
         scale="1 - DMOS, so that higher is better",
-        advice="it lies in HyperIQA's repository, github.com/SSL92/hyperIQA",
+        advice="it is in HyperIQA's repository, github.com/SSL92/hyperIQA",
         groups=r"\.(\w+)\.\d\.",  # distortions
     ),
 }
@@ -153,7 +153,7 @@ def load_dataset(
 
     Args:
         mos_range: lowest and highest of the scale, for a data set whose table row has none.
-        split_seed: of a drawn split or validation set.
+        split_seed: seed of a drawn split or validation set.
         split_file: image,split columns, such as the split.csv of a run, which replace the data set's own split.
 
     Raises:
@@ -242,7 +242,7 @@ def choose_range(labels: list[Label], given: MosRange | None, dataset: Dataset, 
         raise ValueError(f"--data_path {root}: its labels name no image")
     values = [label.mos for label in labels]
     if min(values) == max(values):
-        raise ValueError(f"--data_path {root}: every MOS is {values[0]:g}, so there is nothing to tell apart")
+        raise ValueError(f"--data_path {root}: every MOS is {values[0]:g}, so no correlation can be computed")
     if not (given or dataset.mos_range):
         return (min(values), max(values)), f"the lowest and highest of {dataset.label_files[0]}"
     low, high = given or dataset.mos_range
@@ -254,7 +254,7 @@ def choose_range(labels: list[Label], given: MosRange | None, dataset: Dataset, 
 
 
 def check_direction(labels: list[Label], root: Path) -> None:
-    """Refuse an inverted scale: on the average the strongest distortions must have the worst MOS."""
+    """Refuse an inverted scale: on average the strongest distortions must have the worst MOS."""
     levels = sorted({label.level for label in labels if label.level})
     if len(levels) < 2:
         return
@@ -264,7 +264,7 @@ def check_direction(labels: list[Label], root: Path) -> None:
     )
     if strongest > weakest:
         raise ValueError(
-            f"--data_path {root}: the strongest distortions have the better MOS, {strongest:.4g} on the average and "
+            f"--data_path {root}: the strongest distortions have the better MOS, {strongest:.4g} on average and "
             f"{weakest:.4g} for the weakest; is this the release's own file?"
         )
 
@@ -275,7 +275,7 @@ def check_direction(labels: list[Label], root: Path) -> None:
 def choose_split(
     labels: list[Label], dataset: Dataset, seed: int, split_file: str | os.PathLike | None
 ) -> tuple[list[Label], str, bool]:
-    """The labels with their sets, the origin of the split, and whether it has to be kept with the run."""
+    """The labels with their sets, the origin of the split, and whether the run keeps a copy of it."""
     if split_file:
         return apply_split(labels, Path(split_file)), f"from {split_file}", True
     if not any(label.set for label in labels):
@@ -287,7 +287,7 @@ def choose_split(
 
 
 def warn_of_size(labels: list[Label], dataset: Dataset, custom: bool) -> list[str]:
-    """Report other numbers of images than those of the release."""
+    """Report numbers of images that differ from those of the release."""
     found = Counter(label.set for label in labels)
     if len(dataset.sizes) == len(SETS) and not custom:
         sizes = tuple(found[name] for name in SETS)

@@ -33,10 +33,10 @@ class DatasetFlags:
 
 
 def dataset_mistake(options: argparse.Namespace, given: set[str]) -> str | None:
-    """What is wrong with these flags together, or None.
+    """A contradiction between these flags, or None.
 
     Args:
-        given: the names of those that the command line has; `options.dataset` is None where a checkpoint decides it.
+        given: names of the flags on the command line; `options.dataset` is None where a checkpoint decides it.
     """
     foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given]
     if foreign and options.dataset in (None, STANDARD):

@@ -2,8 +2,8 @@
 
 The cache is a folder with two files. `pixels.bin` has the resized images one after the other; `index.jsonl` has the
 place of each, one line per image, which is appended only after the pixels are on disk. So an interrupted build
-continues where it stopped, and a changed image (another size, inode or time) is decoded again. Where replaced images
-take more than half of `pixels.bin`, both files are begun anew.
+continues where it stopped, and a changed image (another size, inode or time) is decoded again. If replaced images
+take more than half of `pixels.bin`, both files are written again.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from iqa.atomic_files import write_atomically
 from iqa.data.images import SHORT_SIDE, Resize, StoredImages, map_ahead, read_pixels
 
-FLUSH_EVERY = 256  # images between two flushes to disk: what a power cut can cost
+FLUSH_EVERY = 256  # images between two flushes to disk, the most that a power cut loses
 LOG_EVERY = 10  # seconds between two lines of progress in a log
 NOMINAL_BYTES = 512 * SHORT_SIDE * 3
 
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
     changed: int | None = None
 
     def is_of(self, file: "Entry") -> bool:
-        """Whether the file is unchanged, as far as this entry knows."""
+        """Whether this entry describes the file as it is now."""
         return self[:3] == file[:3] and (self.inode is None or self[6:] == file[6:])
 
     def bytes(self) -> int:
@@ -67,11 +67,11 @@ class ImageCache:
         self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.jsonl"
 
     def open(self, paths: Sequence[Path]) -> StoredImages:
-        """The images at `paths`, decoded where the cache lacks them.
+        """The images at `paths`; those that the cache lacks are decoded.
 
         Raises:
             ValueError: an image that cannot be read.
-            OSError: a folder that cannot be written or locked, or too little disk; names both ways out.
+            OSError: the folder cannot be written or locked, or the disk is too full.
         """
         files = [self.state_of(path) for path in paths]
         while True:
@@ -80,7 +80,7 @@ class ImageCache:
                     with self.locked():
                         self.fill(files, paths)
                 except OSError as error:
-                    ways = "move it with --cache_dir, or train without with --no_cache"
+                    ways = "move it with --cache_dir, or train without a cache: --no_cache"
                     why = error.strerror or error
                     raise OSError(f"{self.folder}: cannot keep the image cache ({why}); {ways}") from error
             with contextlib.suppress(FileNotFoundError), open(self.pixels, "rb") as pixels:
@@ -95,7 +95,7 @@ class ImageCache:
         return Entry(name, status.st_size, status.st_mtime_ns, inode=status.st_ino, changed=status.st_ctime_ns)
 
     def read_index(self) -> dict[str, Entry]:
-        """Name -> newest entry, of the lines that are whole and whose pixels exist."""
+        """Name -> newest entry, from complete lines whose pixels exist."""
         if not (self.index.exists() and self.pixels.exists()):
             return {}
         available, entries = self.pixels.stat().st_size, {}
@@ -116,7 +116,7 @@ class ImageCache:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """One builder at a time; the lock ends with its process."""
+        """Lock the cache for one builder; the lock ends with its process."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "lock", "w") as lock:
             try:
@@ -127,15 +127,15 @@ class ImageCache:
             yield
 
     def fill(self, files: list[Entry], paths: Sequence[Path]) -> None:
-        """Append the missing images, in a new file where most pixels of the old one are of replaced images."""
+        """Append the missing images, to a new file if most pixels of the old one belong to replaced images."""
         entries = self.read_index()
         stale = {files[i].name for i in missing_of(files, entries)}
         kept = {name: entry for name, entry in entries.items() if name not in stale}
         if self.pixels.exists() and self.pixels.stat().st_size > 2 * sum(entry.bytes() for entry in kept.values()):
-            self.index.unlink(missing_ok=True)  # first: it must never describe other pixels
+            self.index.unlink(missing_ok=True)  # first, so that it never describes other pixels
             self.pixels.unlink()
             kept = {}
-        else:  # a line whose pixels are lost would become valid again with the pixels of the next images
+        else:  # drop lines whose pixels are lost: the next images would make them valid again
             write_atomically(self.index, "".join(json.dumps(entry) + "\n" for entry in kept.values()))
         missing = [(files[i], paths[i]) for i in missing_of(files, kept)]
         needed, free = len(missing) * NOMINAL_BYTES, shutil.disk_usage(self.folder).free
@@ -155,7 +155,7 @@ class ImageCache:
                     lines = []
 
     def progress(self, missing: list) -> Iterator[tuple[Entry, np.ndarray]]:
-        """Decode in parallel, in order, with a bar on a terminal or a plain line now and then in a log."""
+        """Decode in parallel, in order, with a progress bar on a terminal or regular lines in a log."""
         start = shown = time.monotonic()
         self.log(f"Cache: resizing {len(missing)} images, kept in {self.folder}")
         with tqdm(total=len(missing), desc="Cache", unit="image", disable=not sys.stderr.isatty()) as bar:

@@ -16,7 +16,7 @@ def locate_images(
     """Name -> path, in the first layout that holds every image.
 
     Args:
-        any_case: a file whose name differs from the label's in case alone is the image, too.
+        any_case: also accept a file whose name differs from the label's in case only.
     """
     finder = Finder(any_case)
     found = {layout: find_in_layout(root, layout, labels, finder) for layout in layouts}
@@ -33,7 +33,7 @@ def locate_images(
 
 
 def find_in_layout(root: Path, layout: Layout, labels: list[Label], finder: "Finder") -> dict[str, Path]:
-    """An image is looked for first in the folder of its own set, where the layout has one."""
+    """Look for an image first in the folder of its own set, if the layout has one."""
     folders = [name for name in layout if (root / name).is_dir()]
     found = {}
     for label in labels:
@@ -47,7 +47,7 @@ def find_in_layout(root: Path, layout: Layout, labels: list[Label], finder: "Fin
 
 
 class Finder:
-    """Finds the file of a name, also where the two spell a letter by other Unicode characters, or in other case."""
+    """Finds the file of a name, also if Unicode form or letter case differs."""
 
     def __init__(self, any_case: bool):
         self.any_case = any_case
@@ -59,7 +59,7 @@ class Finder:
         for part in PurePosixPath(name).parts:
             alike = self.entries(folder).get(self.normal_form(part), [])
             if len(alike) > 1 and part not in alike:
-                raise ValueError(f"{folder / part}: missing, and {' and '.join(alike)} are both like it; keep one")
+                raise ValueError(f"{folder / part}: missing, and {' and '.join(alike)} both match; keep one")
             if not alike:
                 return None
             folder /= part if part in alike else alike[0]

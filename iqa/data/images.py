@@ -45,7 +45,7 @@ TRANSPOSES = {  # by EXIF orientation
 }
 _one_large_image = threading.Lock()  # decoding a progressive JPEG takes up to 8 bytes a pixel
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata and large images; what cannot be read is an error
+warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata and large images; an unreadable image is an error
 
 
 # Image files
@@ -56,13 +56,13 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """The image in a file, not decoded yet.
 
     Raises:
-        ValueError: names the file and the reason, where it cannot be opened, or decoded in the body.
+        ValueError: the image cannot be opened, or not decoded in the body; names the file and the reason.
     """
     try:
         if path.suffix.lower() in RAW_ENDINGS:
             raise ValueError("a RAW file; convert it to JPEG or 8-bit TIFF")
         if path.exists() and not path.is_file():
-            raise ValueError("not a regular file")  # a named pipe would be waited for
+            raise ValueError("not a regular file")  # a named pipe would block
         with open(path, "rb") as file, open_raster(file) as image:
             check_size(*image.size, MAX_JPEG_PIXELS if isinstance(image, JpegImagePlugin.JpegImageFile) else MAX_PIXELS)
             is_large = image.width * image.height > MAX_PIXELS
@@ -72,7 +72,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
                 yield image
     except MemoryError:
         raise
-    except Exception as error:  # Pillow raises a dozen kinds, depending on which byte is wrong
+    except Exception as error:  # Pillow raises many kinds
         raise ValueError(f"{path}: unreadable image ({error}); replace the file or remove its row") from error
 
 
@@ -111,7 +111,7 @@ def without_large_metadata(file: BinaryIO) -> BinaryIO:
     file.seek(8)
     png = PngImagePlugin.PngStream(file)
     kept, dropped, end = [(0, 8)], False, 8  # (start, length)
-    with contextlib.suppress(Exception):  # a damaged file: Image.open says what is wrong
+    with contextlib.suppress(Exception):  # Image.open reports what is wrong with a damaged file
         while file.seek(end):
             kind, start, length = png.read()
             end = start + length + 4
@@ -164,7 +164,7 @@ def orientation_of(image: Image.Image) -> object:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) of `to_upright_rgb(image)`, for which a file is not decoded."""
+    """(width, height) of `to_upright_rgb(image)`, without decoding a file."""
     width, height = image.size
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:  # not loaded: Pillow may have turned the size
         width, height = (image.tag_v2[key] for key in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
@@ -174,7 +174,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 def to_upright_rgb(image: Image.Image) -> Image.Image:
     """The decoded image as RGB, turned by its EXIF orientation, transparency laid over white."""
     size = upright_size(image)
-    image.load()  # which turns a TIFF
+    image.load()  # turns a TIFF
     transpose = TRANSPOSES.get(orientation_of(image))
     if image.mode.startswith(("I", "F")):
         image = deep_to_grey(image)
@@ -262,7 +262,7 @@ class DecodedImages(Sequence):
         return np.array(list(sizes)).reshape(-1, 2)
 
     def in_memory(self) -> "StoredImages":
-        """All of them decoded, in one array of host memory."""
+        """All images decoded, in one array of host memory."""
         return stored_together(list(map_ahead(self.__getitem__, range(len(self)))))
 
 
@@ -287,7 +287,7 @@ class StoredImages(Sequence):
         return self._sizes
 
     def in_memory(self) -> "StoredImages":
-        """The same images, and no others, in one array of host memory."""
+        """A copy of these images in one array of host memory."""
         return stored_together(list(self))
 
 
@@ -298,7 +298,7 @@ def stored_together(images: list[np.ndarray]) -> StoredImages:
 
 
 def map_ahead(function: Callable, items: Iterable, *, threads: int | None = None) -> Iterator:
-    """`map` by threads, since Pillow decodes and resizes outside the interpreter lock; eight items a thread ahead."""
+    """`map` in threads, eight items per thread in advance; Pillow releases the interpreter lock."""
     threads = threads or cpu_count()
     waiting = collections.deque()
     with ThreadPoolExecutor(threads) as pool:

@@ -34,7 +34,7 @@ class LabelledImages:
         return len(self.names)
 
     def chosen(self, numbers: np.ndarray) -> "LabelledImages":
-        """The images with these numbers."""
+        """The images at these indices."""
         names, paths = (tuple(part[i] for i in numbers) for part in (self.names, self.paths))
         return LabelledImages(names, self.mos[numbers], paths)
 
@@ -46,7 +46,7 @@ class QualityData:
     root: Path
     sets: dict[str, LabelledImages]
     sha256: str  # of the sorted (set, name, MOS) rows
-    mos_range: tuple[float, float]  # of the scale, which the scores are on too
+    mos_range: tuple[float, float]  # ends of the scale, also of the scores
     split: str  # its origin, as a phrase
     drawn: bool = False  # the split is not the data set's own and is kept with the run
     note: str | None = None
@@ -82,7 +82,7 @@ def require_correlation(data: QualityData, *names: str) -> None:
 
 
 def check_names(labels: list[Label], any_case: bool = False) -> None:
-    """Names stay inside the folder and occur once; with `any_case`, whatever their case."""
+    """Refuse names that leave the folder or occur twice; with `any_case`, in any case."""
     seen: dict[str, Label] = {}
     for label in labels:
         check_name(label.name, label.where)

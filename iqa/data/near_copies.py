@@ -3,7 +3,7 @@
 The hash of an image has 64 bits: the image is made grey and resized to 9x8 pixels, and each bit says whether a pixel
 is brighter than its left neighbour (dHash: Neal Krawetz, "Kind of Like That", hackerfactor.com, 2013). Exposure,
 colour, compression and size change few of the bits; a mirrored or much cropped copy is not found. Matches by chance
-are estimated from the mirrored test images, which are as varied and copies of nothing.
+are estimated from the mirrored test images, which have no true copies.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ BITS = 64
 DRAFT = (64, 64)  # least width and height to which libjpeg scales while it decodes
 CHUNK = 256  # test images at a time: 256 x 10,000 distances in float32 are 10 MB
 
-NearCopy = tuple[str, str, str, int]  # test image, its nearest other image, the set of that, and the bits that differ
+NearCopy = tuple[str, str, str, int]  # test image, nearest other image, its set, number of differing bits
 
 
 def find_near_copies(data: QualityData, distance: int) -> tuple[list[NearCopy], int]:

@@ -1,7 +1,7 @@
-"""Splits that the data set does not have: drawn, or read from a file.
+"""Splits for data sets without their own: drawn, or read from a file.
 
-A draw is a function of --split_seed and of the names alone: not of --seed, so that every variant and every training
-seed is tested on the same images.
+A drawn split depends on --split_seed and the names only, not on --seed, so that all variants and training seeds are
+tested on the same images.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ SPLIT_VALUES = {**SHORT_NAMES, **{name: name for name in FOLDER_OF_SET}}  # trai
 
 
 def draw_split(labels: list[Label], seed: int, shares: dict[str, float] = SHARES) -> list[Label]:
-    """Shares of the scenes in the order of a hash: other rows' order, MOS or machine change nothing.
+    """Draw sets by a hash of the scenes; row order, MOS and machine do not affect the result.
 
-    A validation set of one image becomes one of two scenes where that leaves a scene for training, else there is none.
+    A validation set of one image is extended to two scenes if that leaves a scene for training, and dropped otherwise.
     """
     images: dict[str, int] = {}  # of each scene
     for label in labels:

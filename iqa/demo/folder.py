@@ -52,12 +52,12 @@ def write_folder(output: Path, rows: list[Row], seed: int, workers: int) -> None
     """
     prepare_folder(output, seed, as_csv(rows))
     folder = output / IMAGE_FOLDER
-    for leftover in folder.glob(".*.tmp"):  # of processes that were killed
+    for leftover in folder.glob(".*.tmp"):  # left by killed processes
         leftover.unlink()
     finished = {entry.name for entry in os.scandir(folder) if entry.stat().st_size > 0}
     missing = [row for row in rows if row["image_name"] not in finished]
     if len(missing) < len(rows):
-        say(f"{output}: {len(rows) - len(missing)} of {len(rows)} images are there from an earlier call")
+        say(f"{output}: {len(rows) - len(missing)} of {len(rows)} images exist from an earlier call")
     tasks = [(folder / row["image_name"], seed, float(row["MOS"])) for row in missing]
     with ProcessPoolExecutor(workers, initializer=follow_parent) as executor:
         try:
@@ -78,7 +78,7 @@ def as_csv(rows: list[Row]) -> str:
 
 
 def prepare_folder(output: Path, seed: int, table: str) -> None:
-    """Write the note and the csv, or check that they are those of the same arguments."""
+    """Write the note and the csv, or check that existing ones have the same arguments."""
     note, labels = output / DEMO_NOTE, output / OFFICIAL_CSV
     checksum = hashlib.sha256(table.encode()).hexdigest()
     text = f"{NOTE}\nWritten by demo_dataset.py.\nseed {seed}\nSHA-256 of {OFFICIAL_CSV} {checksum}\n"
@@ -98,7 +98,7 @@ def prepare_folder(output: Path, seed: int, table: str) -> None:
 
 
 def write_image(task: tuple[Path, int, float]) -> None:
-    """Write an image whole or not at all. It is not flushed to disk: a later call writes an image that was lost."""
+    """Write an image atomically, without a flush to disk: a later call writes an image that was lost."""
     path, seed, mos = task
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(demo_image(seed, path.name, mos))
@@ -106,7 +106,7 @@ def write_image(task: tuple[Path, int, float]) -> None:
 
 
 def follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent ends."""
+    """Ignore Ctrl-C, which the parent handles, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

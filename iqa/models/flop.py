@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @contextlib.contextmanager
 def counted_flop() -> Iterator[FlopCounterMode]:
-    """Count the multiplications and additions within, of matrix products and convolutions: `get_total_flops()`.
+    """A context that counts the operations of matrix products and convolutions: `get_total_flops()`.
 
     Attention is computed by matrix products. Its fused kernels differ between devices, and not all of them are counted.
     """

@@ -18,7 +18,7 @@ TARGET_WIDTHS = (224, 112, 56, 28, 14, 1)  # the target network's input and its 
 HYPER_CHANNELS = 112
 DISTORTION_GRIDS = (8, 4, 2)  # cells of stages 1-3 across: 28 pixels of a patch of 224, then 56 and 112
 DISTORTION_CHANNELS = (16, 32, 64)
-DISTORTION_FEATURES = 16  # of each of stages 1-3; stage 4 gives the rest of the target network's input
+DISTORTION_FEATURES = 16  # features of each of stages 1-3; stage 4 gives the rest of the target network's input
 
 
 class DistortionModules(nn.Module):
@@ -41,7 +41,7 @@ class DistortionModules(nn.Module):
             parts = []
             for number, (x, grid) in enumerate(zip(maps, (*DISTORTION_GRIDS, 1), strict=True), 1):
                 assert x.shape[2] == x.shape[3] and x.shape[2] % grid == 0, x.shape
-                x = F.avg_pool2d(x.float(), x.shape[2] // grid)  # before the convolution, with which it commutes
+                x = F.avg_pool2d(x.float(), x.shape[2] // grid)  # cheaper before the convolution, with equal result
                 if number < len(maps):
                     x = self.get_submodule(f"lda{number}_pool")(x)
                 parts.append(self.get_submodule(f"lda{number}_fc")(x.flatten(1)))
@@ -52,8 +52,8 @@ class HyperNetwork(nn.Module):
     """Features [B, C, 7, 7] -> 112 channels -> the weights of the network that scores a patch.
 
     Args:
-        reduction: channels of the features and of the 1x1 convolutions after them but the last.
-        dropout_rate: on the 112 channels and behind the target network's first three layers.
+        reduction: channels of the features and of the 1x1 convolutions, except the last.
+        dropout_rate: rate on the 112 channels and after the target network's first three layers.
     """
 
     def __init__(self, reduction: tuple[int, ...], *, dropout_rate: float):
@@ -80,7 +80,7 @@ class HyperNetwork(nn.Module):
         return scores, hidden
 
     def rescaled(self, slope: float, intercept: float) -> dict[str, Tensor]:
-        """Entries of the state dict with which the scores become intercept + slope * scores; the last layer's."""
+        """The last layer's state dict entries that change the scores to intercept + slope * scores."""
         last = len(TARGET_WIDTHS) - 1
         makers = {name: self.get_submodule(name) for name in (f"fc{last}w_fc", f"fc{last}b_fc")}
         entries = {
@@ -109,7 +109,7 @@ class HyperIQA(HyperNetwork):
     """ResNet50 with local distortion aware modules, hyper network and target network: 27,375,369 parameters.
 
     Args:
-        backbone: with the weights to start from; it becomes part of this module.
+        backbone: has the initial weights; it becomes part of this module.
     """
 
     def __init__(self, backbone: ResNet, *, dropout_rate: float = 0.0):
@@ -118,7 +118,7 @@ class HyperIQA(HyperNetwork):
 
     @property
     def slow_part(self) -> nn.Module:
-        """What the published recipe trains at the backbone's rate: the distortion modules too."""
+        """Modules that the published recipe trains at the backbone's rate."""
         return self.res
 
     def forward(self, images: Tensor) -> Tensor:

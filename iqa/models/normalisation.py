@@ -34,7 +34,7 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def measure(self, x: Tensor) -> None:
-        """Set the constants from [B, C, H, W]; a map that does not vary leaves them as they are."""
+        """Set the constants from [B, C, H, W]; a constant map does not change them."""
         x = x.double()
         variance = x.var((0, 2, 3), correction=0).mean()
         if variance > 0:

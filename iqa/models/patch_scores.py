@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class PatchScores(NamedTuple):
-    """Scores of B patches, and what explains them."""
+    """Scores of B patches, their attention weights and hidden activations."""
 
     scores: Tensor  # [B] fp32, on the MOS scale
     attention: Tensor | None  # [B, 4] weights of stages 1-4, sum 1; None: the model has no attention

@@ -10,8 +10,8 @@ GRID = 7  # every feature map is brought to GRID x GRID
 def pool_to_grid(x: Tensor) -> Tensor:
     """Adaptive average pooling: [B, C, H, W] -> [B, C, 7, 7].
 
-    If 7 divides the sides of a square map, plain pooling gives the same averages. With deterministic algorithms matrix
-    products take the place of adaptive pooling, whose gradient on CUDA is not deterministic.
+    If 7 divides the sides of a square map, plain pooling gives the same averages. With deterministic algorithms,
+    matrix products replace adaptive pooling, whose gradient on CUDA is not deterministic.
     """
     height, width = x.shape[2:]
     if height == width and height % GRID == 0:

@@ -76,7 +76,7 @@ KNOWN_BY = {"res.lda4_fc.bias": "hyperiqa", "swin.lda4_fc.bias": "smart_iqa"}
 
 
 def published_model(saved: Mapping[str, Any]):
-    """Build the model whose published weights these are, in evaluation mode; None for anything else.
+    """Build the published model of these weights, in evaluation mode; None for other weights.
 
     Args:
         saved: a state dict, bare or under `model_state_dict`, of one device or of DataParallel.

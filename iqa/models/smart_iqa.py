@@ -20,10 +20,10 @@ class SmartIQA(HyperNetwork):
     89,111,941 parameters with attention, 88,848,513 without, 88,389,761 on stage 4 alone.
 
     Args:
-        backbone: with the weights to start from; it becomes part of this module.
+        backbone: has the initial weights; it becomes part of this module.
         use_multiscale: stages 1-4 pooled to 7x7 and concatenated, without adapters, instead of stage 4 alone.
         use_attention: weigh the four scales per image; needs ``use_multiscale``.
-        dropout_rate: on the 112 channels and behind the target network's first three layers.
+        dropout_rate: rate on the 112 channels and after the target network's first three layers.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class SmartIQA(HyperNetwork):
 
     @property
     def slow_part(self) -> nn.Module:
-        """What the published recipe trains at the backbone's rate: the distortion modules too."""
+        """Modules that the published recipe trains at the backbone's rate."""
         return self.swin
 
     def forward(self, images: Tensor) -> Tensor:

@@ -27,9 +27,9 @@ class TimmBackbone(nn.Module):
     They are the last four stages, or four evenly spread blocks of a network with a single stride (ViT).
 
     Args:
-        name: timm's, with or without the tag of its weights.
+        name: name in timm, with or without the tag of its weights.
         patch_size: P, which is fixed where the network has position embeddings or windows.
-        drop_path_rate: of stochastic depth; None: timm's default, mostly 0.
+        drop_path_rate: rate of stochastic depth; None: timm's default, mostly 0.
     """
 
     keeps_batch_norms = True
@@ -68,7 +68,7 @@ class TimmBackbone(nn.Module):
     def converted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The entries of a weights file under timm's names, position embeddings resized to the patch size.
 
-        timm knows the names of a network's authors, and this program torchvision's of a Swin; a ResNet has one naming.
+        timm converts names of a network's authors; torchvision's names of a Swin are converted here.
         """
         if "features.0.0.weight" in state and type(self.model).__name__ == "SwinTransformer":
             names = swin.SwinB.own_names(state)
@@ -99,7 +99,7 @@ def map_indices(model: nn.Module) -> list[int]:
 
 @functools.cache
 def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -> str | None:
-    """What keeps a model from being a backbone, in one line; tried on tensors that have a shape and no values."""
+    """The reason in one line why a model cannot be a backbone, or None; tested on tensors without values."""
     known = timm.list_pretrained() if "." in name else timm.list_models()
     if name not in known:
         return f"--backbone {TIMM}{name}: unknown to timm {timm.__version__}{did_you_mean(name, known)}"
@@ -111,7 +111,7 @@ def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -
         network(torch.zeros(2, 3, patch_size, patch_size, device="meta"))[-1].sum().backward()
     except NoFourMaps as error:
         return f"--backbone {TIMM}{name}: {error}; choose another"
-    except Exception as error:  # whatever a model raises for a size that it does not take
+    except Exception as error:  # models raise various errors for a size that they do not support
         if "drop_path_rate" in str(error):
             return f"--drop_path_rate: {name} has no stochastic depth; leave it out, or choose another --backbone"
         reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -124,7 +124,7 @@ def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -
 
 
 def refuse_border(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
-    """Convolutions of patches that do not overlap leave out the pixels that fill no patch."""
+    """Refuse a map that patch convolutions without overlap would crop."""
     size, side = inputs[0].shape[-1], layer.stride[0]
     if layer.kernel_size == layer.stride and size % side:
         raise ValueError(f"a map of {size}x{size} is cut into patches of {side}x{side}")
@@ -132,7 +132,7 @@ def refuse_border(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
 
 def pretrained(name: str, patch_size: int) -> tuple[str, Callable[[], dict[str, Tensor]]]:
     """The name of timm's own weights, and how they are read."""
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it announces each try to reach the network
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each connection attempt
     where = f"timm's {name.partition('.')[0]}.{timm.get_pretrained_cfg(name).tag}"
     return where, lambda: create(name, patch_size=patch_size, pretrained=True).state_dict()
 

@@ -1,4 +1,4 @@
-"""--weights: the weights that a backbone starts from, ImageNet's or a file's."""
+"""Initial weights of a backbone (--weights): those of ImageNet, of a file, or random ones."""
 
 import pickle
 from collections.abc import Callable
@@ -17,15 +17,15 @@ OPTIONAL = (".num_batches_tracked", "image_factor", "image_offset")
 
 
 def build_backbone(name: str, *, weights: str, patch_size: int = 224, drop_path_rate: float | None = None) -> nn.Module:
-    """Build a backbone with the weights of "imagenet", of a file or random ones ("none"). Nothing is loaded in part.
+    """Build a backbone with the weights of "imagenet", of a file or random ones ("none"). No file is loaded in part.
 
     Args:
         name: a row of BACKBONES, or timm:NAME.
-        patch_size: of the images; some models of timm are built for one size.
-        drop_path_rate: of stochastic depth; None: the default of the backbone.
+        patch_size: side of a patch; some models of timm are built for one size.
+        drop_path_rate: rate of stochastic depth; None: the default of the backbone.
 
     Raises:
-        FileNotFoundError: weights that cannot be had.
+        FileNotFoundError: weights that cannot be found or downloaded.
         ValueError: weights of another network.
     """
     row = find_backbone(name)
@@ -76,7 +76,7 @@ def read_file(path: str) -> object:
 
 
 def fill(network: nn.Module, state: dict[str, Any]) -> str | None:
-    """Load a state dict, or leave the network as it is and name the first entries that differ."""
+    """Load a state dict, or leave the network unchanged and name the first entries that differ."""
     if hasattr(network, "converted"):
         try:
             state = network.converted(state)
@@ -97,7 +97,7 @@ def fill(network: nn.Module, state: dict[str, Any]) -> str | None:
 
 
 def describe_backbone(name: str, weights: str) -> dict[str, str]:
-    """What config.json says of a backbone: its title, kind and the weights that it started from."""
+    """The entries of config.json for a backbone: its title, kind and initial weights."""
     row = find_backbone(name)
     kind, tag = row.kind, IMAGENET
     if name.startswith(TIMM):

@@ -92,7 +92,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Setup:
-    """What it takes to repeat the runs. Flags are those that all runs share and that are set."""
+    """The data needed to repeat the runs. Flags are those that all runs share and that are set."""
 
     commit: str | None
     versions: dict[str, str]

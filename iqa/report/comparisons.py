@@ -1,6 +1,6 @@
 """Differences between rows: which ones the report makes, their estimates and their tests.
 
-The primary comparison is both ideas against the baseline on the first backbone. Its two parts are tested only behind
+The primary comparison is both ideas against the baseline on the first backbone. Its two parts are tested only after
 it. The method on further backbones, the decomposition and the published models are a second family. Everything else is
 exploratory: an estimate with an interval, without a p-value.
 """
@@ -68,7 +68,7 @@ class Difference:
 
     @property
     def of_ideas(self) -> bool:
-        """Whether there are enough runs to speak of ideas instead of trained models."""
+        """Whether there are enough runs to compare ideas instead of trained models."""
         return min(self.srcc.seeds) >= RUNS_FOR_IDEAS
 
 
@@ -158,7 +158,7 @@ def _places(runs: Sequence[Run], log_name: str) -> list[int]:
 
 
 def with_tests(found: Sequence[Difference], images: int) -> list[Difference]:
-    """Add adjusted p-values, verdicts and what the study could resolve."""
+    """Add adjusted p-values, verdicts and the differences that the study could show."""
     adjusted = _adjusted({difference: difference.srcc.p_value for difference in found})
     second = {
         difference: (difference.healthy.p_value if difference.healthy else 1.0) if difference.failed else p_value

@@ -49,7 +49,7 @@ class DataSet:
 @dataclass(frozen=True)
 class CrossDataset:
     data_sets: list[DataSet]
-    left_out: list[str]  # what was found in the log folder and belongs to no run of the report, in sentences
+    left_out: list[str]  # sentences on evaluations in the log folder that belong to no run of the report
     mismatches: list[str]
 
 
@@ -98,11 +98,11 @@ def _read_evaluation(path: Path, runs: Sequence[Run]) -> Evaluation | str:
         raise ValueError(f"{path}: 'split' or 'trained_on' has an unknown format; {AGAIN}")
     run = next((run for run in runs if facts["run_id"] and run.config.get("run_id") == facts["run_id"]), None)
     if run is None:
-        return f"{path}: of {facts.get('checkpoint')}, a checkpoint of no run in this report"
+        return f"{path}: its checkpoint {facts.get('checkpoint')} belongs to no run in this report"
     chosen = run.result["selected_epoch"]
     if facts["epoch"] != chosen:
         return (
-            f"{path}: of epoch {facts['epoch']} of {run.name}, whose chosen epoch is {chosen}: evaluate its _best.pth"
+            f"{path}: evaluates epoch {facts['epoch']} of {run.name}, not its chosen epoch {chosen}; use its _best.pth"
         )
     file = path.with_name(path.name.replace("evaluation_", "predictions_", 1)).with_suffix(".csv")
     return Evaluation(facts, file, run.on(read_predictions(file, AGAIN)))

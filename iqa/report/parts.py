@@ -1,6 +1,6 @@
 """The same runs on other sets of images: groups of the test images, the test images without some, other data sets.
 
-All of it is exploratory: estimates with intervals. Only the difference between the groups is tested.
+The results are exploratory estimates with intervals. Only the difference between the groups is tested.
 """
 
 import re
@@ -16,7 +16,7 @@ from iqa.report.rows import Grid
 from iqa.report.runs import Run, on_images
 from iqa.report.statistics import Estimate, Measured, heterogeneity_p
 
-FEWEST = 20  # images of a part that has numbers
+FEWEST = 20  # fewest images of a part that has numbers
 MOST_GROUPS = 30
 UNMATCHED = "no match"
 
@@ -60,7 +60,7 @@ class Without:
     file: str
     left_out: int
     of: int
-    unknown: int  # names that are no test image's
+    unknown: int  # number of names that are not test images
     part: Part
 
 

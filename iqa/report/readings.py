@@ -14,9 +14,9 @@ from iqa.report.rows import CNN, TRANSFORMER, Grid
 from iqa.report.runs import Run
 from iqa.report.statistics import Estimate, Z, images_needed, seeds_needed
 
-OUTCOMES = {"A": (0.01, "at least 1%"), "B": (0.003, "0.3% to 1%"), "C": (-np.inf, "below 0.3%")}  # name -> from, words
+OUTCOMES = {"A": (0.01, "at least 1%"), "B": (0.003, "0.3% to 1%"), "C": (-np.inf, "below 0.3%")}  # lower bound, text
 DECILES = 10
-DEEP = 2  # stages, of the four, counted from the last
+DEEP = 2  # number of last stages that count as deep
 MOSTLY_DEEP = 0.95
 BALANCED = (0.15, 0.35)
 SHIFT = 0.05
@@ -58,7 +58,7 @@ class Outcome:
     outcome: str  # of the estimate
     shares: dict[str, float]  # of the estimate's distribution in each outcome
     decided: bool
-    images: int | None  # at which the interval would be within the outcome if the estimate stayed; None: no number
+    images: int | None  # test images for an interval within the outcome at the same estimate; None: no number suffices
     seeds: int | None
 
 

@@ -1,4 +1,4 @@
-"""Analysis -> report.md, report.tex, report.json and the summary for the terminal. The words are in templates/."""
+"""Analysis -> report.md, report.tex, report.json and the summary for the terminal. The texts are in templates/."""
 
 import dataclasses
 import json
@@ -218,7 +218,7 @@ def duration(seconds: float | None) -> str:
 
 
 def code(text: str) -> str:
-    """Text that Markdown shows letter by letter."""
+    """Text that Markdown shows verbatim."""
     return f"`{text}`" if "`" not in text else f"`` {text} ``"
 
 
@@ -228,7 +228,7 @@ def cell(text: str) -> str:
 
 
 def tex(text: object) -> str:
-    """Text that LaTeX shows letter by letter; a character that its default fonts lack becomes a question mark."""
+    """Text that LaTeX shows verbatim; a character that its default fonts lack becomes a question mark."""
     plain = str(text).translate(TEX_ESCAPES).encode("ascii", "replace").decode("ascii")
     return re.sub(r"(?<![\w.)-])-(?=\.?\d)", "$-$", plain)  # a minus; in text it would be a hyphen
 

@@ -2,8 +2,8 @@
 
 A *family* is the three variants on one backbone. Their log names are those of iqa/models/variants.py behind the prefix
 of the backbone: `exp` for ResNet50, `swin` for Swin-B. A prefix that the table of backbones lacks counts if config.json
-of a run names that variant; title and kind are then those of `backbone_title` and `backbone_kind` there. What the
-runner was asked for (`ablation_flags`) counts like what is there, so that missing rows can be named.
+of a run names that variant; title and kind are then those of `backbone_title` and `backbone_kind` there. Rows that
+the runner was to train (`ablation_flags`) count like existing ones, so that missing rows can be named.
 """
 
 import re
@@ -69,7 +69,7 @@ class Grid:
 
 
 def find_grid(log_folder: Path) -> Grid:
-    """Return the rows of which the folder holds a run, finished or not, or was to hold one."""
+    """Return the rows with a run in the folder, finished or not, and those that the runner was to train."""
     if not log_folder.is_dir():
         raise FileNotFoundError(f"{log_folder}: no such folder; give a log folder such as logs/resnet_ablation_...")
     asked = _asked_for(log_folder)
@@ -90,14 +90,14 @@ def is_backbone(name: str) -> bool:
 
 
 def kind_of(backbone: str) -> str:
-    """The kind in the table of backbones; for a name that it lacks, CNN or Transformer by its letters."""
+    """The kind in the table of backbones; for an unknown name, CNN or Transformer by parts of the name."""
     if backbone in BACKBONES:
         return BACKBONES[backbone].kind
     return TRANSFORMER if any(name in backbone.lower() for name in TRANSFORMER_NAMES) else CNN
 
 
 def _asked_for(log_folder: Path) -> list[str]:
-    """The words of what the runner was asked for; empty where it started nothing here."""
+    """The words of `ablation_flags`, which the runner writes; empty without that file."""
     path = log_folder / "ablation_flags"
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     return text.replace("BACKBONES=", " ").split()
@@ -143,7 +143,7 @@ def _first(contents: list[dict], key: str) -> str | None:
 
 
 def _read_config(folder: Path) -> dict:
-    """Contents of config.json as far as it can be read; reading the run reports a fault in it."""
+    """The content of config.json, empty if it cannot be read; the error is reported when the run is read."""
     try:
         return read_json(folder / "config.json")
     except (OSError, ValueError):

@@ -222,12 +222,12 @@ def _flag_mismatches(runs: list[Run]) -> list[str]:
             found += [text] if text else []
     starts = ["random" if run.config["flags"].get("weights") == "none" else "trained" for run in runs]
     backbones = {run.config["flags"].get("backbone") or "resnet50" for run in runs}
-    text = difference("weights to start from", runs, starts) if len(backbones) > 1 else None
+    text = difference("initial weights", runs, starts) if len(backbones) > 1 else None
     return found + ([text] if text else [])
 
 
 def _shares_flag_with(run: Run, flag: str) -> str:
-    """Runs with equal results have to share the value of the flag."""
+    """A key of the runs among which the values of the flag are compared."""
     flags = run.config["flags"]
     if flag in RECIPE_FLAGS and flags.get("recipe") == "published":
         return run.variant

@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint on a labelled data set: its images, its lines of output and its files."""
+"""Evaluation of a checkpoint on a labelled data set: its images, output and files."""
 
 import argparse
 import dataclasses

@@ -15,7 +15,7 @@ class Grid:
     patch_size: int
     tops: np.ndarray  # [patches] first row of each
     lefts: np.ndarray  # [patches] first column of each
-    replaced: float | None = None  # coverage of the evaluation's patches, if this grid was chosen instead of them
+    replaced: float | None = None  # coverage of the evaluation's patches, if this grid replaces them
 
     def __len__(self) -> int:
         return len(self.tops)

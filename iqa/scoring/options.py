@@ -1,4 +1,4 @@
-"""The flags of score_images.py. This file does without torch."""
+"""The flags of score_images.py. This file does not load torch."""
 
 import argparse
 from dataclasses import dataclass, fields
@@ -34,7 +34,7 @@ class MachineFlags:
     device: str = flag("auto", "auto (CUDA if there is a GPU), cpu, cuda or cuda:N")
     precision: str = flag(
         "auto",
-        "of the arithmetic before the score path; auto: that of the run, but bf16 only if the device has it natively",
+        "precision of the layers before the score path; auto: that of the run, but bf16 only if the device has it natively",
         choices=("auto", "fp32", "bf16"),
     )
     traceback: bool = flag(False, "show where an error came from")
@@ -77,8 +77,8 @@ class EvaluationFlags(DatasetFlags):
         const="yes",
         metavar="auto|gpu|host|no",
     )
-    num_workers: int = flag(-1, "processes that cut patches; -1: 0 on a CPU, 4 for a GPU", low=-1)
-    output_dir: str | None = flag(None, "default: logs/evaluation_<name of the checkpoint>", metavar="DIR")
+    num_workers: int = flag(-1, "number of workers that cut patches; -1: 0 on a CPU, up to 4 with a GPU", low=-1)
+    output_dir: str | None = flag(None, "results; default: logs/evaluation_<name of the checkpoint>", metavar="DIR")
     overwrite: bool = flag(False, "replace an earlier evaluation")
 
 
@@ -105,7 +105,7 @@ def build_parser(description: str | None = None) -> OneLineParser:
 
 
 def parse_options(description: str | None, argv: list[str] | None, about: str = "") -> argparse.Namespace:
-    """The flags, checked without a look at files and devices; `about` is put before an error."""
+    """The flags, checked without access to files and devices; `about` is the prefix of an error."""
     parser = build_parser(description)
     parser.about = about
     options = parser.parse_args(argv)
@@ -116,7 +116,7 @@ def parse_options(description: str | None, argv: list[str] | None, about: str = 
 
 
 def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
-    """What is wrong with the flags together."""
+    """A contradiction between the flags, or None."""
     for_images, for_data = (
         [f"--{field.name}" for field in fields(section) if field.name in given]
         for section in (ImageFlags, EvaluationFlags)

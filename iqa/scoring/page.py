@@ -39,7 +39,7 @@ class Picture:
 
 
 def picture_of(pixels: np.ndarray) -> Picture:
-    """Resized pixels [H, W, 3] uint8 -> what the page shows of them."""
+    """Resized pixels [H, W, 3] uint8 -> the picture and patches that the page shows."""
     image, file = Image.fromarray(pixels), io.BytesIO()
     image.thumbnail(PICTURE, Image.Resampling.BILINEAR)
     image.save(file, "JPEG", quality=80)

@@ -15,13 +15,13 @@ AnyImage = str | os.PathLike | Image.Image | Tensor
 
 
 def pixels_of(image: AnyImage, resize: Resize) -> Pixels:
-    """The resized pixels of a path, a PIL image or a tensor; ValueError says what is wrong with it."""
+    """The resized pixels of a path, a PIL image or a tensor; ValueError for an unusable one."""
     if isinstance(image, (str, os.PathLike)):
         return read_pixels(Path(image), resize)
     if isinstance(image, Tensor):
         image = image_of_tensor(image)
     if not isinstance(image, Image.Image):
-        raise ValueError(f"a {type(image).__name__} is no path, PIL image or tensor")
+        raise ValueError(f"a {type(image).__name__} is not a path, PIL image or tensor")
     check_size(*image.size)
     return resize(to_upright_rgb(image))
 
@@ -39,6 +39,6 @@ def image_of_tensor(tensor: Tensor) -> Image.Image:
 
 
 def reason(error: Exception) -> str:
-    """What is wrong with an image, in one line: of a file, what Pillow said."""
+    """The error of an image in one line; for a file, Pillow's message."""
     error = error.__cause__ if isinstance(error.__cause__, Exception) else error
     return " ".join(str(error).split()) or type(error).__name__

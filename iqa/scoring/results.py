@@ -1,4 +1,4 @@
-"""Scores and what is known about the model that gave them, as lines on the terminal, as csv and as JSON."""
+"""Scores and facts about their model, as lines on the terminal, as csv and as JSON."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from iqa.health import findings
 from iqa.scoring.grid import Grid
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
-LEAST_SRCC = 0.5  # on the test images; the scores of a model below it come with a warning
+LEAST_SRCC = 0.5  # test SRCC below which the scores of a model have a warning
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ScoredImage:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a checkpoint says about its model, and how that scores here."""
+    """Facts about a model from its checkpoint, and the settings of this scoring."""
 
     checkpoint: str
     variant: str
@@ -89,7 +89,7 @@ class ModelFacts:
     def warning(self) -> str | None:
         if self.test_srcc is not None and self.test_srcc < LEAST_SRCC:
             return f"This model was hardly trained (test SRCC {self.test_srcc:.2f}): its scores mean little."
-        return self.problem and f"The run of this model failed, its scores may mislead. {self.problem}"
+        return self.problem and f"The run of this model failed; its scores may be misleading. {self.problem}"
 
     @property
     def scale(self) -> str:
@@ -109,7 +109,7 @@ class ModelFacts:
         return score is not None and self.mos_range is not None and not self.mos_range[0] <= score <= self.mos_range[1]
 
     def coverage(self, images: list[ScoredImage]) -> str:
-        """How much of the pictures the patches cover, and whether more were needed than the run's evaluation had."""
+        """The share of the pictures that the patches cover, and a note if those of the run's evaluation were too few."""
         grids = [image.grid for image in images if image.grid]
         if not grids:
             return "no picture was scored"

@@ -105,7 +105,7 @@ def test_two_files_that_are_both_like_a_name_are_an_error(tmp_path):
     (tmp_path / "Images/ss01 (1).Jpg").touch()
     if len(list((tmp_path / "Images").glob("ss01 (1).*"))) == 1:
         pytest.skip("this file system knows no capitals")
-    with pytest.raises(ValueError, match=r"ss01 \(1\)\.JPG and ss01 \(1\)\.Jpg are both like it; keep one"):
+    with pytest.raises(ValueError, match=r"ss01 \(1\)\.JPG and ss01 \(1\)\.Jpg both match; keep one"):
         load_dataset("biq2021", tmp_path)
 
 

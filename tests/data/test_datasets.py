@@ -175,7 +175,7 @@ def test_a_name_is_found_in_the_other_unicode_form_where_one_file_has_it(tmp_pat
     assert paths[listed] == tmp_path / stored
     mixed = (tmp_path / stored).with_name(unicodedata.normalize("NFC", "Ångström ") + "u\u0308.jpg")
     mixed.touch()
-    assert_one_line_error(check_folder(tmp_path, "--dataset", "csv"), "missing", "are both like it; keep one")
+    assert_one_line_error(check_folder(tmp_path, "--dataset", "csv"), "missing", "both match; keep one")
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path):

@@ -56,7 +56,7 @@ def test_a_scale_that_stands_on_its_head_is_noticed(tmp_path, name, make):
 def test_kadid_s_levels_tell_the_direction_too(tmp_path):
     rows = [(f"I01_01_{level:02d}.png", "I01.png", level, 1) for level in range(1, 6)]
     write_rows(tmp_path / "dmos.csv", ("dist_img", "ref_img", "dmos", "var"), *rows)
-    with pytest.raises(ValueError, match="the strongest distortions have the better MOS, 5 on the average and 1"):
+    with pytest.raises(ValueError, match="the strongest distortions have the better MOS, 5 on average and 1"):
         load_dataset("kadid10k", tmp_path)
 
 

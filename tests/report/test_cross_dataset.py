@@ -145,7 +145,7 @@ def test_folders_can_be_named_and_those_of_other_runs_are_refused_there(tmp_path
     stray = write_evaluation(other / "exp1_baseline", mos, scores[0], where=folder / "evaluation_stray")
     numbers, page, _ = report(folder, *map(str, places))
     assert len(numbers["cross_dataset"]["data_sets"][0]["files"]) == 3
-    line = "evaluation_livec_all.json: of checkpoints/exp1_baseline_best.pth, a checkpoint of no run in this report"
+    line = "livec_all.json: its checkpoint checkpoints/exp1_baseline_best.pth belongs to no run in this report"
     assert f"{line}; left out." in section_of(page, TITLE)
     assert line in refusal(folder, capsys, str(stray))
     assert "nowhere: no evaluation_*.json" in refusal(folder, capsys, str(tmp_path / "nowhere"))
@@ -154,8 +154,8 @@ def test_folders_can_be_named_and_those_of_other_runs_are_refused_there(tmp_path
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"epoch": 3}, "of epoch 3 of exp1_baseline, whose chosen epoch is 2: evaluate its _best.pth"),
-        ({"run_id": None}, "a checkpoint of no run in this report"),
+        ({"epoch": 3}, "evaluates epoch 3 of exp1_baseline, not its chosen epoch 2; use its _best.pth"),
+        ({"run_id": None}, "belongs to no run in this report"),
     ],
 )
 def test_other_weights_of_a_run_are_left_out_and_named(tmp_path, change, named):

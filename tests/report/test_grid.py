@@ -242,7 +242,7 @@ def test_what_belongs_to_a_backbone_is_compared_within_it(tmp_path, capsys):
     assert named in refusal(folder, capsys)
     for row in GRID[3:]:
         set_flags(folder / row, drop_path_rate=0.3, weights="none")
-    assert "weights to start from: trained in exp1_baseline" in refusal(folder, capsys)
+    assert "initial weights: trained in exp1_baseline" in refusal(folder, capsys)
 
 
 def test_the_demo_on_a_grid_has_no_published_figures(tmp_path):

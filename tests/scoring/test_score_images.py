@@ -148,7 +148,7 @@ def test_enough_of_every_picture_is_scored_and_the_coverage_is_stated(album):
         ({"selected_test_srcc": 0.9, "selected_epoch": 99}, "test SRCC unknown", None),  # of other weights
         ({"selected_test_srcc": 0.333}, "test SRCC 0.3330", "hardly trained (test SRCC 0.33): its scores mean little"),
         ({"selected_test_srcc": None, "failure": "no SRCC in any epoch."}, "test SRCC unknown", "no SRCC in any epoch"),
-        ({"selected_test_srcc": 0.9, "health": CONSTANT}, "test SRCC 0.9000", "failed, its scores may mislead"),
+        ({"selected_test_srcc": 0.9, "health": CONSTANT}, "test SRCC 0.9000", "failed; its scores may be misleading"),
     ],
 )
 def test_it_says_how_good_the_model_is(checkpoint, tmp_path, results, srcc, warning):

@@ -132,7 +132,7 @@ def test_from_python_too_an_unreadable_image_is_named(scorer, photos):
         (torch.full((3, 5, 6), float("nan")), "outside 0-1"),
         (torch.zeros(3, 5, 81), "81x5 pixels"),
         (Image.new("RGB", (0, 0)), "0x0 pixels"),
-        (np.zeros((5, 6, 3), np.uint8), "ndarray is no path"),
+        (np.zeros((5, 6, 3), np.uint8), "ndarray is not a path"),
         ("no_such.jpg", "No such file"),
     ],
 )

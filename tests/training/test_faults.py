@@ -148,5 +148,5 @@ def test_two_runs_in_one_folder_and_a_lock_whose_run_was_killed(tmp_path, tiny_d
         process.wait()
         taken = train(*flags, "--output_dir", "run", "--resume", "--precision", "fp32", "--seed", "43", cwd=tmp_path)
     for refused, folder in zip(again, ("run", "weights"), strict=True):
-        assert_one_line_error(refused, f"{folder}: process {process.pid} ", "is running here", "wait")
+        assert_one_line_error(refused, f"{folder}: process {process.pid} ", "holds this folder", "wait")
     assert_one_line_error(taken, "seed 42, now 43")
