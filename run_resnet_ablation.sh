@@ -7,7 +7,7 @@
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
 #   BACKBONES="resnet50 swin_b" bash run_resnet_ablation.sh                     # the variants on each backbone
 #   bash run_resnet_ablation.sh --recipe best            # the recipe of docs/recipe.md
-#   bash run_resnet_ablation.sh --with_published         # HyperIQA and SMART-IQA too; by their own: --recipe published
+#   bash run_resnet_ablation.sh --with_published         # HyperIQA and SMART-IQA too; their own recipe: --recipe published
 #   NPROC=4 bash run_resnet_ablation.sh                  # 4 GPUs of this machine, which share each batch
 #   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS   # go on after an interruption
 #
@@ -22,14 +22,14 @@ recipe=(--no_color_jitter --test_random_crop --seed 42 --save_model)
 demo=(--data_path demo-data --weights none --patch_size 32 --epochs 2 --train_patch_num 5 --test_patch_num 16
       --batch_size 16 --lr 5e-4 --head_lr_ratio 1 --lr_schedule cosine --ema 0.95)
 
-say() { echo "$1" 2>/dev/null || true; } # the reader may be gone (| head)
+say() { echo "$1" 2>/dev/null || true; } # the reader may have closed the pipe (| head)
 
 fail() {
     echo "error: $1" >&2
     exit "${2:-2}"
 }
 
-run() { # in the background, so that a signal is handled at once; in its own process group, so that it gets it once
+run() { # in the background, so that a signal is handled at once; in its own process group, so that the signal arrives once
     set -m
     "$@" &
     set +m
@@ -41,23 +41,23 @@ stop() { # pass the signal on to the command that runs, and wait for its end
     exit "$2"
 }
 
-variables="" # that the command was started with
+variables="" # environment variables of this command
 for name in SEEDS BACKBONES NPROC PYTHON OMP_NUM_THREADS CUDA_VISIBLE_DEVICES; do
     if [[ -n ${!name-} ]]; then variables+="$name=$(printf %q "${!name}") "; fi
 done
-again="${variables}bash$(printf ' %q' "$0" "$@")" # the command that goes on from here
-trap '(($? == 0 || $? == 2)) || echo "To go on: $again" >&2' EXIT # status 2: a mistake, which would be made again
+again="${variables}bash$(printf ' %q' "$0" "$@")" # the command that continues this one
+trap '(($? == 0 || $? == 2)) || echo "To go on: $again" >&2' EXIT # status 2: a wrong flag, which would fail again
 trap 'stop INT 130' INT
 trap 'stop TERM 143' TERM
 trap '' PIPE
 
 log_dir="" is_demo="" with_published=""
-if [[ ${1-} == --resume* ]]; then # the folder has the seeds, the backbones and the flags of its ablation
+if [[ ${1-} == --resume* ]]; then # ablation_flags has the seeds, the backbones and the flags
     if [[ $1 == --resume=* ]]; then set -- --resume "${1#*=}" "${@:2}"; fi
     ablations=(logs/*/ablation_flags) log_dir=${2-}
     log_dir=${log_dir%/}
-    (($# <= 2)) || fail "--resume goes on with the flags of the interrupted ablation: give no others"
-    [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: no ablation is there; choose from ${ablations[*]%/*}"
+    (($# <= 2)) || fail "--resume uses the flags of the interrupted ablation: give no others"
+    [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: contains no ablation; choose from ${ablations[*]%/*}"
     { read -r is_demo && read -r SEEDS; } <"$log_dir/ablation_flags"
     set -- ${is_demo:+--demo} && BACKBONES=""
     while IFS= read -r flag; do set -- "$@" "$flag"; done < <(tail -n +3 "$log_dir/ablation_flags")
@@ -86,7 +86,7 @@ if [[ -z $log_dir ]]; then
     mkdir -p logs
     until log_dir=logs/resnet_ablation_$(date +%Y%m%d_%H%M%S) && mkdir "$log_dir" 2>/dev/null; do
         [[ -d $log_dir ]] || fail "$log_dir cannot be made" 1
-        sleep 1 # another ablation began in this second
+        sleep 1 # another ablation has this name
     done
     printf '%s\n' "${is_demo:+yes}" "$SEEDS" "BACKBONES=$BACKBONES" $with_published "$@" >"$log_dir/ablation_flags"
 fi

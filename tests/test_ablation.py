@@ -102,7 +102,7 @@ def test_the_published_models_get_patches_of_the_size_of_the_variants(tiny_data,
         (["--with_published", "--patch_size", "48"], ["published_hyperiqa: --patch_size 48", "choose 64"]),
         (
             ["--with_published", "--recipe", "published", "--lr_schedule", "constant"],
-            ["published_hyperiqa: --lr_schedule constant", "schedule of its own"],
+            ["published_hyperiqa: --lr_schedule constant", "its own schedule"],
         ),
     ],
 )

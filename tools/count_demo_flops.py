@@ -22,7 +22,7 @@ from iqa.models.variants import VARIANTS  # noqa: E402
 from models_resnet_improved import ImageQualityResNet  # noqa: E402
 from train_resnet_improved import START_PATCHES, parse_options  # noqa: E402
 
-LIMIT = 40  # TFLOP: 2 ordinary cores (AVX2, fp32, 90 GFLOP/s) do this in the 10 minutes that the README promises
+LIMIT = 40  # TFLOP: 2 ordinary cores (AVX2, fp32, 90 GFLOP/s) do this in the 10 minutes of the README
 
 
 def count_patches() -> tuple[int, int, int]:

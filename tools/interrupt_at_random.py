@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Interrupt the commands of the README at random moments and go on with the command that they print, and nothing else.
+"""Interrupt the commands of the README at random moments and continue only with the command that they print.
 
     nice python3 tools/interrupt_at_random.py                             # 20 interruptions, on small data
     nice python3 tools/interrupt_at_random.py --commands run --interruptions 3
@@ -40,7 +40,7 @@ GO_ON = "To go on: "
 
 
 def start(command: str, cwd: Path) -> subprocess.Popen:
-    """The command in a session of its own, so that its process group is its own too."""
+    """Start the command in a new session, and so in a new process group."""
     return subprocess.Popen(
         ["bash", "-c", f"exec env {command}"],
         cwd=cwd,

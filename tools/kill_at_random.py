@@ -66,7 +66,7 @@ def check_one(data: Path, whole: Path, cwd: Path, delay: float, epoch: int) -> s
 
 
 def survive(kills: int, seed: int = 0) -> Iterator[str]:
-    """A description of each kill; the uninterrupted run is by an interpreter of its own."""
+    """A description of each kill; the uninterrupted run has its own interpreter."""
     generator = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         data, whole, cwd = (Path(folder) / name for name in ("koniq", "whole", "killed"))

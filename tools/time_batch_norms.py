@@ -2,8 +2,8 @@
 
     python3 tools/time_batch_norms.py
 
-The last column names the kernels that torch selects: never cuDNN's for bf16. What these would gain is seen in
-fp16, which moves as many bytes: with cuDNN switched off its row is of torch's own kernels.
+The last column names the kernels that torch selects: never cuDNN's for bf16. fp16, which moves as many
+bytes, shows their possible gain: with cuDNN off, its row is of torch's own kernels.
 """
 
 import argparse
@@ -19,7 +19,7 @@ REPEATS = 10
 
 
 def layer_ms(batch: int, channels: int, side: int, dtype: torch.dtype, device: torch.device) -> float:
-    """Of one layer, forward and backward."""
+    """Milliseconds of one layer, forward and backward."""
     x = torch.randn(batch, channels, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     x.requires_grad_()
     weight, bias = (torch.ones(channels, device=device, requires_grad=True) for _ in range(2))

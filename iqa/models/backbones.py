@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 TIMM = "timm:"
-STRIDE = 32  # of ResNet50's last stage, and the smallest patch
+STRIDE = 32  # of the last stage of ResNet50, also the smallest patch size
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the images that a backbone takes
 SWIN_DROP_PATH = 0.3  # SMART-IQA's, for fine-tuning; torchvision's 0.5 is for 300 epochs from random weights
 CNN, TRANSFORMER, OTHER = "CNN", "Transformer", "other"

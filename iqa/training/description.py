@@ -82,6 +82,6 @@ def changed_processes(before: dict[str, Any]) -> str:
     if began == process_count():
         return ""
     return (
-        f", with {process_count()} processes where it began with {began}: patches and batches stay the same, dropout "
-        "draws other numbers, so the run is not the uninterrupted one to the bit"
+        f", with {process_count()} processes instead of {began}: patches and batches are the same, dropout is not, "
+        "so the results are not bitwise those of an uninterrupted run"
     )

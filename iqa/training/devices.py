@@ -16,7 +16,7 @@ from iqa.data.images import cpu_count
 from iqa.processes import process_count, processes_here
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  # patches
-EVALUATED_PER_TRAINED = 8  # patches, at most
+EVALUATED_PER_TRAINED = 8  # most evaluated patches per trained patch of a batch
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 KEEP = 2**31 - 1  # bytes
 
@@ -28,7 +28,7 @@ def open_device(name: str) -> torch.device:
         keep_large_blocks()
     elif device.index is not None:
         torch.cuda.set_device(device)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # no TF32 in fp32
     return device
 
 
@@ -46,7 +46,7 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if process_count() > 1 and name.startswith("cuda"):
         if name != "cuda":
-            raise ValueError(f"--device {name}: torchrun gives each process a GPU of its own; say --device cuda")
+            raise ValueError(f"--device {name}: torchrun assigns a GPU to each process; use --device cuda")
         if here > torch.cuda.device_count():
             raise ValueError(
                 f"torchrun --nproc_per_node={here}: torch sees {torch.cuda.device_count()} CUDA devices here; "
@@ -73,7 +73,7 @@ def keep_large_blocks() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
             libc = ctypes.CDLL(None)
-            if libc.mallopt(M_MMAP_THRESHOLD, KEEP):  # older versions refuse; the second setting alone is slower
+            if libc.mallopt(M_MMAP_THRESHOLD, KEEP):  # older versions reject this; the second setting alone is slower
                 libc.mallopt(M_TRIM_THRESHOLD, KEEP)
 
 
@@ -96,7 +96,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def compile_for_one_size(score: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """Compile for batches of the first size; smaller last batches run eagerly, not compiled anew."""
+    """Compile for the size of the first batch; smaller last batches run eagerly."""
     compiled, size = torch.compile(score, dynamic=False), None
 
     def call(inputs: Tensor) -> Any:
@@ -113,14 +113,14 @@ def evaluation_batch(device: torch.device, batch_size: int) -> int:
 
 
 def preloaded(opened: dict[str, Any], where: str, device: torch.device, *, is_cached: bool) -> dict[str, Any]:
-    """The images of every set in the memory that --preload_images names, or as they are.
+    """The images of every set in the memory that --preload_images names, or unchanged.
 
     Args:
         where: "gpu", "host" or "no"; "auto": the GPU if the pixels are cached and take at most half of its free memory;
             "yes", the flag without a value: the GPU if they fit, else the host.
 
     Raises:
-        ValueError: "gpu", and they do not fit.
+        ValueError: "gpu" is requested and the images do not fit.
     """
     if where == "no" or where == "auto" and (device.type != "cuda" or not is_cached):
         return opened

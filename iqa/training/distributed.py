@@ -1,4 +1,4 @@
-"""Several processes train or evaluate one model, each on its part of the patches.
+"""Training and evaluation of one model by several processes, each with its part of the patches.
 
 With one process, every function returns what it was given, and torch.distributed is not used.
 """
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started to one group: gloo between CPUs, NCCL between GPUs.
+    """Join the processes that torchrun started into one group: gloo between CPUs, NCCL between GPUs.
 
     A process that fails does not notify the others; torchrun ends them.
     """
@@ -32,13 +32,13 @@ def joined(device: torch.device) -> Iterator[None]:
         yield
         return
     end_with_parent()
-    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python's cannot run while C++ waits for the others
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python's handler cannot run while C++ waits
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     signal.signal(signal.SIGTERM, handler)
     if len(set(of_all(device.type))) > 1:
-        raise ValueError("torchrun: some processes have a GPU and others none; say --device cpu, or leave those out")
+        raise ValueError("torchrun: some processes have a GPU and others do not; add --device cpu or use GPUs only")
     yield
-    of_all(None)  # nobody leaves while another still works
+    of_all(None)  # wait until all processes have finished
     dist.destroy_process_group()
 
 
@@ -85,7 +85,7 @@ def gather_batches(outputs: list[tuple[Tensor | None, ...]]) -> list[Tensor | No
 def check_same_everywhere(data: QualityData) -> None:
     if len(set(of_all(data.sha256))) > 1:
         raise ValueError(
-            f"--data_path {data.root}: not the same labels and split for every process; use one folder for all"
+            f"--data_path {data.root}: the processes read different labels or splits; use one folder for all"
         )
 
 
@@ -131,7 +131,7 @@ class MeanOverProcesses(torch.autograd.Function):
 def distribute(model: nn.Module, device: torch.device) -> nn.Module:
     """The model for training by all processes: gradients are averaged, batch norm uses the patches of all.
 
-    The layers of the model are changed in place; parameters, buffers and their names stay.
+    The layers of the model are changed in place; parameters, buffers and their names are kept.
     """
     if process_count() == 1:
         return model
@@ -154,7 +154,7 @@ def synchronise_batch_norms(model: nn.Module) -> None:
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the patches of all processes, each of which has as many, on CPUs: torch's own needs GPUs."""
+    """Batch norm over equal numbers of patches of all processes, on CPUs; torch's own needs GPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.normalised(x) if self.training else super().forward(x)

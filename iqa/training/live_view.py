@@ -43,7 +43,7 @@ def live_view(folder: Path | None, history: list[dict]) -> Iterator[Callable]:
     if not history:
         for file in earlier:
             file.unlink()
-    with SummaryWriter(folder, purge_step=len(history) or None) as writer:  # readers drop older points from there on
+    with SummaryWriter(folder, purge_step=len(history) or None) as writer:  # drops older points from this epoch on
 
         def show(row: dict) -> None:
             for key, value in row.items():

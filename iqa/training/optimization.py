@@ -33,7 +33,7 @@ class LearningRates:
         self.hand_over()
 
     def hand_over(self) -> None:
-        """Keep the floats that the schedule has set, and fill the tensors with them that the optimizer reads."""
+        """Store the rates of the schedule as floats, and copy them to the tensors that the optimizer reads."""
         self.floats = [group["lr"] for group in self.optimizer.param_groups]
         for group, tensor in zip(self.optimizer.param_groups, self.tensors, strict=bool(self.tensors)):
             group.update(lr=tensor.fill_(group["lr"]), capturable=True)
@@ -45,7 +45,7 @@ class LearningRates:
         self.hand_over()
 
     def state(self) -> dict[str, Any]:
-        """Of optimizer and schedule, for a checkpoint: the same whether the run was on a CPU or a GPU."""
+        """The state of optimizer and schedule for a checkpoint; it does not depend on the device."""
         optimizer = self.optimizer.state_dict()
         for group, rate in zip(optimizer["param_groups"], self.floats, strict=True):
             group.update(lr=rate, capturable=False)
@@ -89,11 +89,11 @@ def build_schedule(
 def build_optimizer(
     model: nn.Module, *, lr: float, weight_decay: float, head_lr_ratio: float | None = None, kind: str = "AdamW"
 ) -> torch.optim.Optimizer:
-    """A fused optimizer, which leaves a step out where `found_inf` says so; it decays every parameter.
+    """A fused optimizer, which skips a step if `found_inf` is set; weight decay applies to every parameter.
 
     Args:
         lr: learning rate of all parameters, or of the backbone (`model.slow_part`), which is the first of two groups.
-        head_lr_ratio: learning rate of the rest divided by `lr`; None: one group, and `model` may be any module.
+        head_lr_ratio: learning rate of the other parameters divided by `lr`; None: one group, and `model` may be any module.
         kind: name of the class in torch.optim.
     """
     if head_lr_ratio is None:

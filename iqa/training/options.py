@@ -20,7 +20,7 @@ def complete_flags(flags: argparse.Namespace, given: set[str], processes: int) -
         processes: the number that share each batch.
 
     Returns:
-        What is wrong with the flags, or None.
+        A contradiction between the flags, or None.
     """
     mistake = published_mistake(flags, given)
     if mistake:
@@ -46,7 +46,7 @@ def published_mistake(flags: argparse.Namespace, given: set[str]) -> str | None:
         return f"--recipe {flags.recipe} is that of a published model: add --model {' or '.join(PUBLISHED)}"
     if flags.recipe == PUBLISHED_RECIPE and "lr_schedule" in given and flags.lr_schedule == "constant":
         return (
-            "--lr_schedule constant: --recipe published has a schedule of its own; leave one of them out, or choose "
+            "--lr_schedule constant: --recipe published has its own schedule; leave one of them out, or choose "
             "cosine or step"
         )
     foreign = [f"--{name}" for name in VARIANT_FLAGS if name in given]
@@ -86,7 +86,7 @@ def place_mistake(flags: argparse.Namespace, given: set[str]) -> str | None:
 
 
 def backbone_mistake(flags: argparse.Namespace) -> str | None:
-    """What is wrong with --backbone, or with --patch_size and --drop_path_rate for it."""
+    """The error of --backbone, or of --patch_size and --drop_path_rate for it, or None."""
     mistake = None
     if flags.model != OWN:
         mistake = patch_size_problem(PUBLISHED[flags.model].title, PATCH_MULTIPLE, flags.patch_size)

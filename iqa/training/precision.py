@@ -24,7 +24,7 @@ CPU_BATCH = 8  # patches; a batch of the run would take seconds a step
 def settled_precision(
     name: str, device: torch.device, before: dict[str, Any] | None, output: Path
 ) -> dict[str, Any] | None:
-    """The entries of config.json where nothing has to be measured, else None.
+    """The entries of config.json if no measurement is needed, else None.
 
     --precision auto is that of the resumed run or of an earlier run of the ablation, so that no ablation mixes them.
 
@@ -54,7 +54,7 @@ def measured_precision(model: nn.Module, device: torch.device, batch_size: int, 
 
 
 def step_seconds(model: nn.Module, device: torch.device, precision: str, batch_size: int, patch_size: int) -> float:
-    """Of a step on noise, by a copy of the model."""
+    """Seconds per step on random input, with a copy of the model."""
     model = copy.deepcopy(model).train()
     if device.type == "cpu":
         batch_size = min(batch_size, CPU_BATCH)
@@ -75,6 +75,6 @@ def step_seconds(model: nn.Module, device: torch.device, precision: str, batch_s
 
 
 def wait_for(device: torch.device) -> None:
-    """To the end of the device's queue."""
+    """Wait for the device to finish."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -55,7 +55,7 @@ class LossMeter:
                 batch = next(itertools.islice(self.loader.plan, step - 1, None))
                 images = ", ".join(dict.fromkeys(self.names[i] for i in batch.image))
                 raise ValueError(
-                    f"{self.title}, step {step}: non-finite {what}; lower --lr, or see its images: {images}"
+                    f"{self.title}, step {step}: non-finite {what}; lower --lr, or check its images: {images}"
                 )
 
     def mean(self) -> float:
@@ -90,14 +90,14 @@ class Forecast:
 
 
 def work(loader) -> int:
-    """Forward passes of patches."""
+    """Number of patches in all batches of a loader."""
     return len(loader) * loader.part.batch_size
 
 
 def watch(
     loader, title: str, note: Callable[[], str] | None = None, forecast: Forecast | None = None, backward: bool = False
 ) -> Iterator:
-    """Iterate with a progress bar on a terminal, or with a line now and then in a log.
+    """Iterate with a progress bar on a terminal, or with regular lines in a log.
 
     Args:
         note: text for the progress, such as the mean loss.

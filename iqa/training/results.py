@@ -13,12 +13,12 @@ METRICS = ("val_srcc", "val_plcc", "test_srcc", "test_plcc")
 
 
 def choose_selection_set(name: str, data: QualityData) -> str:
-    """The set whose SRCC selects the epoch: validation, or test where --select_on asks for it or no other is there."""
+    """The set whose SRCC selects the epoch: validation, or test if --select_on asks for it or there is no validation set."""
     if len(data.sets["validation"]):
         return "val" if name == "auto" else name
     if name == "val":
         raise ValueError(f"--select_on val: the split of {data.root} has no validation images; use --select_on test")
-    say("Warning: the split has no validation images, so the epoch is chosen on test: Selected Test is the peak.")
+    say("Warning: the split has no validation images, so the epoch is chosen on test: Selected Test is optimistic.")
     return "test"
 
 
@@ -54,7 +54,7 @@ def summarise(
 
     Args:
         chosen: the row of the selected epoch; None if no epoch has a defined SRCC.
-        predictions: of the selected epoch.
+        predictions: predictions of the selected epoch.
         patches_per_epoch: number of training patches.
     """
     failure = None

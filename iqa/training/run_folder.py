@@ -32,7 +32,7 @@ FREE_ON_RESUME = {
     *("resume", "overwrite", "traceback", "precision", "tensorboard", "cuda_graph"),
 }
 
-# Values of flags that are younger than some runs.
+# Values of flags that older runs did not record.
 BEFORE = {
     "backbone": "resnet50",
     "model": OWN,
@@ -52,8 +52,8 @@ class RunFolder:
 
     Args:
         output: the run's own folder.
-        checkpoint_name: of the checkpoints, without _best and _last.
-        checkpoint_dir: where they are written; None: the run's own folder.
+        checkpoint_name: name of the checkpoints, without _best and _last.
+        checkpoint_dir: folder of the checkpoints; None: the run's own folder.
     """
 
     output: Path
@@ -98,13 +98,13 @@ class RunFolder:
         for path in (self.best, self.last):
             if path.exists() and not overwrite:
                 raise FileExistsError(
-                    f"--checkpoint_dir {self.checkpoint_folder}: {path.name} of another run is there; add --overwrite, "
+                    f"--checkpoint_dir {self.checkpoint_folder}: contains {path.name} of another run; add --overwrite, "
                     "or name another"
                 )
         return None
 
     def lock(self) -> list[TextIO]:
-        """Keep other runs from writing these files while the returned files are open; remove what a killed run left."""
+        """Lock this run's files while the returned files are open; remove the temporary files of a killed run."""
         locks = [hold_lock(self.output / ".run.lock")]
         try:
             if self.checkpoint_dir:
@@ -137,23 +137,23 @@ class RunFolder:
                 Path("logs").rmdir()
 
     def flags_to_go_on(self) -> list[str]:
-        """The flag with which the command of a stopped run goes on; none where no run began."""
+        """The flag that continues a stopped run; none if no run began."""
         if any(path.exists() for path in (self.result, self.last, previous_path(self.last))):
             return ["--resume"]
         return ["--overwrite"] if self.config.exists() else []
 
     def results(self) -> list[Path]:
-        """What an earlier run may have left in the output folder, except config.json."""
+        """Files that an earlier run may have left in the output folder, except config.json."""
         return [self.result, self.metrics, self.split, self.predictions("val"), self.predictions("test")]
 
     def read_config(self) -> dict[str, Any]:
         config = read_json(self.config, "start again with --overwrite")
         missing = [key for key in ("run_id", "flags", "precision", "split") if key not in config]
         if missing:
-            raise ValueError(f"{self.config}: no {missing[0]} in it: not of this program; start again with --overwrite")
+            raise ValueError(f"{self.config}: no {missing[0]}: not of this program; start again with --overwrite")
         return config
 
-    # While a run lasts
+    # During a run
 
     def begin(self, config: dict[str, Any], split: str | None) -> None:
         """Write config.json, and the split where it was drawn, and remove the files of an earlier run."""
@@ -177,11 +177,11 @@ class RunFolder:
         refuse_differences(self.output, settings(before), settings(now))
         anew = f"to train it again, remove {self.output} and repeat the command"
         last = self.last
-        if not (last.exists() or previous_path(last).exists()):  # a run of before kept them in a common folder
+        if not (last.exists() or previous_path(last).exists()):  # older runs kept them in a common folder
             last = Path(before["flags"].get("checkpoint_dir") or self.checkpoint_folder) / last.name
         if not (last.exists() or previous_path(last).exists()):
             raise FileNotFoundError(
-                f"--resume: no {self.last}: no epoch of this run was finished, or --checkpoint_dir is another; {anew}"
+                f"--resume: no {self.last}: no epoch of this run was finished, or --checkpoint_dir differs; {anew}"
             )
         saved = load_last(last)
         if saved.get("run_id") != before["run_id"]:
@@ -191,17 +191,17 @@ class RunFolder:
             )
         flags = before["flags"]
         if "schedule" not in saved and (flags.get("warmup_steps") or flags.get("recipe") == PUBLISHED_RECIPE):
-            raise ValueError(f"--resume: {last} does not say how far the schedule had come; {anew}")
+            raise ValueError(f"--resume: {last} has no position in the schedule; {anew}")
         refuse_other_head(saved["model"], last, anew)
         older = last.with_name(self.best.name)
         if older != self.best and older.exists() and load_checkpoint(older)["config"].get("run_id") == before["run_id"]:
             link_or_copy(older, self.best)
         return saved
 
-    # When a run has ended
+    # After a run
 
     def finish(self, result: dict[str, Any], weights: dict, config: dict[str, Any], *, save_model: bool) -> None:
-        """Keep the weights with their results, write result.json, and remove what only a resume needs.
+        """Keep the weights with their results, write result.json, and remove the files that only a resume needs.
 
         Args:
             weights: those of the last epoch, kept unless the weights of the selected epoch are.
@@ -220,7 +220,7 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def publish(self, run_id: str) -> None:
-        """Put the weights into checkpoints/ in the place of those of the run before, whose own folder keeps them."""
+        """Link the weights in checkpoints/ instead of those of the previous run, whose own folder keeps them."""
         newest = NEWEST / self.best.name
         if newest.is_file() and is_only_copy(newest, run_id):
             written = time.strftime("%Y%m%d_%H%M%S", time.localtime(newest.stat().st_mtime))
@@ -246,12 +246,12 @@ def is_only_copy(newest: Path, run_id: str) -> bool:
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What two runs must share for one to continue the other."""
+    """The settings that a run and its continuation must share."""
     return {**config["flags"], "precision used": config["precision"], "split": config["split"]["sha256"]}
 
 
 def refuse_differences(output: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """ValueError for a resume with other settings. Flags of before that are gone are ignored."""
+    """ValueError for a resume with other settings; flags that no longer exist are ignored."""
     before = {**BEFORE, **before}
     differing = [
         f"{key} {value}, now {now[key]}"
@@ -321,7 +321,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: holds more than tensors and plain values; it was not loaded") from error
-    except Exception as error:  # zipfile and torch raise a dozen kinds, depending on which bit is wrong
+    except Exception as error:  # zipfile and torch raise many kinds
         raise ValueError(f"{path}: damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path}: holds a {type(state).__name__}, not a checkpoint")
@@ -329,10 +329,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def refuse_other_head(state: dict[str, Any], path: str | os.PathLike, way: str) -> None:
-    """ValueError for the weights of a version whose target network had ReLU, which score otherwise."""
+    """ValueError for weights of an earlier version, whose target network had ReLU."""
     if "hyper_net.last_weight.weight" in state and "mos_deviation" not in state:
         raise ValueError(
-            f"{path}: of a version whose target network had ReLU where it now has sigmoid, so its scores cannot be "
+            f"{path}: of a version whose target network had ReLU instead of sigmoid, so its scores cannot be "
             f"computed; {way}"
         )
 
@@ -357,7 +357,7 @@ def load_last(path: Path) -> dict[str, Any]:
         if not previous.exists():
             raise
         state = load_checkpoint(previous)
-        say(f"Warning: {error}; going on from the checkpoint before it, {previous}")
+        say(f"Warning: {error}; continuing from the previous checkpoint, {previous}")
         return state
 
 

@@ -31,7 +31,7 @@ class ScoredModel:
         self.folded = fold_batch_norms(model)  # a copy without dropout, its batch norms in the convolutions
         self.line: dict[str, Tensor] = {}  # the entries that put the scores on the MOS scale, where the loss does not
         self.steps = 0
-        self.compiled = None  # its call, where it is compiled
+        self.compiled = None  # its compiled call, if it is compiled
 
     def __call__(self, images: Tensor) -> PatchScores:
         """[B, 3, H, W] -> what the folded model gives for each patch."""
@@ -58,7 +58,7 @@ class ScoredModel:
         For scores that are not all finite the result is None, and the scale is not changed.
 
         Args:
-            scores: [N], of `folded` after `refresh`.
+            scores: [N], from `folded` after `refresh`.
             mos: [N].
             fit: map all scores by the line that fits these to the MOS.
         """
@@ -111,5 +111,5 @@ def fit_line(scores: np.ndarray, mos: np.ndarray) -> tuple[float, float]:
 
 
 def sample_indices(count: int) -> np.ndarray:
-    """Indices of LINE_IMAGES of so many images, or of all: the same in every run, in order."""
+    """Sorted indices of at most LINE_IMAGES of `count` images, the same in every run."""
     return np.sort(np.random.default_rng(0).permutation(count)[:LINE_IMAGES])

@@ -20,7 +20,7 @@ WARM_UP = 3  # eager steps before the capture; they select kernels, compile, and
 class EagerStep:
     """Forward pass, loss, backward pass, clipping and optimizer, one kernel after the other.
 
-    A step whose gradients are not finite leaves the weights as they are; nothing waits for the device.
+    A step whose gradients are not finite does not change the weights. The host does not wait for the device.
 
     Args:
         model: whose parameters are trained.
@@ -71,7 +71,7 @@ class CapturedStep:
     Args:
         step: what is captured. The state of its optimizer must not be loaded after the first call.
         required: a capture that fails is an error.
-        warn: is given the reason of a capture that fails.
+        warn: called with the reason of a failed capture.
     """
 
     def __init__(self, step: EagerStep, *, required: bool = False, warn: Callable[[str], None] = print):
@@ -108,7 +108,7 @@ class CapturedStep:
         return results
 
     def capture(self, inputs: Tensor, mos: Tensor) -> None:
-        """Record a step on copies of the inputs; weights and the random generator stay as they are."""
+        """Record a step on copies of the inputs; weights and the random generator are not changed."""
         self.inputs, self.mos = inputs.clone(), mos.clone()
         self.step.optimizer.zero_grad(set_to_none=True)  # the recorded backward pass writes gradients, not adds to them
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
@@ -134,7 +134,7 @@ class CapturedStep:
 
 
 def leave_capture(graph: torch.cuda.CUDAGraph, device: torch.device) -> None:
-    """Go on after a failed capture, to which the allocator and the default generator may still refer.
+    """Recover from a failed capture, to which the allocator and the default generator may still refer.
 
     The graph is kept, since the allocator reads it. The generator gets a new state: before torch 2.13 it would refuse
     dropout outside a capture.
@@ -145,7 +145,7 @@ def leave_capture(graph: torch.cuda.CUDAGraph, device: torch.device) -> None:
 
 
 def check_cuda_graph(cuda_graph: str, device: torch.device) -> None:
-    """ValueError where --cuda_graph asks for what the device and the processes do not allow."""
+    """ValueError if the device or the number of processes does not allow --cuda_graph."""
     if cuda_graph == "on" and not can_capture(device):
         raise ValueError(
             f"--cuda_graph on: needs one process on a GPU, and this is {process_count()} on {device}; use auto"

@@ -119,7 +119,7 @@ def test_a_run_goes_on_with_more_processes_and_says_what_that_changes(
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
     process = together("--data_path", tiny_data, *FLAGS, "--resume", cwd=cwd, PYTHON_EXEC=forking_python)
     assert process.returncode == 0, process.stderr
-    assert "Resuming after epoch 1, with 2 processes where it began with 1" in process.stdout
+    assert "Resuming after epoch 1, with 2 processes instead of 1" in process.stdout
     assert json.loads((cwd / "run/result.json").read_text())["epochs"] == 2
     assert torch.load(cwd / f"run/{NAME}_best.pth", weights_only=True)["results"]["epochs"] == 2
 

@@ -96,7 +96,7 @@ def test_a_checkpoint_that_does_not_know_its_schedule_is_refused_where_there_is_
     last.unlink()  # a hard link
     torch.save(saved, last)
     process = refuse_to_resume(tiny_data, cwd, "--warmup_steps", "3")
-    assert_one_line_error(process, "--resume", last.name, "does not say how far the schedule had come", "remove run")
+    assert_one_line_error(process, "--resume", last.name, "has no position in the schedule", "remove run")
 
 
 def test_no_checkpoint_is_an_error_and_never_a_fresh_start(finished_run, tiny_data, tmp_path, small_cnn_here):

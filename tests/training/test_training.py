@@ -261,7 +261,7 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         ),
         (
             ["--recipe", "published", "--model", "hyperiqa", "--lr_schedule", "constant"],
-            ["--lr_schedule constant", "schedule of its own"],
+            ["--lr_schedule constant", "its own schedule"],
         ),
         (["--recipe", "published"], ["--recipe published", "--model hyperiqa or smart_iqa"]),
         (
