@@ -30,7 +30,7 @@ from typing import Any, NoReturn, TextIO
 from iqa.processes import is_first, process_count, process_number
 
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "llocate memory", "bad_alloc")  # CUDA, its libraries, the host, C++
-USER_ERRORS = (OSError, ValueError, MemoryError, RuntimeError)  # of input, disks and devices; any other error is a bug
+USER_ERRORS = (OSError, ValueError, MemoryError, RuntimeError)  # errors of input, disks and devices; others are bugs
 REPORT_DELAY = 5  # seconds that a process waits, so that the first error is reported first
 
 
@@ -196,7 +196,7 @@ sys.excepthook = report_missing_package  # while a script imports its modules
 def one_line(error: BaseException, more_memory: str = "try --device cpu") -> str:
     """The error's message, with advice for errors of libraries and of the system."""
     line = first_line(error)
-    if "DataLoader worker" in line or "shared memory" in line and "out of resource" not in line:  # of a GPU kernel
+    if "DataLoader worker" in line or "shared memory" in line and "out of resource" not in line:  # not a GPU kernel
         return f"--num_workers: a process that cuts patches died ({line}); use fewer, or 0, or enlarge /dev/shm"
     if isinstance(error, MemoryError) or any(sign in line for sign in OUT_OF_MEMORY):
         return f"not enough memory ({line}); {more_memory}"

@@ -33,7 +33,7 @@ def locate_images(
 
 
 def find_in_layout(root: Path, layout: Layout, labels: list[Label], finder: "Finder") -> dict[str, Path]:
-    """Look for an image first in the folder of its own set, if the layout has one."""
+    """Look for an image first in the folder of its set, if the layout has one."""
     folders = [name for name in layout if (root / name).is_dir()]
     found = {}
     for label in labels:

@@ -1,8 +1,8 @@
 """Image files -> upright RGB pixels, and the resized images of a data set.
 
-`open_image` decides which files are read; `upright_size` and `to_upright_rgb` decide what an opened image looks like.
-The cached and the uncached path, scoring and the search for near copies use these functions. docs/data.md lists their
-rules.
+`open_image` decides which files are read; `upright_size` and `to_upright_rgb` define the orientation and colours of an
+image. The cached and the uncached path, scoring and the search for near copies use these functions. docs/data.md lists
+their rules.
 """
 
 import collections
@@ -242,7 +242,7 @@ def read_size(path: Path, resize: Resize) -> tuple[int, int]:
 
 
 class DecodedImages(Sequence):
-    """Images without a cache: ``images[i]`` decodes its file anew, uint8 [H, W, 3]."""
+    """Images without a cache: ``images[i]`` decodes its file at each access, uint8 [H, W, 3]."""
 
     def __init__(self, paths: Sequence[Path], resize: Resize):
         self.paths, self.resize = list(paths), resize

@@ -18,7 +18,7 @@ class Label(NamedTuple):
     mos: float  # higher is better
     set: str  # "" where it has none
     where: str  # file and row, for errors
-    scene: str = ""  # images of one scene are drawn into one set; "" is a scene of its own
+    scene: str = ""  # images of one scene are drawn into one set; "": the image is its own scene
     level: int = 0  # strength of the distortion, from 1; 0 where it is unknown
 
 
@@ -45,7 +45,7 @@ class QualityData:
 
     root: Path
     sets: dict[str, LabelledImages]
-    sha256: str  # of the sorted (set, name, MOS) rows
+    sha256: str  # hash of the sorted (set, name, MOS) rows
     mos_range: tuple[float, float]  # ends of the scale, also of the scores
     split: str  # its origin, as a phrase
     drawn: bool = False  # the split is not the data set's own and is kept with the run

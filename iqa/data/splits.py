@@ -10,7 +10,7 @@ from pathlib import Path
 from iqa.data.label_files import read_table
 from iqa.data.labels import FOLDER_OF_SET, SHORT_NAMES, Label, check_names
 
-SHARES = {"test": 0.2, "validation": 0.1}  # of a drawn split; the rest is for training
+SHARES = {"test": 0.2, "validation": 0.1}  # shares of a drawn split; the rest is for training
 SPLIT_VALUES = {**SHORT_NAMES, **{name: name for name in FOLDER_OF_SET}}  # train, val, test and the full names
 
 
@@ -19,7 +19,7 @@ def draw_split(labels: list[Label], seed: int, shares: dict[str, float] = SHARES
 
     A validation set of one image is extended to two scenes if that leaves a scene for training, and dropped otherwise.
     """
-    images: dict[str, int] = {}  # of each scene
+    images: dict[str, int] = {}  # number of images of each scene
     for label in labels:
         images[label.scene or label.name] = images.get(label.scene or label.name, 0) + 1
     order = sorted(images, key=lambda scene: hashlib.sha256(f"{seed}/{scene}".encode()).digest())

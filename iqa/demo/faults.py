@@ -9,7 +9,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from iqa.demo.scenes import HEIGHT, WIDTH, draw_scene, random_generator
 
-BEST_MOS, WORST_MOS = 90.0, 5.0  # of strength 0 and 1; KonIQ-10k has 3.9 to 88.4
+BEST_MOS, WORST_MOS = 90.0, 5.0  # MOS of strength 0 and 1; KonIQ-10k has 3.9 to 88.4
 
 
 def blur(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:

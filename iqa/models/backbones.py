@@ -27,7 +27,7 @@ class Backbone(NamedTuple):
     """One row."""
 
     title: str  # in tables
-    build: Callable[..., Any]  # builds the module with random weights; it imports what it needs
+    build: Callable[..., Any]  # builds the module with random weights and imports its packages
     log_name: str  # prefix of log names: exp -> exp1_baseline, exp2_multiscale, exp3_multiscale_attention
     tag: str = ""  # prefix of ss_noatt, ms_noatt and ms_att in the names of checkpoints
     kind: str = CNN
@@ -77,7 +77,7 @@ TIMM_KINDS = {
 
 
 def find_backbone(name: str) -> Backbone:
-    """The row of the table, or one for `timm:NAME`, which timm may lack; ValueError for any other name."""
+    """The row of the table, or a row for `timm:NAME`, which timm may lack; ValueError for any other name."""
     if name.startswith(TIMM):
         model = name.removeprefix(TIMM)
         prefix = re.sub(r"\W", "-", f"timm_{model}_", flags=re.ASCII)
@@ -89,7 +89,7 @@ def find_backbone(name: str) -> Backbone:
 
 
 def backbone_problem(name: str, *, patch_size: int = 224, drop_path_rate: float | None = None) -> str | None:
-    """What is wrong with these flags in one line, None where nothing is. It loads timm for `timm:NAME` only."""
+    """The error of these flags in one line, or None. timm is loaded for `timm:NAME` only."""
     try:
         row = find_backbone(name)
     except ValueError as error:
@@ -106,7 +106,7 @@ def backbone_problem(name: str, *, patch_size: int = 224, drop_path_rate: float 
 
 
 def patch_size_problem(title: str, multiple: int, patch_size: int) -> str | None:
-    """What is wrong with the patch size for a network that takes multiples of a number, None where nothing is."""
+    """The error of a patch size for a network that takes multiples of a number, or None."""
     if patch_size % multiple == 0:
         return None
     return f"--patch_size {patch_size}: {title} takes multiples of {multiple}; {other_sizes(patch_size, multiple)}"

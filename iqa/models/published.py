@@ -16,7 +16,7 @@ class Published(NamedTuple):
     variant: Variant  # its names and its backbone
     parameters: int
     build: Callable[..., Any]  # (backbone, and for SMART-IQA use_multiscale and use_attention) -> module
-    patch_num: int  # patches per image, in training and in evaluation
+    patch_num: int  # patches per image in training and evaluation
 
 
 def build_hyperiqa(backbone):
@@ -129,7 +129,7 @@ def recognise(state: Mapping[str, Any]) -> str | None:
 
 
 def fusion_of(state: Mapping[str, Any], channels: tuple[int, ...]) -> dict[str, bool]:
-    """SMART-IQA's flags: attention has entries of its own, and multi-scale a wider first convolution."""
+    """SMART-IQA's flags: attention has its own entries, and multi-scale a wider first convolution."""
     return {
         "use_multiscale": state["conv1.0.weight"].shape[1] != channels[-1],
         "use_attention": any(key.startswith("multiscale_attention.") for key in state),

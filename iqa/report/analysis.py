@@ -67,7 +67,7 @@ class Level:
     parameters: int | None
     gflop_per_patch: float | None
     weights: str | None  # that the backbone started from
-    rise: float | None  # of the mean validation curve in its last epoch, if it was still improving
+    rise: float | None  # rise of the mean validation curve in its last epoch, if it was still improving
 
     def mean(self, name: str) -> float | None:
         """Mean of a field of RunNumbers over the runs with scores; None if a run lacks it."""

@@ -27,7 +27,7 @@ from iqa.report.statistics import (
 )
 
 PRIMARY, PARTS, SECOND = "primary", "parts", "second"
-RUNS_FOR_IDEAS = 3  # of each variant; fewer compare trained models
+RUNS_FOR_IDEAS = 3  # least runs of each variant; fewer compare trained models
 SMALL_DIFFERENCE = 0.003  # the report states the images and seeds that would show it
 
 

@@ -22,8 +22,8 @@ KEYS = ("run_id", "variant", "epoch", "dataset", "set", "split", "trained_on", "
 class Evaluation:
     """A run of the report on the images of another data set."""
 
-    facts: dict  # of evaluation_*.json
-    file: Path  # of the predictions
+    facts: dict  # content of evaluation_*.json
+    file: Path  # file of the predictions
     run: Run
 
     @property

@@ -39,7 +39,7 @@ class Part:
 class Heterogeneity:
     """Test whether the gain of both ideas is the same in all groups."""
 
-    key: str  # of the comparison
+    key: str  # key of the comparison
     title: str
     p_value: float
 
@@ -50,7 +50,7 @@ class Groups:
     parts: list[Part]
     within: Part | None  # mean over the groups, weighted by their numbers of images
     mean_mos: dict[str, float]
-    between_srcc: float  # of a model that gives each image the mean MOS of its group
+    between_srcc: float  # SRCC of a model that gives each image the mean MOS of its group
     between_plcc: float
     heterogeneity: list[Heterogeneity]
 

@@ -31,7 +31,7 @@ CONCLUSIONS = {
 @dataclass(frozen=True)
 class PublishedFigure:
     title: str
-    kind: str  # of the backbone
+    kind: str  # kind of the backbone
     srcc: float
     plcc: float
     delta: float | None
@@ -41,7 +41,7 @@ PUBLISHED_FIGURES = (
     PublishedFigure("ResNet50, HyperIQA (rerun by SMART-IQA's authors)", CNN, 0.8998, 0.9098, None),
     PublishedFigure("SMART-IQA (Swin-Base, its authors' figure)", TRANSFORMER, 0.9378, 0.9485, 0.0380),
 )
-PUBLISHED_GAIN = 0.9378 - 0.9338  # of both ideas on Swin-Base, in the ablation table of SMART-IQA's authors
+PUBLISHED_GAIN = 0.9378 - 0.9338  # gain in SRCC on Swin-Base, in SMART-IQA's ablation table
 
 
 # ---- outcomes ------------------------------------------------------------------------------------------------
@@ -55,8 +55,8 @@ class Outcome:
     gain: float
     low: float
     high: float
-    outcome: str  # of the estimate
-    shares: dict[str, float]  # of the estimate's distribution in each outcome
+    outcome: str  # outcome of the estimate
+    shares: dict[str, float]  # share of the estimate's distribution in each outcome
     decided: bool
     images: int | None  # test images for an interval within the outcome at the same estimate; None: no number suffices
     seeds: int | None

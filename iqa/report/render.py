@@ -21,7 +21,7 @@ from iqa.report.statistics import Estimate
 JSON_VERSION = 2
 FOLDER = Path(__file__).parent / "templates"
 BLOCK_TITLES = dict(zip(KINDS, ("CNN-based", "Transformer-based", "Other backbones"), strict=True))
-NAMES_SHOWN = 4  # of runs in one sentence
+NAMES_SHOWN = 4  # most names of runs in one sentence
 TEX_ESCAPES = str.maketrans(
     {
         "\\": r"\textbackslash{}",

@@ -1,4 +1,4 @@
-"""Rows of the report: which backbones and published models a log folder holds, and what they are called.
+"""Rows of the report: the backbones and published models of a log folder, and their titles.
 
 A *family* is the three variants on one backbone. Their log names are those of iqa/models/variants.py behind the prefix
 of the backbone: `exp` for ResNet50, `swin` for Swin-B. A prefix that the table of backbones lacks counts if config.json
@@ -39,7 +39,7 @@ class Family:
 
     backbone: str  # value of --backbone
     title: str
-    prefix: str  # of its log names
+    prefix: str  # prefix of its log names
     kind: str
 
     def log_name(self, ending: str) -> str:

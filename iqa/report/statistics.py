@@ -15,7 +15,7 @@ from scipy import stats
 
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # of every test
-POWER = 0.80  # of the smallest difference that a test set resolves
+POWER = 0.80  # power at the smallest difference that a test set resolves
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 Z_POWER = float(stats.norm.ppf(POWER))
 

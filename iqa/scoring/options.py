@@ -100,7 +100,7 @@ def build_parser(description: str | None = None) -> OneLineParser:
     add_flags(parser, MachineFlags)
     for section in (ImageFlags, EvaluationFlags):
         add_flags(parser.add_argument_group(section.__doc__), section)
-    parser.set_defaults(dataset=None, split_seed=None)  # the checkpoint decides what is not given
+    parser.set_defaults(dataset=None, split_seed=None)  # the defaults are those of the checkpoint
     return parser
 
 

@@ -1,6 +1,6 @@
 """Training and evaluation of one model by several processes, each with its part of the patches.
 
-With one process, every function returns what it was given, and torch.distributed is not used.
+With one process, every function returns its argument, and torch.distributed is not used.
 """
 
 import contextlib

@@ -18,7 +18,7 @@ BACKWARD = 3  # a training step costs about three forward passes
 
 
 class LossMeter:
-    """Mean loss of an epoch and its first non-finite step; both stay on the device until they are read.
+    """Mean loss of an epoch and its first non-finite step; both are on the device until they are read.
 
     Args:
         loader: the batches of the epoch.

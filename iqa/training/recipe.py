@@ -16,7 +16,7 @@ PUBLISHED_RECIPE = "published"
 # --recipe best: the flags that it sets, where they are not given.
 BEST: dict[str, Any] = {
     "loss": "huber",
-    "lr": 3e-4,  # of the backbone; the head has three times that
+    "lr": 3e-4,  # rate of the backbone; that of the head is three times as high
     "head_lr_ratio": 3.0,
     "lr_schedule": "cosine",
     "patch_size": 320,
@@ -30,7 +30,7 @@ class Recipe(NamedTuple):
     optimizer: str  # class name in torch.optim
     schedule: Callable[..., tuple[float, float]]  # (recipe, epochs before, epochs of the run) -> learning_rates
     head_lr_ratio: float  # learning rate of the rest over that of the backbone and its distortion modules
-    lr: float  # of the backbone
+    lr: float  # learning rate of the backbone
     weight_decay: float
     batch_size: int
     epochs: int

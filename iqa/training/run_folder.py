@@ -133,7 +133,7 @@ class RunFolder:
         """Remove the folder where no run began in it."""
         if not self.config.exists() and {path.name for path in self.output.glob("*")} == {".run.lock"}:
             shutil.rmtree(self.output, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other runs are in it, or there is no such folder
+            with contextlib.suppress(OSError):  # it has other runs or does not exist
                 Path("logs").rmdir()
 
     def flags_to_go_on(self) -> list[str]:

@@ -12,7 +12,7 @@ from iqa.models.patch_scores import PatchScores
 from iqa.training.devices import compile_for_one_size
 
 LINE_IMAGES = 256  # most training images for the linear map and for the training error in points of MOS
-LEAST_SPREAD = 1e-4  # of scores, in deviations of the MOS; a smaller spread is rounding
+LEAST_SPREAD = 1e-4  # least spread of scores, in deviations of the MOS; a smaller one is rounding
 LEAST_CORRELATION = 0.01  # for the linear map of a model whose scores do not increase with the MOS yet
 
 
@@ -34,7 +34,7 @@ class ScoredModel:
         self.compiled = None  # its compiled call, if it is compiled
 
     def __call__(self, images: Tensor) -> PatchScores:
-        """[B, 3, H, W] -> what the folded model gives for each patch."""
+        """[B, 3, H, W] -> the output of the folded model for each patch."""
         return (self.compiled or self.folded.describe)(images)
 
     def compile(self) -> None:

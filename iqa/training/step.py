@@ -2,7 +2,7 @@
 
 A replay repeats the recorded kernels on the same memory. Values that Python holds are frozen in it, so everything that
 changes from step to step is a tensor on the device: the learning rates (optimization.LearningRates), the gradient norm
-and the flag that skips a step. Loss meter, weight averaging and schedule hold values in Python and stay outside.
+and the flag that skips a step. Loss meter, weight averaging and schedule hold values in Python and are outside the graph.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,7 @@ class CapturedStep:
     Batches of another size than the captured one are run eagerly. Where the capture fails, so are all.
 
     Args:
-        step: what is captured. The state of its optimizer must not be loaded after the first call.
+        step: the captured step. The state of its optimizer must not be loaded after the first call.
         required: a capture that fails is an error.
         warn: called with the reason of a failed capture.
     """

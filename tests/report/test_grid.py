@@ -70,7 +70,7 @@ def test_the_second_family_has_a_correction_of_its_own(grid):
     )
     smallest = min(by_family["second"], key=lambda d: d["srcc"]["p_value"])
     assert smallest["p_adjusted"] == pytest.approx(min(1, 5 * smallest["srcc"]["p_value"]))
-    assert "Second family, with a Holm correction of its own" in page and "exploratory" in page
+    assert "Second family, with its own Holm correction" in page and "exploratory" in page
 
 
 def test_the_primary_comparison_is_that_of_a_report_on_its_backbone_alone(grid, tmp_path):
