@@ -58,7 +58,7 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Replace `target` by a hard link to `source`, or by a copy where the file system has no links."""
+    """Replace `target` by a hard link to `source`, or by a copy if the file system has no links."""
     with atomic_path(target) as temporary:
         try:
             os.link(source, temporary)

@@ -1,4 +1,4 @@
-"""Prediction files: one CSV row per image with its MOS, its score and, where the model has them, attention weights."""
+"""Prediction files: one CSV row per image with its MOS, its score and, if the model has them, attention weights."""
 
 import csv
 import io

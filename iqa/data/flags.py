@@ -27,7 +27,7 @@ class DatasetFlags:
         metavar=("LOW", "HIGH"),
     )
     split_seed: int | None = flag(
-        0, "seed of a split that is drawn where the data have none; --seed does not change it", low=0
+        0, "seed of a split that is drawn if the data have none; --seed does not change it", low=0
     )
     split_file: str | None = flag(None, "image,split columns, such as the split.csv of a run", metavar="CSV")
 
@@ -36,7 +36,7 @@ def dataset_mistake(options: argparse.Namespace, given: set[str]) -> str | None:
     """A contradiction between these flags, or None.
 
     Args:
-        given: names of the flags on the command line; `options.dataset` is None where a checkpoint decides it.
+        given: names of the flags on the command line; `options.dataset` is None if a checkpoint decides it.
     """
     foreign = [f"--{name}" for name in ("split_seed", "split_file") if name in given]
     if foreign and options.dataset in (None, STANDARD):

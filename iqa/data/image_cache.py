@@ -55,7 +55,7 @@ class ImageCache:
 
     Args:
         root: the folder that the images are in.
-        cache_dir: the folder of all caches; made where it is missing.
+        cache_dir: the folder of all caches; made if it is missing.
         log: takes one line of progress.
     """
 

@@ -16,10 +16,10 @@ class Label(NamedTuple):
 
     name: str
     mos: float  # higher is better
-    set: str  # "" where it has none
+    set: str  # "" if it has none
     where: str  # file and row, for errors
     scene: str = ""  # images of one scene are drawn into one set; "": the image is its own scene
-    level: int = 0  # strength of the distortion, from 1; 0 where it is unknown
+    level: int = 0  # strength of the distortion, from 1; 0 if it is unknown
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def require_sets(data: QualityData, names: tuple[str, ...] = ("training", "test"
 
 
 def require_correlation(data: QualityData, *names: str) -> None:
-    """Refuse a data folder on whose sets of these names SRCC cannot be computed."""
+    """Refuse a data folder if SRCC cannot be computed on one of these sets."""
     for reason in filter(None, map(data.undefined_correlation, names)):
         raise ValueError(f"--data_path {data.root}: {reason}; add images to it or change the split ({data.split})")
 

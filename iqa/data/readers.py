@@ -1,6 +1,6 @@
 """One reader for each data set: a folder -> labels. Only this file knows their files and columns.
 
-A reader yields a `Label` for each image, with set "" where the data set has no split or leaves the image out. Higher
+A reader yields a `Label` for each image, with set "" if the data set has no split or leaves the image out. Higher
 MOS are better: a DMOS, the difference from a reference, is inverted. docs/data.md shows the layouts.
 """
 

@@ -48,7 +48,7 @@ def read_split(text: str | None, where: str) -> str:
 
 
 def apply_split(labels: list[Label], path: Path) -> list[Label]:
-    """The labels with the sets that a file of image,split columns gives them; "" where it has none."""
+    """The labels with the sets that a file of image,split columns gives them; "" if it has none."""
     if not path.is_file():
         raise FileNotFoundError(f"--split_file {path}: no such file")
     rows = [

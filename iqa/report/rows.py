@@ -53,7 +53,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Grid:
-    """The rows of a report: one or more backbones, and the published models where one was run."""
+    """The rows of a report: one or more backbones, and the published models if one was run."""
 
     families: list[Family]
     published: dict[str, str]  # log name -> name in iqa/models/published.py

@@ -28,7 +28,7 @@ class Estimate:
     low: float
     high: float
     standard_error: float
-    freedom: float  # degrees of freedom of the interval; infinite where it covers images only
+    freedom: float  # degrees of freedom of the interval; infinite if it covers images only
     p_value: float  # of the hypothesis that the true value is 0
     seeds: tuple[int, ...]  # number of runs of each variant
     image_variance: float  # part of the variance that is common to all runs, for these images
@@ -104,7 +104,7 @@ def combined_estimate(
         variance = images' part common to all runs + sum of c^2 max(s^2, o) / S
 
     and Satterthwaite's (1946) degrees of freedom. The maximum keeps the interval from being narrower than the images
-    alone allow where the seeds agree by luck.
+    alone allow if the seeds agree by chance.
     """
     weights = np.zeros(len(values))
     between, own, freedom = [], [], []

@@ -25,7 +25,7 @@ class ScoredImage:
     error: str | None = None
     extra: Any = None  # what the caller of Scorer.stream computed from the pixels
     patches: tuple[float, ...] | None = None  # scores of the patches, whose mean is the score
-    grid: Grid | None = None  # where these patches are
+    grid: Grid | None = None  # positions of these patches
 
     name = property(lambda self: printable(self.image))
     reason = property(lambda self: printable(self.error or ""))
@@ -165,7 +165,7 @@ def as_csv(images: list[ScoredImage], attention: bool) -> str:
 
 
 def as_json(images: list[ScoredImage], facts: ModelFacts, attention: bool) -> str:
-    """The facts, and under "images" one object per image; a score is null where there is an error."""
+    """The facts, and under "images" one object per image; a score is null if there is an error."""
     rows = [{key: getattr(image, key) for key in ("image", "score", "error", "coverage")} for image in images]
     for row, image in zip(rows, images, strict=True):
         row["patches"] = len(image.patches or ())

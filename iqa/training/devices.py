@@ -78,7 +78,7 @@ def keep_large_blocks() -> None:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """The precision of a score: auto is bf16 where the device has it."""
+    """The precision of a score: auto is bf16 if the device has it."""
     return name if name != "auto" else "bf16" if bf16_is_native(device) else "fp32"
 
 

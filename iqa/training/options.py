@@ -71,7 +71,7 @@ def recipe_mistake(flags: argparse.Namespace, processes: int) -> str | None:
 
 
 def place_mistake(flags: argparse.Namespace, given: set[str]) -> str | None:
-    """A contradiction between the flags that say where things are read and written."""
+    """A contradiction between the flags for input and output, or None."""
     if "/" in flags.checkpoint_suffix:
         return f"--checkpoint_suffix {flags.checkpoint_suffix}: part of a file name; folders go to --checkpoint_dir"
     if flags.resume and flags.overwrite:

@@ -30,7 +30,7 @@ def settled_precision(
 
     Args:
         before: config.json of the run to resume.
-        output: the folder of the run, beside those of its ablation where the runner started it.
+        output: the folder of the run, beside those of its ablation if the runner started it.
     """
     if name != "auto":
         return {"precision": name}

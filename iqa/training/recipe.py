@@ -13,7 +13,7 @@ BATCH_LOSSES = ("norm_in_norm", "plcc", "rank")
 SCHEDULES = ("constant", "cosine", "step")
 
 PUBLISHED_RECIPE = "published"
-# --recipe best: the flags that it sets, where they are not given.
+# --recipe best: the flags that it sets, if they are not given.
 BEST: dict[str, Any] = {
     "loss": "huber",
     "lr": 3e-4,  # rate of the backbone; that of the head is three times as high

@@ -82,7 +82,7 @@ class RunFolder:
         return True
 
     def config_to_resume(self, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
-        """The config of the run to continue, None for a new run; an error where the folders do not fit the flags."""
+        """The config of the run to continue, None for a new run; an error if the folders do not fit the flags."""
         if resume:
             if not self.config.exists():
                 runs = sorted(str(path.parent) for path in self.output.parent.glob("*/config.json"))
@@ -117,7 +117,7 @@ class RunFolder:
         return locks
 
     def check_space(self, checkpoint_bytes: int, *, save_model: bool) -> None:
-        """OSError where the files of the run cannot be written, or its checkpoints have no room."""
+        """OSError if the files of the run cannot be written or the disk has no room for its checkpoints."""
         for path in (self.log, self.result, self.last, *([NEWEST / self.best.name] if save_model else [])):
             check_writable("--output_dir", path)
         needed = 3 * checkpoint_bytes  # the last one, the one before, and a new one
@@ -130,7 +130,7 @@ class RunFolder:
             )
 
     def release(self) -> None:
-        """Remove the folder where no run began in it."""
+        """Remove the folder if no run began in it."""
         if not self.config.exists() and {path.name for path in self.output.glob("*")} == {".run.lock"}:
             shutil.rmtree(self.output, ignore_errors=True)
             with contextlib.suppress(OSError):  # it has other runs or does not exist
@@ -156,7 +156,7 @@ class RunFolder:
     # During a run
 
     def begin(self, config: dict[str, Any], split: str | None) -> None:
-        """Write config.json, and the split where it was drawn, and remove the files of an earlier run."""
+        """Write config.json, and the split if it was drawn, and remove the files of an earlier run."""
         newest = NEWEST / self.best.name
         if self.best.exists() and newest.exists() and newest.samefile(self.best):
             newest.unlink()
@@ -349,7 +349,7 @@ def verify_checksums(path: Path) -> None:
 
 
 def load_last(path: Path) -> dict[str, Any]:
-    """The checkpoint at `path`, or the previous one, with a warning, where that is damaged or missing."""
+    """The checkpoint at `path`, or the previous one, with a warning, if that is damaged or missing."""
     try:
         return load_checkpoint(path)
     except (FileNotFoundError, ValueError) as error:

@@ -29,7 +29,7 @@ class ScoredModel:
         self.model, self.ema = model, ema
         self.average = copy.deepcopy(model) if ema else model
         self.folded = fold_batch_norms(model)  # a copy without dropout, its batch norms in the convolutions
-        self.line: dict[str, Tensor] = {}  # the entries that put the scores on the MOS scale, where the loss does not
+        self.line: dict[str, Tensor] = {}  # the entries that put the scores on the MOS scale, if the loss does not
         self.steps = 0
         self.compiled = None  # its compiled call, if it is compiled
 

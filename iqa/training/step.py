@@ -23,7 +23,7 @@ class EagerStep:
     A step whose gradients are not finite does not change the weights. The host does not wait for the device.
 
     Args:
-        model: whose parameters are trained.
+        model: has the trained parameters.
         forward: the model as it is trained, compiled or distributed: [B, 3, P, P] -> [B].
         optimizer: a fused one, which heeds `found_inf`.
         loss_of: scores [B] and MOS [B] -> a scalar.
