@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rates of training and evaluation, and what they leave to gain on a machine.
+"""Rates of training and evaluation on a machine, and the time that an ablation would take.
 
     python3 benchmark_training.py --quick                      # 2 minutes on 2 CPU cores
     python3 benchmark_training.py --data_path ./koniq-10k      # the device at hand, with real JPEGs
@@ -11,7 +11,6 @@ Patches per second of the third variant: eager, as a CUDA graph (on a GPU), comp
     COMPUTE   the steps alone: the same code on one batch that is on the device
     INPUT     the input alone: planned, cut, moved to the device, mirrored and normalised there
     LIMIT     every operation at the rate of the machine's own largest matrix product in the same precision
-    habit     one patch per forward pass in fp32, each patch decoded from its JPEG and resized
 """
 
 import argparse
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from iqa.atomic_files import check_writable, write_atomically
 from iqa.cli import Command, OneLineParser, number
-from iqa.data.images import SHORT_SIDE
+from iqa.data.images import SHORT_SIDE, cpu_count
 from iqa.models.backbones import STRIDE
 
 
@@ -64,176 +63,147 @@ def main(argv: list[str] | None = None) -> int:
 if __name__ == "__main__":
     sys.exit(main())
 
-import copy
+import contextlib
+import dataclasses
 import functools
 import itertools
 import json
-import subprocess
+import resource
 import tempfile
 import time
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-from torch.optim.lr_scheduler import ConstantLR
 
 from data_loader import EvaluationPlan, PatchLoader, Resize, TrainingPlan
-from iqa.benchmark.arithmetic import MatrixProduct, flop_per_patch
-from iqa.benchmark.report import KINDS, cache_report, machine, memory, print_report, projection
-from iqa.benchmark.trials import First, Work, measure, timed
+from iqa.benchmark import Batches, ablation_minutes, matrix_product_rate, measure, print_table
 from iqa.data.datasets import load_dataset
 from iqa.data.image_cache import ImageCache
-from iqa.data.images import DecodedImages
-from iqa.models.normalisation import fold_batch_norms
-from iqa.models.variants import VARIANTS
-from iqa.training.devices import EVALUATION_BATCH, bf16_is_native, choose_kernels, open_device, preloaded
-from iqa.training.optimization import LearningRates, build_optimizer
-from iqa.training.precision import measured_precision, wait_for
-from iqa.training.step import EagerStep, choose_step
-from models_resnet_improved import ImageQualityResNet
-from train_resnet_improved import evaluate, start_model, train_epoch
+from iqa.demo.folder import write_folder
+from iqa.demo.rows import invent_rows
+from iqa.models.flop import flop_per_patch
+from iqa.training.devices import choose_kernels, device_name, evaluation_batch, open_device, preloaded
+from iqa.training.precision import measured_precision, settled_precision
+from iqa.training.scored_model import ScoredModel
+from train_resnet_improved import build_model, build_step, choose_optimizer, evaluate, start_model, train_epoch
+from train_resnet_improved import parse_options as parse_recipe
 
-VARIANT = VARIANTS[2]
-OPTIMIZER = {"lr": 1e-4, "weight_decay": 1e-4}
-LIMIT_SHARE = 0.2  # of a trial's seconds, for the matrix product
+STEPS = {
+    "eager": {"cuda_graph": "off"},
+    "graph": {"cuda_graph": "auto"},
+    "compiled": {"cuda_graph": "off", "compile": True},
+    "compiled graph": {"cuda_graph": "auto", "compile": True},
+}
+LIMIT_SHARE = 0.2  # of a trial's seconds, for a matrix product
 
 
 def benchmark(options: argparse.Namespace) -> None:
-    """Measure, write the JSON file and print the tables."""
+    """Measure, write the JSON file and print the table."""
     device = open_device(options.device)
     choose_kernels(deterministic=False)
     with tempfile.TemporaryDirectory() as scratch:
-        data = load_dataset("koniq-10k", options.data_path or make_demo(Path(scratch) / "demo", options.images))
+        folder = Path(options.data_path or scratch)
+        if not options.data_path:
+            with contextlib.redirect_stdout(sys.stderr):
+                write_folder(folder, invent_rows(options.images, seed=42), 42, cpu_count())
+        data = load_dataset("koniq-10k", folder)
         images = data.sets["training"]
         cache = ImageCache(data.root, Path(scratch) / "cache", Resize(), lambda line: None)
-        build = timed(lambda: cache.open(images.paths))
-        bench = Benchmark(options, device, images, cache.open(images.paths))
-        product = MatrixProduct(device, bench.precision, LIMIT_SHARE * options.seconds)
-        numbers = {
-            "machine": machine(device, bench.precision, product, options),
-            "cache": cache_report(build, len(images)),
-        }
-        for kind, work in zip(KINDS, (bench.training(), bench.evaluation()), strict=True):
-            numbers[kind] = measure(work, product, trials=options.trials, seconds=options.seconds)
-    numbers["memory"] = memory(device)
-    numbers["ablation"] = projection(numbers)
+        start = time.monotonic()
+        stored = cache.open(images.paths)
+        images_per_second = len(images) / (time.monotonic() - start)
+        bench = Benchmark(options, device, data, stored)
+        flop_per_second = matrix_product_rate(device, bench.precision, LIMIT_SHARE * options.seconds)
+        ways = []
+        for kind, runs in (("training", bench.training()), ("evaluation", bench.evaluation())):
+            limit = flop_per_second / getattr(bench.flop, kind)
+            loaders = functools.partial(bench.loader, kind)
+            ways += measure(kind, runs, loaders, limit=limit, trials=options.trials, seconds=options.seconds)
+    numbers = {
+        "device": device_name(device),
+        "precision": bench.precision,
+        "patch_size": options.patch_size,
+        "torch": torch.__version__,
+        "cache_images_per_second": images_per_second,
+        "peak_memory_gb": peak_memory_gb(device),
+        "flop_per_patch": bench.flop._asdict(),
+        "matrix_product_flop_per_second": flop_per_second,
+        "ablation_minutes": ablation_minutes(ways, images_per_second),
+        "ways": [dataclasses.asdict(way) for way in ways],
+    }
     write_atomically(options.output, json.dumps(numbers, indent=2) + "\n")
-    print_report(numbers)
+    print(f"{numbers['device']}, {bench.precision}, patch {options.patch_size}, torch {torch.__version__}\n")
+    print_table(ways, numbers["ablation_minutes"])
+    print(f"Cache build: {images_per_second:.0f} images/s")
+    print("Peak memory: " + ", ".join(f"{value:.2f} GB {name}" for name, value in numbers["peak_memory_gb"].items()))
 
 
 class Benchmark:
-    """Loaders and models for one device; every measurement goes through the functions of a real run."""
+    """The third variant on one device; every measurement calls the functions of a real run."""
 
-    def __init__(self, options, device, images, stored):
-        self.options, self.device, self.images = options, device, images
+    def __init__(self, options, device, data, stored):
+        self.options, self.device, self.images = options, device, data.sets["training"]
         self.stored = preloaded({"training": stored}, options.preload_images, device, is_cached=True)["training"]
-        self.sizes = stored.sizes()
-        model = ImageQualityResNet(
-            use_multiscale=VARIANT.use_multiscale,
-            use_attention=VARIANT.use_attention,
-            weights="none",
-            mos_mean=images.mos.mean(),
-            mos_deviation=images.mos.std(),
-        )
+        recipe = parse_recipe("--use_multiscale --use_attention --weights none".split())
+        self.recipe = dataclasses.replace(recipe, batch_size=options.batch_size, patch_size=options.patch_size)
+        model = build_model(self.recipe, data, None)
         self.flop = flop_per_patch(model, options.patch_size)
         self.model = model.to(device, memory_format=torch.channels_last)
-        self.precision = options.precision if options.precision != "auto" else self.faster_precision()
-        start_model(self.model, self.training_loader(1), self.precision)
+        settled = settled_precision(options.precision, device, None, Path())
+        measured = settled or measured_precision(self.model, device, options.batch_size, options.patch_size)
+        self.precision = measured["precision"]
+        start_model(self.model, self.loader("training", 1), self.precision)
 
-    def faster_precision(self) -> str:
-        if not bf16_is_native(self.device):
-            return "fp32"
-        return measured_precision(self.model, self.device, self.options.batch_size, self.options.patch_size)[
-            "precision"
-        ]
+    def training(self) -> dict[str, Callable]:
+        """Name of a step -> function that trains with it on the batches of a loader."""
+        names = [name for name in STEPS if self.device.type == "cuda" or "graph" not in name]
+        return {name: self.train_by(**STEPS[name]) for name in names if self.options.compile or "compiled" not in name}
 
-    def loader(self, plan, color_jitter=False) -> PatchLoader:
+    def train_by(self, **flags) -> Callable:
+        recipe = dataclasses.replace(self.recipe, **flags)
+        rates = choose_optimizer(recipe, self.model, steps_per_epoch=1)
+        step = build_step(recipe, self.model, rates, self.images.mos.std(), self.precision, self.device)
+        settings = {"rates": rates, "names": self.images.names, "title": "benchmark"}
+        return lambda loader: train_epoch(self.model, step, loader, **settings)
+
+    def evaluation(self) -> dict[str, Callable]:
+        """Eager or compiled -> function that evaluates the batches of a loader."""
+
+        def evaluate_by(model: ScoredModel) -> Callable:
+            settings = {"precision": self.precision, "title": "benchmark"}
+            return lambda loader: evaluate(model, loader, len(loader) * loader.plan.batch_size, **settings)
+
+        models = {"eager": ScoredModel(self.model, ema=0.0)}
+        if self.options.compile:
+            models["compiled"] = ScoredModel(self.model, ema=0.0)
+            models["compiled"].compile()
+        return {name: evaluate_by(model) for name, model in models.items()}
+
+    def loader(self, kind: str, steps: int) -> PatchLoader:
+        """A loader of that many batches, from a plan with enough patches of each image."""
+        images, size, batch = self.images, self.options.patch_size, self.options.batch_size
+        if kind == "evaluation":
+            batch = evaluation_batch(self.device, batch)
+        patches = -(-steps * batch // len(images))
+        settings = {"patches": patches, "patch_size": size, "batch_size": batch, "seed": 42}
+        if kind == "training":
+            plan = TrainingPlan(self.stored.sizes(), images.mos, **settings)
+        else:
+            plan = EvaluationPlan(self.stored.sizes(), images.mos, images.names, random=True, **settings)
         return PatchLoader(
             self.stored,
-            plan,
-            patch_size=self.options.patch_size,
-            color_jitter=color_jitter,
+            Batches(itertools.islice(plan, steps), batch_size=batch),
+            patch_size=size,
+            color_jitter=kind == "training" and self.options.color_jitter,
             device=self.device,
             num_workers=self.options.num_workers,
         )
 
-    def training_loader(self, steps: int) -> PatchLoader:
-        batch = self.options.batch_size
-        patches = -(-steps * batch // len(self.images))
-        settings = {"patches": patches, "patch_size": self.options.patch_size, "batch_size": batch, "seed": 42}
-        return self.loader(
-            First(TrainingPlan(self.sizes, self.images.mos, **settings), steps), self.options.color_jitter
-        )
 
-    def training(self) -> Work:
-        ways = {}
-        for compiled in (False, True) if self.options.compile else (False,):
-            forward = torch.compile(self.model, dynamic=False) if compiled else self.model
-            ways["compiled" if compiled else "eager"] = self.train_by(forward, cuda_graph="off")
-            if self.device.type == "cuda":
-                ways["compiled graph" if compiled else "graph"] = self.train_by(forward, cuda_graph="auto")
-        return Work(self.training_loader, ways, self.habit(training=True), self.options.batch_size, self.flop.training)
-
-    def train_by(self, forward: Callable, *, cuda_graph: str) -> Callable:
-        """What trains on the batches of a loader, with an optimizer of its own."""
-        optimizer = build_optimizer(self.model, **OPTIMIZER)
-        schedule = ConstantLR(optimizer, factor=1.0)
-        rates = LearningRates(optimizer, schedule, as_tensors=self.device.type == "cuda")
-        eager = EagerStep(self.model, forward, optimizer, F.l1_loss, precision=self.precision)
-        step = choose_step(cuda_graph, eager, self.device, warn=functools.partial(print, file=sys.stderr))
-        names = self.images.names
-        return lambda loader: train_epoch(self.model, step, loader, rates=rates, names=names, title="benchmark")
-
-    def evaluation(self) -> Work:
-        batch = EVALUATION_BATCH[self.device.type]
-        settings = {"patch_size": self.options.patch_size, "batch_size": batch, "seed": 42, "random": True}
-        score = fold_batch_norms(self.model).describe
-
-        def make_loader(steps):
-            patches = -(-steps * batch // len(self.images))
-            plan = EvaluationPlan(self.sizes, self.images.mos, self.images.names, patches=patches, **settings)
-            return self.loader(First(plan, steps))
-
-        def evaluate_by(score):
-            return lambda loader: evaluate(
-                score, loader, len(loader) * batch, precision=self.precision, title="benchmark"
-            )
-
-        ways = {"eager": evaluate_by(score)}
-        if self.options.compile:
-            ways["compiled"] = evaluate_by(torch.compile(score, dynamic=False))
-        return Work(make_loader, ways, self.habit(training=False), batch, self.flop.evaluation)
-
-    def habit(self, *, training: bool) -> Callable[[], float]:
-        """Patches/s of one patch per forward pass: fp32, channels first, decoded and resized for each patch."""
-        model = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format).train(training)
-        optimizer, batch, size = build_optimizer(model, **OPTIMIZER), self.options.batch_size, self.options.patch_size
-        images = DecodedImages(self.images.paths, Resize())
-        plan = TrainingPlan(self.sizes, self.images.mos, patches=1, patch_size=size, batch_size=1, seed=42)
-        loader = PatchLoader(images, plan, patch_size=size, color_jitter=False, device=self.device, num_workers=0)
-
-        def rate(seconds: float = self.options.seconds) -> float:
-            start = time.monotonic()
-            for count, (inputs, planned) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader)), 1):
-                with torch.set_grad_enabled(training):
-                    scores = model(inputs.contiguous())
-                if training:
-                    (F.l1_loss(scores, planned.mos) / batch).backward()
-                    if count % batch == 0:
-                        optimizer.step()
-                        optimizer.zero_grad(set_to_none=True)
-                if time.monotonic() - start > seconds:
-                    break
-            wait_for(self.device)
-            return count / (time.monotonic() - start)
-
-        rate(0)  # selects kernels
-        return rate
-
-
-def make_demo(folder: Path, images: int) -> Path:
-    command = [sys.executable, Path(__file__).parent / "demo_dataset.py", "--output", folder, "--images", str(images)]
-    made = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if made.returncode:
-        raise RuntimeError(f"the demo images cannot be made: {made.stderr.strip().removeprefix('error: ')}")
-    return folder
+def peak_memory_gb(device: torch.device) -> dict[str, float]:
+    """Peak memory of this process on the host, mapped cache pages included, and on the device."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peaks = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
+    if device.type == "cuda":
+        peaks["device"] = torch.cuda.max_memory_reserved(device) / 1e9
+    return peaks

@@ -1,7 +1,7 @@
 """The output of the benchmark, not its speed; and the agreement of the two precisions."""
 
+import dataclasses
 import json
-import statistics
 import sys
 
 import pytest
@@ -9,44 +9,33 @@ import torch
 from conftest import ROOT, assert_one_line_error, run_main, run_program, train
 from faults import NAME
 
-from iqa.benchmark.arithmetic import flop_per_patch
-from iqa.benchmark.report import ROWS, print_table, projection
-from iqa.benchmark.trials import SHARED
-
-KINDS = ("training", "evaluation")
+from iqa.benchmark import Way, ablation_minutes, print_table
+from iqa.models.flop import flop_per_patch
 
 
-def benchmark(*flags, cwd):
-    return run_program(sys.executable, ROOT / "benchmark_training.py", "--device", "cpu", *flags, cwd=cwd)
+def cells(output: str) -> dict[str, list[str]]:
+    """The rows of a table, by their first cells."""
+    rows = [line.strip("| ").split(" | ") for line in output.splitlines() if line.startswith("| ")]
+    return {row[0]: row[1:] for row in rows}
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """JSON and standard output of a short benchmark."""
-    cwd = tmp_path_factory.mktemp("benchmark")
-    process = benchmark(
-        *"--images 12 --trials 2 --seconds 0.1 --patch_size 64 --batch_size 4 --precision fp32".split(),
-        cwd=cwd,
-    )
+def test_the_table_has_the_rates_in_the_json(tmp_path):
+    flags = "--images 12 --trials 2 --seconds 0.1 --patch_size 64 --batch_size 4 --precision fp32".split()
+    process = run_program(sys.executable, ROOT / "benchmark_training.py", "--device", "cpu", *flags, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    return json.loads((cwd / "benchmark.json").read_text()), process.stdout
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_rate_has_its_trials_and_every_ratio_is_of_rates_of_one_trial(report, kind):
-    numbers = report[0][kind]
-    way = numbers["ways"]["eager"]
-    for rate in [numbers[name] for name in SHARED] + [way["FULL"], way["COMPUTE"]]:
-        assert len(rate["trials"]) == 2 and min(rate["trials"]) > 0
-        assert rate["mean"] == pytest.approx(statistics.mean(rate["trials"]))
-        assert rate["sd"] == pytest.approx(statistics.stdev(rate["trials"]))
-    for name, below in {"COMPUTE": way["COMPUTE"], "LIMIT": numbers["LIMIT"], "habit": numbers["habit"]}.items():
-        ratios = [full / other for full, other in zip(way["FULL"]["trials"], below["trials"], strict=True)]
-        assert way[f"FULL / {name}"]["trials"] == pytest.approx(ratios)
-
-
-def test_a_patchs_arithmetic_is_about_three_times_as_much_backward(report):
-    training, evaluation = (report[0][kind]["flop_per_patch"] for kind in KINDS)
+    numbers, rows = json.loads((tmp_path / "benchmark.json").read_text()), cells(process.stdout)
+    assert rows["patches/s"] == ["training, eager", "evaluation, eager"]
+    for column, way in enumerate(numbers["ways"]):
+        for name in ("full", "compute", "input"):
+            trials = way[name]
+            assert len(trials) == 2 and min(trials) > 0
+            assert rows[name.upper()][column].startswith(f"{sum(trials) / 2:,.1f} ")
+        ratios = [full / compute for full, compute in zip(way["full"], way["compute"], strict=True)]
+        assert rows["FULL / COMPUTE"][column].startswith(f"{sum(ratios) / 2:.3f} ")
+    assert rows["ablation, projected"] == [f"{numbers['ablation_minutes']['eager']:.0f} min"]
+    assert numbers["peak_memory_gb"]["host"] > 0 and numbers["cache_images_per_second"] > 0
+    assert numbers["device"] in process.stdout and numbers["precision"] == "fp32"
+    training, evaluation = numbers["flop_per_patch"]["training"], numbers["flop_per_patch"]["evaluation"]
     assert 2.5 * evaluation < training < 3 * evaluation
 
 
@@ -65,52 +54,25 @@ def test_counting_leaves_a_model_as_it_is():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def made_up_report() -> dict:
-    """Rates of a GPU, as round numbers: 10 trained patches a second by one way, 100 and 1,000 by the next."""
+def test_all_ways_stand_side_by_side_with_the_compilation_of_every_run(capsys):
+    """Round numbers: 10 trained patches a second by one way, 100 and 1,000 by the next."""
     names = ("eager", "graph", "compiled", "compiled graph")
-    rates = {"sd": None, "trials": [1.0], "mean": 1.0}
-    ways = {
-        name: {row: rates | {"mean": float(10 ** (i + 1))} for row in ROWS} | {"warm_up_seconds": float(i)}
+    training = [
+        Way("training", name, 32, float(i), 2e5, [1.0], full=[10.0 ** (i + 1)], compute=[10.0 ** (i + 1)])
         for i, name in enumerate(names)
-    }
-    kind = {"batch_size": 32, "flop_per_patch": 1e9, "INPUT": rates, "LIMIT": rates, "habit": rates}
-    evaluation = {name: ways[name] for name in ("eager", "compiled")}
-    return {
-        "training": kind | {"ways": ways},
-        "evaluation": kind | {"ways": evaluation},
-        "cache": {"images_per_second": 100.0},
-    }
-
-
-def test_the_projection_has_the_patches_of_the_ablation_the_cache_and_every_runs_compilation():
-    minutes = projection(made_up_report())
-    for i, (name, evaluated, compiling) in enumerate(
-        [("eager", 10, 0), ("graph", 10, 0), ("compiled", 1000, 2), ("compiled graph", 1000, 2 + 2)]
-    ):
-        training, evaluation = 3 * 10 * 7058 * 25 / 10 ** (i + 1), 3 * 10 * (1000 + 2015) * 25 / evaluated
-        assert 60 * minutes[name] == pytest.approx(training + evaluation + 3 * (i + compiling) + 10073 / 100)
-
-
-def test_all_ways_stand_side_by_side(capsys):
-    report = made_up_report()
-    print_table("training", report["training"], projection(report))
-    lines = capsys.readouterr().out.splitlines()
-    rows = {
-        line.split(" | ")[0].removeprefix("| "): line.strip("| ").split(" | ")[1:] for line in lines if "| " in line
-    }
-    assert rows["training, patches/s"] == ["eager", "graph", "compiled", "compiled graph"]
-    assert rows["COMPUTE / eager"] == ["1.00", "10.00", "100.00", "1000.00"]
-    assert rows["warm-up"] == ["0.0 s", "1.0 s", "2.0 s", "3.0 s"]
-    assert list(rows)[1:] == [*ROWS, "COMPUTE / eager", "warm-up", "ablation, projected"]
-
-
-def test_the_tables_and_the_machine_are_printed_as_they_are_in_the_json(report):
-    numbers, output = report
-    for kind in KINDS:
-        for name in ("FULL", "COMPUTE"):
-            assert f"| {name} | {numbers[kind]['ways']['eager'][name]['mean']:,.1f} " in output
-    assert f"{numbers['ablation']['eager']:.0f} min" in output and numbers["memory"]["host_gb"] > 0
-    assert numbers["machine"]["device"] in output and numbers["machine"]["precision"] == "fp32"
+    ]
+    evaluation = [dataclasses.replace(training[i], kind="evaluation", batch_size=256) for i in (0, 2)]
+    ways = training + evaluation
+    minutes = ablation_minutes(ways, 100.0)
+    for i, (name, evaluated, compiling) in enumerate(zip(names, (10, 10, 1000, 1000), (0, 0, 2, 2 + 2), strict=True)):
+        patches = 3 * 10 * 7058 * 25 / 10 ** (i + 1) + 3 * 10 * (1000 + 2015) * 25 / evaluated
+        assert 60 * minutes[name] == pytest.approx(patches + 3 * (i + compiling) + 10073 / 100)
+    print_table(ways, minutes)
+    rows = cells(capsys.readouterr().out)
+    assert rows["patches/s"][:4] == [f"training, {name}" for name in names]
+    assert rows["COMPUTE / eager"] == ["1.00", "10.00", "100.00", "1000.00", "1.00", "100.00"]
+    assert rows["warm-up"] == ["0.0 s", "1.0 s", "2.0 s", "3.0 s", "0.0 s", "2.0 s"]
+    assert rows["ablation, projected"] == [f"{minutes[name]:.0f} min" for name in names]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from iqa.benchmark.arithmetic import flop_per_patch  # noqa: E402
 from iqa.demo.rows import invent_rows  # noqa: E402
+from iqa.models.flop import flop_per_patch  # noqa: E402
 from iqa.models.variants import VARIANTS  # noqa: E402
 from models_resnet_improved import ImageQualityResNet  # noqa: E402
 from train_resnet_improved import START_PATCHES, parse_options  # noqa: E402

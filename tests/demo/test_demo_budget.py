@@ -3,7 +3,7 @@
 import pytest
 from count_demo_flops import LIMIT, count_patches, count_tera_flop
 
-from iqa.benchmark.arithmetic import flop_per_patch
+from iqa.models.flop import flop_per_patch
 from models_resnet_improved import ImageQualityResNet
 
 
