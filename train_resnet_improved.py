@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TextIO
 from iqa import cli
 from iqa.cli import flag, say
 from iqa.data.datasets import load_dataset, split_csv
-from iqa.data.flags import DatasetFlags
+from iqa.data.flags import PatchFlags
 from iqa.data.images import RESIZES, SHORT_SIDE
 from iqa.data.labels import LabelledImages, QualityData, require_correlation, require_sets
 from iqa.json_files import write_json
@@ -58,7 +58,7 @@ class ModelFlags:
 
 
 @dataclass(frozen=True)
-class DataFlags(DatasetFlags):
+class DataFlags(PatchFlags):
     """data"""
 
     data_path: str | None = flag("./koniq-10k", "folder of labels and images", metavar="DIR")
@@ -73,17 +73,6 @@ class DataFlags(DatasetFlags):
     test_patch_num: int = flag(25, "patches per image whose scores are averaged", low=1)
     test_random_crop: bool = flag(False, "evaluate on fixed random crops instead of a grid")
     no_color_jitter: bool = flag(False, "do not jitter the colours of training patches")
-    cache_dir: str | None = flag(None, "of the resized images; default: cache/ in the data folder", metavar="DIR")
-    no_cache: bool = flag(False, "decode an image for each of its patches (slow)")
-    preload_images: str = flag(
-        "auto",
-        "where to hold the resized images; auto: in GPU memory if they are cached and take at most half of what is "
-        "free, else nowhere; without a value: in GPU memory if they fit, else in host memory",
-        nargs="?",
-        choices=("auto", "gpu", "host", "no", "yes"),
-        const="yes",
-        metavar="auto|gpu|host|no",
-    )
 
 
 @dataclass(frozen=True)
@@ -129,7 +118,6 @@ class MachineFlags:
         "steps, measured once for an ablation",
         choices=("auto", "fp32", "bf16"),
     )
-    num_workers: int = flag(-1, "processes that cut patches; -1: 0 on a CPU, 4 for a GPU", low=-1)
     compile: bool = flag(False, "use torch.compile, which takes about a minute")
     cuda_graph: str = flag("auto", "replay the step as a CUDA graph; auto: on one GPU", choices=("auto", "on", "off"))
     deterministic: bool = flag(False, "bit-identical results on CUDA; slower")

@@ -1,4 +1,4 @@
-"""The flags that say how a data set is read, for training and for the check of a folder."""
+"""The flags that say how a data set is read: for training, for scoring and for the check of a folder."""
 
 import argparse
 import math
@@ -30,6 +30,33 @@ class DatasetFlags:
         0, "seed of a split that is drawn if the data have none; --seed does not change it", low=0
     )
     split_file: str | None = flag(None, "image,split columns, such as the split.csv of a run", metavar="CSV")
+
+
+@dataclass(frozen=True)
+class PatchFlags(DatasetFlags):
+    """data set and its patches"""
+
+    cache_dir: str | None = flag(None, "of the resized images; default: cache/ in the data folder", metavar="DIR")
+    no_cache: bool = flag(False, "decode an image for each of its patches (slow)")
+    preload_images: str = flag(
+        "auto",
+        "where to hold the resized images; auto: in GPU memory if they are cached and take at most half of what is "
+        "free, else nowhere; without a value: in GPU memory if they fit, else in host memory",
+        nargs="?",
+        choices=("auto", "gpu", "host", "no", "yes"),
+        const="yes",
+        metavar="auto|gpu|host|no",
+    )
+    num_workers: int = flag(-1, "number of workers that cut patches; -1: 0 on a CPU, up to 4 with a GPU", low=-1)
+
+
+def patch_mistake(options: argparse.Namespace, given: set[str]) -> str | None:
+    """A contradiction between the `PatchFlags`, or None; see `dataset_mistake`."""
+    if options.no_cache and options.cache_dir:
+        return f"--cache_dir {options.cache_dir} and --no_cache contradict each other: choose one"
+    if options.dataset not in (None, STANDARD) and "data_path" not in given:
+        return f"--dataset {options.dataset} needs --data_path: the folder of its labels and images"
+    return dataset_mistake(options, given)
 
 
 def dataset_mistake(options: argparse.Namespace, given: set[str]) -> str | None:

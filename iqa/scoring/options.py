@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from iqa.cli import OneLineParser, add_flags, flag, given_flags
-from iqa.data.flags import STANDARD, DatasetFlags, dataset_mistake
+from iqa.data.flags import PatchFlags, patch_mistake
 
 
 def ending(*allowed: str):
@@ -58,7 +58,7 @@ class ImageFlags:
 
 
 @dataclass(frozen=True)
-class EvaluationFlags(DatasetFlags):
+class EvaluationFlags(PatchFlags):
     """evaluation of a labelled data set, instead of images"""
 
     data_path: str | None = flag(None, "labels and images; default: those of the checkpoint's run", metavar="DIR")
@@ -67,17 +67,6 @@ class EvaluationFlags(DatasetFlags):
         "images to score; auto: test for the split that the checkpoint was trained with, all for other data",
         choices=("auto", "val", "test", "all"),
     )
-    cache_dir: str | None = flag(None, "resized images; default: cache/ in the data folder", metavar="DIR")
-    no_cache: bool = flag(False, "decode an image for each of its patches (slow)")
-    preload_images: str = flag(
-        "auto",
-        "memory that holds the resized images; auto: that of the GPU if they are cached and fit into half of it",
-        nargs="?",
-        choices=("auto", "gpu", "host", "no", "yes"),
-        const="yes",
-        metavar="auto|gpu|host|no",
-    )
-    num_workers: int = flag(-1, "number of workers that cut patches; -1: 0 on a CPU, up to 4 with a GPU", low=-1)
     output_dir: str | None = flag(None, "results; default: logs/evaluation_<name of the checkpoint>", metavar="DIR")
     overwrite: bool = flag(False, "replace an earlier evaluation")
 
@@ -127,8 +116,4 @@ def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
         return "name an IMAGE to score, or a labelled data set by --data_path and --dataset"
     if for_images:
         return f"{for_images[0]} is for images, not for a labelled data set: leave it out"
-    if options.no_cache and options.cache_dir:
-        return f"--cache_dir {options.cache_dir} and --no_cache contradict each other: choose one"
-    if options.dataset not in (None, STANDARD) and not options.data_path:
-        return f"--dataset {options.dataset} needs --data_path: the folder of its labels and images"
-    return dataset_mistake(options, given)
+    return patch_mistake(options, given)

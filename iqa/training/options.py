@@ -2,7 +2,7 @@
 
 import argparse
 
-from iqa.data.flags import STANDARD, dataset_mistake
+from iqa.data.flags import patch_mistake
 from iqa.models.backbones import STRIDE, backbone_problem, patch_size_problem
 from iqa.models.published import OWN, PATCH_MULTIPLE, PUBLISHED
 from iqa.models.variants import ATTENTION_ALONE
@@ -35,8 +35,8 @@ def complete_flags(flags: argparse.Namespace, given: set[str], processes: int) -
         vars(flags).update({name: value for name, value in BEST.items() if name not in given})
     return (
         recipe_mistake(flags, processes)
-        or place_mistake(flags, given)
-        or dataset_mistake(flags, given)
+        or place_mistake(flags)
+        or patch_mistake(flags, given)
         or backbone_mistake(flags)
     )
 
@@ -70,16 +70,12 @@ def recipe_mistake(flags: argparse.Namespace, processes: int) -> str | None:
     return None
 
 
-def place_mistake(flags: argparse.Namespace, given: set[str]) -> str | None:
+def place_mistake(flags: argparse.Namespace) -> str | None:
     """A contradiction between the flags for input and output, or None."""
     if "/" in flags.checkpoint_suffix:
         return f"--checkpoint_suffix {flags.checkpoint_suffix}: part of a file name; folders go to --checkpoint_dir"
     if flags.resume and flags.overwrite:
         return "--resume continues a run and --overwrite replaces it: choose one"
-    if flags.no_cache and flags.cache_dir:
-        return f"--cache_dir {flags.cache_dir} and --no_cache contradict each other: choose one"
-    if flags.dataset != STANDARD and "data_path" not in given:
-        return f"--dataset {flags.dataset} needs --data_path: the folder of its labels and images"
     if flags.tensorboard and not is_installed():
         return f"--tensorboard needs the package tensorboard: {INSTALL}"
     return None
