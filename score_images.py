@@ -76,7 +76,7 @@ from iqa.atomic_files import write_atomically
 from iqa.data.datasets import load_dataset
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead, with_progress
 from iqa.json_files import write_json
-from iqa.metrics import correlate
+from iqa.metrics import srcc_and_plcc
 from iqa.models.backbones import BACKBONES, backbone_problem
 from iqa.models.normalisation import fold_batch_norms
 from iqa.models.published import MODELS, OWN, PUBLISHED, build_published, published_model, scoring_flags
@@ -408,7 +408,7 @@ def evaluate(options) -> None:
         )
         evaluation.announce()
         predictions = predict(evaluation, options)
-        srcc, plcc, note = correlate(predictions.scores, predictions.mos)
+        srcc, plcc, note = srcc_and_plcc(predictions.scores, predictions.mos)
         if note:
             raise ValueError(f"{options.checkpoint}: SRCC and PLCC are undefined on {data.root}: {note}")
         if is_first():

@@ -265,7 +265,7 @@ from torch import Tensor, nn
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
 from iqa.health import layer_health
-from iqa.metrics import correlate
+from iqa.metrics import srcc_and_plcc
 from iqa.models.weights import build_backbone
 from iqa.training import devices, distributed
 from iqa.training.description import announce, changed_processes, describe_run, size_of
@@ -420,7 +420,7 @@ def run_epoch(
             forecast=forecast,
             with_hidden=name == training.select_on,
         )
-        row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = correlate(scored.scores, images.mos)
+        row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = srcc_and_plcc(scored.scores, images.mos)
         predictions[name] = Predictions(images.names, images.mos, scored.scores, scored.attention)
         if scored.hidden:
             row["target_layers"] = [layer_health(units) for units in scored.hidden]

@@ -13,7 +13,7 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iqa.metrics import correlate
+from iqa.metrics import srcc_and_plcc
 
 PERCENTILES = (1, 5, 50, 95, 99)
 NEAR_AN_END = 0.01  # fraction of the MOS scale; scores this close to the lowest or highest score are counted
@@ -85,7 +85,7 @@ def score_health(scores: ArrayLike, mos: ArrayLike, mos_range: Sequence[float]) 
     return {
         "images": len(mos),
         "mos_range": [float(end) for end in mos_range],
-        "srcc": correlate(scores, mos)[0],
+        "srcc": srcc_and_plcc(scores, mos)[0],
         **places,
         "near_lowest": {"scores": _share(scores <= scores.min() + near), "mos": _share(mos <= mos.min() + near)},
         "near_highest": {"scores": _share(scores >= scores.max() - near), "mos": _share(mos >= mos.max() - near)},

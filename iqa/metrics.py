@@ -53,7 +53,7 @@ def plcc(scores: ArrayLike, mos: ArrayLike) -> float:
     return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
 
 
-def correlate(scores: ArrayLike, mos: ArrayLike) -> tuple[float | None, float | None, str]:
+def srcc_and_plcc(scores: ArrayLike, mos: ArrayLike) -> tuple[float | None, float | None, str]:
     """SRCC and PLCC, or None twice and the reason."""
     try:
         return srcc(scores, mos), plcc(scores, mos), ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iqa.metrics import correlate, plcc, srcc
+from iqa.metrics import plcc, srcc, srcc_and_plcc
 from iqa.report.comparisons import Comparison, Difference, differences, level, measure
 from iqa.report.rows import Grid
 from iqa.report.runs import Run, on_images
@@ -89,7 +89,7 @@ def why_without_numbers(runs: Sequence[Run]) -> str | None:
     if len(runs[0].predictions.names) < FEWEST:
         return f"fewer than {FEWEST} images"
     for run in runs:
-        _, _, reason = correlate(run.predictions.scores, run.predictions.mos)
+        _, _, reason = srcc_and_plcc(run.predictions.scores, run.predictions.mos)
         if reason:
             return f"{run.name}: {reason}"
     return None

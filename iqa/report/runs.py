@@ -9,7 +9,7 @@ import numpy as np
 
 from iqa.health import FAILURES, Finding, findings, run_health
 from iqa.json_files import read_json
-from iqa.metrics import correlate
+from iqa.metrics import srcc_and_plcc
 from iqa.models.published import OWN
 from iqa.predictions import Predictions, read_predictions
 from iqa.report.rows import Row, run_folders
@@ -127,7 +127,7 @@ def _read_run(variant: str, folder: Path) -> Run:
 
 def _with_scores(run: Run, predictions: Predictions) -> Run:
     """The run with its predictions and health; without them if its scores have no correlation."""
-    _, _, reason = correlate(predictions.scores, predictions.mos)
+    _, _, reason = srcc_and_plcc(predictions.scores, predictions.mos)
     if reason:
         return replace(run, failure=f"no defined score ({reason})")
     stored = {} if run.result.get("health") is None else run.result["health"]
@@ -252,7 +252,7 @@ def _result_mismatches(runs: list[Run]) -> list[str]:
     """Runs whose result.json and predictions_test.csv are from two different runs."""
     found = []
     for run in runs:
-        computed = correlate(run.predictions.scores, run.predictions.mos)[:2] if run.predictions else (None, None)
+        computed = srcc_and_plcc(run.predictions.scores, run.predictions.mos)[:2] if run.predictions else (None, None)
         for key, value in zip(("selected_test_srcc", "selected_test_plcc"), computed, strict=True):
             stored = run.result.get(key)
             if stored is not None and value is not None and abs(stored - value) > 1e-5:

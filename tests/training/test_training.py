@@ -12,7 +12,7 @@ import train_resnet_improved
 from data_loader import EvaluationPlan, PatchLoader, Resize
 from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
-from iqa.metrics import correlate
+from iqa.metrics import srcc_and_plcc
 from models_resnet_improved import ImageQualityResNet, PatchScores
 from train_resnet_improved import best_epoch, evaluate
 
@@ -182,10 +182,10 @@ def test_the_score_of_an_image_is_the_mean_over_its_patches(tiny_data):
         scored = evaluate(mean_input, loader, len(images), precision="fp32", title="oracle", with_hidden=True)
         np.testing.assert_allclose(scored.scores, expected, rtol=1e-5)
         np.testing.assert_allclose(scored.hidden[0][:, 0], expected, rtol=1e-5)
-    known_srcc, known_plcc, note = correlate(expected, images.mos)
+    known_srcc, known_plcc, note = srcc_and_plcc(expected, images.mos)
     assert (known_srcc, note) == (pytest.approx(spearmanr(expected, images.mos)[0]), "")
-    assert correlate(images.mos, images.mos)[:2] == (pytest.approx(1), pytest.approx(1))
-    assert correlate(-images.mos, images.mos)[:2] == (pytest.approx(-1), pytest.approx(-1))
+    assert srcc_and_plcc(images.mos, images.mos)[:2] == (pytest.approx(1), pytest.approx(1))
+    assert srcc_and_plcc(-images.mos, images.mos)[:2] == (pytest.approx(-1), pytest.approx(-1))
 
 
 def test_an_epoch_without_a_correlation_is_never_chosen():
