@@ -12,7 +12,13 @@ Axes: B patches, C channels, H rows, W columns. Other backbones than ResNet50 ar
 published models in iqa/models/published.py.
 """
 
+import argparse
 import sys
+
+from iqa.cli import OneLineParser
+
+if __name__ == "__main__":  # before torch, which takes seconds to load
+    OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 import torch
 from torch import Tensor, nn

@@ -253,7 +253,7 @@ class Scorer:
                 return ScoredImage(path, error=reason(error)), None
 
         for batch in self.batches(map_ahead(decode, images, threads=min(cpu_count(), DECODERS))):
-            scored = self.score_batch([(image, pixels) for image, pixels in batch if not image.error])
+            scored = iter(self.score_batch([item for item in batch if not item[0].error]))
             yield from (image if image.error else next(scored) for image, _ in batch)
 
     def choose_grid(self, path: str, pixels: Pixels) -> Grid:
@@ -281,11 +281,11 @@ class Scorer:
             yield batch
 
     @torch.inference_mode()
-    def score_batch(self, images: list[Decoded]) -> Iterator[ScoredImage]:
+    def score_batch(self, images: list[Decoded]) -> list[ScoredImage]:
         """The images' scores and attention, each the mean over the image's patches."""
         outputs = [self.score_patches(inputs) for inputs in self.cut(images)]
         if not outputs:
-            return
+            return []
         counts = [len(image.grid) for image, _ in images]
         scores = torch.cat([output.scores for output in outputs]).double().cpu()
         if not scores.isfinite().all():
@@ -293,10 +293,12 @@ class Scorer:
         attention = itertools.repeat(None)
         if self.variant.use_attention:
             attention = torch.cat([output.attention for output in outputs]).double().cpu().split(counts)
+        results = []
         for (image, _), values, weights in zip(images, scores.split(counts), attention, strict=False):
             weights = None if weights is None else tuple(mean_per_image(weights, 1)[0].tolist())
             mean = mean_per_image(values, 1).item()
-            yield replace(image, score=mean, attention=weights, patches=tuple(values.tolist()))
+            results.append(replace(image, score=mean, attention=weights, patches=tuple(values.tolist())))
+        return results
 
     def cut(self, images: list[Decoded]) -> Iterator[Tensor]:
         """The patches of all images as inputs [B, 3, P, P] on the device, B at most `batch_size`."""

@@ -20,6 +20,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import typing
@@ -137,7 +138,17 @@ class Command:
         global _log
         _log = []
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._unraisable_hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
+
+    def _unraisable(self, failure) -> None:
+        """Send the signal again if it arrived during a finalizer: Python drops the exceptions of finalizers."""
+        if failure.exc_type is not Stopped:
+            return self._unraisable_hook(failure)
+        number, self.signal = self.signal, None
+        for each in self._handlers:
+            signal.signal(each, self._stop)
+        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()  # when the finalizer has ended
 
     def _stop(self, number: int, _frame) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -146,6 +157,7 @@ class Command:
         raise Stopped(number)
 
     def __exit__(self, _kind, error: BaseException | None, _trace) -> bool:
+        sys.unraisablehook = self._unraisable_hook
         if error is not None:
             sys.unraisablehook = lambda _: None  # failures of the clean-up must not hide the error
             self.status = self._report(error)
@@ -180,8 +192,10 @@ class Command:
 
 
 def report_missing_package(kind: type[BaseException], error: BaseException, trace) -> None:
-    """An exception hook: one line for a package that is not installed."""
-    if issubclass(kind, ModuleNotFoundError) and not str(error.name).startswith("iqa"):
+    """An exception hook: one line for Ctrl-C and for a package that is not installed."""
+    if issubclass(kind, KeyboardInterrupt):
+        write_error("Stopped by SIGINT.")
+    elif issubclass(kind, ModuleNotFoundError) and not str(error.name).startswith("iqa"):
         report(f"the package {error.name} is missing: source .venv/bin/activate, or bash run_tests.sh makes it")
     else:
         sys.__excepthook__(kind, error, trace)

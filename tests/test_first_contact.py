@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, assert_one_line_error, run_main, run_program
+from conftest import ROOT, assert_one_line_error, refuse, run_main, run_program
 
 SCRIPTS = {
     "train_resnet_improved.py": ["--data_path", "."],
@@ -13,6 +13,7 @@ SCRIPTS = {
     "demo_dataset.py": ["--output", "demo", "--images", "6"],
     "benchmark_training.py": [],
     "data_loader.py": ["."],
+    "models_resnet_improved.py": [],
 }
 MISTAKES = {
     "train_resnet_improved.py": "--data_path nowhere",
@@ -21,6 +22,7 @@ MISTAKES = {
     "demo_dataset.py": "--output demo --images 3",
     "benchmark_training.py": "--output logs",
     "data_loader.py": "nowhere",
+    "models_resnet_improved.py": "--nothing",
 }
 WITHOUT_TORCH = """
 import pathlib, runpy, sys
@@ -78,3 +80,28 @@ def test_a_folder_of_another_data_set_is_answered_with_its_flag(tmp_path):
     (tmp_path / "labels.csv").write_text("image,mos\n1.jpg,50\n")
     for module, *flags in (["train_resnet_improved", "--data_path", "."], ["iqa.data.check", "."]):
         assert_one_line_error(run_main(module, *flags, cwd=tmp_path), "--dataset csv")
+
+
+def test_a_checkpoint_that_is_missing_is_answered_with_what_writes_one(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    process = run_main("score_images", *"--checkpoint no.pth photo.jpg --device cpu".split(), cwd=tmp_path)
+    assert_one_line_error(process, "no.pth", "no such checkpoint", "train_resnet_improved.py --save_model")
+
+
+def test_a_failed_download_of_weights_does_not_advise_the_download(tmp_path, tiny_data, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models.WeightsEnum.get_state_dict", fail)
+    process = refuse("--data_path", tiny_data, "--weights", "imagenet", cwd=tmp_path)
+    assert_one_line_error(process, "--weights imagenet", "no route to host")
+    advice = process.stderr.partition("; choose ")[2]
+    assert "path" in advice and "none" in advice and "imagenet" not in advice
+
+
+def test_a_resume_of_a_wrong_folder_names_the_folders_with_a_run(tmp_path, tiny_data):
+    for name in ("first", "second"):
+        (tmp_path / "logs" / name).mkdir(parents=True)
+        (tmp_path / "logs" / name / "config.json").write_text("{}")
+    process = refuse("--data_path", tiny_data, "--resume", "--output_dir", "logs/third", cwd=tmp_path)
+    assert_one_line_error(process, "--resume", "logs/third", "logs/first", "logs/second")
