@@ -51,3 +51,25 @@ def test_only_what_nobody_reads_is_lost():
         process.stdin.close()
         assert process.stderr.read() == "two\nfour\n"
     assert process.returncode == 0
+
+
+def test_a_signal_that_arrives_in_a_finalizer_ends_the_command():
+    """Python drops the exceptions of finalizers."""
+    code = """
+import os, signal, time
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+with Command([]) as command:
+    Finalized()
+    time.sleep(60)
+sys.exit(command.status)
+"""
+    process = subprocess.run([sys.executable, "-c", IMPORTS + code], cwd=ROOT, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (143, "Stopped by SIGTERM.\n")
+
+
+def test_ctrl_c_while_a_script_imports_its_modules_is_one_line():
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); signal.raise_signal(signal.SIGINT)"
+    process = subprocess.run([sys.executable, "-c", IMPORTS + code], cwd=ROOT, capture_output=True, text=True)
+    assert process.stderr == "Stopped by SIGINT.\n" and process.returncode != 0
