@@ -249,7 +249,7 @@ class PatchLoader:
     """Iterates over a plan: (inputs [B, 3, P, P], planned batch), both on the device.
 
     Args:
-        images: of `open_images`, or copied to the device by `DeviceImages.of`; the plan's image numbers index this list.
+        images: of `open_images`, or copied to the device by `DeviceImages.of`; image numbers index this list.
         plan: `TrainingPlan` or `EvaluationPlan`.
         color_jitter: change the colours by the plan's amounts.
         num_workers: processes that cut patches ahead; 0 cuts them in this one, -1 is none on a CPU, 4 beside a GPU.

@@ -46,7 +46,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete the temporary file of a process that was killed while it wrote `path`; no process may be writing it now."""
+    """Delete the temporary file of a killed process that wrote `path`; no process may be writing it now."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         leftover.unlink(missing_ok=True)
 

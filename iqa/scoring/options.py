@@ -34,7 +34,7 @@ class MachineFlags:
     device: str = flag("auto", "auto (CUDA if there is a GPU), cpu, cuda or cuda:N")
     precision: str = flag(
         "auto",
-        "precision of the layers before the score path; auto: that of the run, but bf16 only if the device has it natively",
+        "precision of the layers before the score path; auto: as in the run, but bf16 only if the device has it",
         choices=("auto", "fp32", "bf16"),
     )
     traceback: bool = flag(False, "show where an error came from")

@@ -109,7 +109,7 @@ class ModelFacts:
         return score is not None and self.mos_range is not None and not self.mos_range[0] <= score <= self.mos_range[1]
 
     def coverage(self, images: list[ScoredImage]) -> str:
-        """The share of the pictures that the patches cover, and a note if those of the run's evaluation were too few."""
+        """The share of the pictures that the patches cover, and a note if the evaluation's were too few."""
         grids = [image.grid for image in images if image.grid]
         if not grids:
             return "no picture was scored"

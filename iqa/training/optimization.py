@@ -93,7 +93,7 @@ def build_optimizer(
 
     Args:
         lr: learning rate of all parameters, or of the backbone (`model.slow_part`), which is the first of two groups.
-        head_lr_ratio: learning rate of the other parameters divided by `lr`; None: one group, and `model` may be any module.
+        head_lr_ratio: learning rate of the other parameters divided by `lr`; None: one group, any module.
         kind: name of the class in torch.optim.
     """
     if head_lr_ratio is None:

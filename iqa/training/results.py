@@ -13,7 +13,7 @@ METRICS = ("val_srcc", "val_plcc", "test_srcc", "test_plcc")
 
 
 def choose_selection_set(name: str, data: QualityData) -> str:
-    """The set whose SRCC selects the epoch: validation, or test if --select_on asks for it or there is no validation set."""
+    """The set whose SRCC selects the epoch: validation, or test if --select_on says so or there is no other."""
     if len(data.sets["validation"]):
         return "val" if name == "auto" else name
     if name == "val":

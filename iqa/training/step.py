@@ -2,7 +2,7 @@
 
 A replay repeats the recorded kernels on the same memory. Values that Python holds are frozen in it, so everything that
 changes from step to step is a tensor on the device: the learning rates (optimization.LearningRates), the gradient norm
-and the flag that skips a step. Loss meter, weight averaging and schedule hold values in Python and are outside the graph.
+and the flag that skips a step. Loss meter, weight averaging and schedule hold Python values and stay outside.
 """
 
 from collections.abc import Callable
