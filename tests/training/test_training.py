@@ -342,3 +342,12 @@ def test_help_names_every_flag_that_notes_and_commands_use(tmp_path):
         --dropout_rate --patch_size --weights --select_on --device --num_workers --output_dir --checkpoint_dir
     """.split()
     assert [flag for flag in flags if flag not in process.stdout] == []
+
+
+def test_progress_states_what_is_left_of_the_epoch_and_of_all_runs(tiny_data, tmp_path):
+    """In training and in evaluation; the run is the second of nine."""
+    always = "import iqa.training.progress; iqa.training.progress.LOG_EVERY = -1"
+    process = train("--data_path", tiny_data, "--epochs", 1, cwd=tmp_path, INJECT=always, ABLATION_RUN="2/9")
+    lines = [line for line in process.stdout.splitlines() if "left; all runs: about" in line]
+    assert {line.split(":")[0].strip() for line in lines} == {"Epoch 1/1", "Epoch 1/1 val", "Epoch 1/1 test"}
+    assert "epoch: 0 s left; all runs: about " in lines[-1] and "min left" in lines[-1], lines
