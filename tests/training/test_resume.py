@@ -109,4 +109,4 @@ def test_no_checkpoint_is_an_error_and_never_a_fresh_start(finished_run, tiny_da
 def test_a_damaged_config_is_named(finished_run, tiny_data, tmp_path):
     cwd = copy_run(finished_run, tmp_path / "copy")
     (cwd / "run/config.json").write_text("{")
-    assert_one_line_error(refuse_to_resume(tiny_data, cwd), "run/config.json: unreadable", "--overwrite")
+    assert_one_line_error(refuse_to_resume(tiny_data, cwd), "run/config.json: not JSON", "--overwrite")
