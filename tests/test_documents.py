@@ -90,7 +90,7 @@ def test_the_slugs_are_githubs():
 
 
 def test_the_readme_is_one_page():
-    assert len(read("README.md").splitlines()) <= 150
+    assert len(read("README.md").splitlines()) <= 130
 
 
 def test_both_readmes_agree():

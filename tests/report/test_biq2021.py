@@ -46,6 +46,18 @@ def test_the_page_names_every_result():
     assert "--groups" in page and "--without" in page  # the command that makes the report
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_front_pages_show_the_report(name):
+    page = (ROOT / name).read_text(encoding="utf-8").replace("−", "-")
+    for level in NUMBERS["levels"]:
+        within = NUMBERS["groups"]["within"]["levels"][level["row"]["log_name"]]["srcc"]["value"]
+        found = [f"{x['value']:.4f} [{x['low']:.4f}, {x['high']:.4f}]" for x in (level["srcc"], level["plcc"])]
+        assert f"| {found[0]} | {found[1]} | {within:.4f} |" in page
+    for difference in NUMBERS["differences"]:
+        x, against_baseline = difference["srcc"], difference["comparison"]["terms"][1][1].endswith("baseline")
+        assert not against_baseline or f"| {x['value']:+.4f} [{x['low']:+.4f}, {x['high']:+.4f}] |" in page
+
+
 def test_no_photograph_is_there():
     images = [path for path in FOLDER.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".npy")]
     assert {path.parent for path in images} <= {FOLDER / "figures"}
