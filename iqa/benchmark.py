@@ -72,7 +72,7 @@ def measure(
         return Batches([(inputs, batch)] * steps, device=device, plan=Batches([batch] * steps, batch_size=size))
 
     alone: list[float] = []
-    ways = [Way(kind, name, size, timed(device, run, repeated(WARM_UP)), limit, alone) for name, run in runs.items()]
+    ways = [Way(kind, name, size, timed(device, run, make_loader(WARM_UP)), limit, alone) for name, run in runs.items()]
     steps = max(1, round(2 * seconds / max(timed(device, run, repeated(2)) for run in runs.values())))
     loader, patches = make_loader(steps), steps * size
     timed(device, exhaust, loader)  # starts the workers and allocates memory

@@ -1,5 +1,6 @@
 """The tables of docs/experiments follow from the committed predictions."""
 
+import json
 import re
 
 import numpy as np
@@ -86,3 +87,27 @@ def test_within_sources():
         best, base = within(f"--recipe best{end}"), within(f"the recipe under test{end}")
         assert numbers(rows[size][0]) == pytest.approx([best, base], abs=6e-5)
         assert numbers(rows[size][1])[0] == pytest.approx(best - base, abs=6e-5)
+
+
+def test_the_speed_on_a_gpu():
+    """The tables of docs/speed.md and the line of README.md, from the trials of the benchmark."""
+    measured = json.loads((FOLDER / "benchmark_h200.json").read_text())
+    speed, front = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/speed.md", "README.md"))
+    ways = [way for way in measured["ways"] if way["kind"] == "training"]
+    eager = ways[0]
+    rows = {line.split(" | ")[0]: line for line in speed[speed.index("| training | eager") :].splitlines()[2:9]}
+
+    def row(name: str, cells) -> None:
+        assert rows[f"| {name}"] == f"| {name} | {' | '.join(cells)} |"
+
+    for name in ("full", "compute"):
+        row(name.upper(), [f"{np.mean(way[name]):,.1f} ± {np.std(way[name], ddof=1):.1f}" for way in ways])
+        row(f"{name.upper()} / eager", [f"{np.mean(way[name]) / np.mean(eager[name]):.2f}" for way in ways])
+    row("FULL / COMPUTE", [f"{np.mean(np.divide(way['full'], way['compute'])):.3f}" for way in ways])
+    minutes = measured["ablation_minutes"]
+    row("ablation on KonIQ-10k, projected", [f"{minutes[way['name']]:.0f} min" for way in ways])
+    rates = {way["name"]: f"{np.mean(way['full']):,.0f}" for way in ways}
+    assert (
+        f"{rates['graph']} patches/s in training, {rates['compiled graph']} with `--compile`, {rates['eager']}" in front
+    )
+    assert f"would take {minutes['graph']:.0f} minutes" in front

@@ -4,6 +4,7 @@ Axes: B patches, H rows, W columns, P patch size in pixels. A batch is data_load
 """
 
 import functools
+import itertools
 import shutil
 import signal
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 WORKERS_FOR_GPU = 4
 AHEAD = 2  # batches that each worker prepares in advance
+COPIED_AT_ONCE = 256  # images, to a GPU; a copy of one image waits for every other process that uses the GPU
 SHARED_MEMORY = Path("/dev/shm")  # where the workers store them on Linux
 
 
@@ -69,8 +71,11 @@ class DeviceImages:
         sizes = images.sizes()
         ends = np.cumsum(3 * sizes.prod(1))
         pixels = torch.empty(int(ends[-1]), dtype=torch.uint8, device=device)
-        for image, target in zip(map_ahead(images.__getitem__, range(len(images))), ends, strict=True):
-            pixels[target - image.size : target] = torch.tensor(image.reshape(-1))
+        arriving, filled = map_ahead(images.__getitem__, range(len(images))), 0
+        while block := [image.reshape(-1) for image in itertools.islice(arriving, COPIED_AT_ONCE)]:
+            together = torch.from_numpy(np.concatenate(block))
+            pixels[filled : filled + len(together)] = together
+            filled += len(together)
         return cls(pixels, np.concatenate([[0], ends[:-1]]), sizes)
 
     def __len__(self) -> int:

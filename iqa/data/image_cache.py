@@ -130,6 +130,8 @@ class ImageCache:
         """Append the missing images, to a new file if most pixels of the old one belong to replaced images."""
         entries = self.read_index()
         stale = {files[i].name for i in missing_of(files, entries)}
+        if not stale:  # another run has filled the cache
+            return
         kept = {name: entry for name, entry in entries.items() if name not in stale}
         if self.pixels.exists() and self.pixels.stat().st_size > 2 * sum(entry.bytes() for entry in kept.values()):
             self.index.unlink(missing_ok=True)  # first, so that it never describes other pixels
