@@ -20,13 +20,18 @@ find_python() {
     fi
     python=$base
     has_packages "$python" "$requirements" && return
+    if [[ -z ${VIRTUAL_ENV:-} ]]; then python=$here/.venv/bin/python; fi
+    has_packages "$python" "$requirements" || install_packages "$requirements" 9<"$requirements"
+}
+
+install_packages() { # one installation at a time: the lock of the requirements ends with file descriptor 9
+    "$base" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' 2>/dev/null || true # a file system without locks
     if [[ -z ${VIRTUAL_ENV:-} ]]; then
-        python=$here/.venv/bin/python
         "$python" -c '' 2>/dev/null || "$base" -m venv --clear "$here/.venv" || return
-        has_packages "$python" "$requirements" && return
     fi
-    echo "Installing the packages of $1 with $python: 1 to 10 minutes, 6 GB with CUDA builds of torch; only once"
-    "$python" -m pip install --disable-pip-version-check -r "$requirements" && return
-    echo "error: the packages of $1 could not be installed with $python" >&2
+    has_packages "$python" "$1" && return # another command has installed them meanwhile
+    echo "Installing the packages of ${1##*/} with $python: 1 to 10 minutes, 6 GB with CUDA builds of torch; only once"
+    "$python" -m pip install --disable-pip-version-check -r "$1" && return
+    echo "error: the packages of ${1##*/} could not be installed with $python" >&2
     return 1
 }

@@ -1,5 +1,6 @@
 """First steps of a new user: missing packages, the installation, hints."""
 
+import os
 import subprocess
 import sys
 
@@ -74,6 +75,28 @@ def test_the_installation_says_how_long_it_takes_and_shows_the_output_of_pip(tmp
     error, hint = process.stderr.splitlines()
     assert error.startswith("error: ") and "requirements.txt" in error
     assert hint.startswith("To go on: SEEDS=1\\ 2 ") and hint.endswith(f"bash {runner} --demo")
+
+
+def test_two_commands_at_once_install_one_after_the_other(tmp_path):
+    """The second one finds the packages that the first one has installed."""
+    interpreter = tmp_path / "python3"
+    interpreter.write_text(f"""#!/bin/bash
+case $* in
+    *--dry-run*) [[ -e installed ]] ;;
+    *pip*install*) echo install >>log; sleep 2; touch installed ;;
+    *) exec {sys.executable} "$@" ;;
+esac
+""")
+    interpreter.chmod(0o755)
+    command = f"here={ROOT}; source {ROOT}/find_python.sh; find_python requirements.txt; echo $python"
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(interpreter), "VIRTUAL_ENV": str(tmp_path)}
+    commands = [
+        subprocess.Popen(["bash", "-c", command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=60)[0] for process in commands]
+    assert all(output.endswith(f"{interpreter}\n") for output in outputs)
+    assert (tmp_path / "log").read_text() == "install\n"
 
 
 def test_a_folder_of_another_data_set_is_answered_with_its_flag(tmp_path):
