@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Verify and measure what needs a GPU, in at most 6 minutes: the tests marked `gpu`, the benchmark with its tables, the batch norms.
+# Verify and measure what needs a GPU, in at most 6 minutes: the tests marked `gpu`, and the benchmark with its tables.
 #
 #   bash tools/on_gpu.sh
 #   bash tools/on_gpu.sh --data_path ./koniq-10k      # flags go to the benchmark
@@ -11,5 +11,4 @@ find_python requirements-dev.txt || { echo "error: the packages of requirements-
 status=0
 (cd "$here" && timeout 140 "$python" -m pytest -n 4 --dist load -m gpu -vv --tb short) || status=$?
 timeout 205 "$python" "$here/benchmark_training.py" --images 120 --trials 2 --seconds 1 --compile --device cuda "$@" || status=$?
-timeout 15 "$python" "$here/tools/time_batch_norms.py" || status=$?
 exit "$status"
