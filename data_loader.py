@@ -36,17 +36,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from iqa.data.color_jitter import jitter_colors
-from iqa.data.cutting import (
-    AHEAD,
-    DeviceImages,
-    PatchCutter,
-    as_tensors,
-    choose_workers,
-    leave_signals_to_parent,
-    made_ahead,
-)
+from iqa.data.cutting import AHEAD, DeviceImages, PatchCutter, choose_workers, leave_signals_to_parent, made_ahead
 from iqa.data.image_cache import ImageCache
-from iqa.data.images import SHORT_SIDE, DecodedImages, StoredImages
+from iqa.data.images import DecodedImages, StoredImages
 from iqa.data.labels import QualityData
 from iqa.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 
@@ -62,12 +54,13 @@ class Resize:
     """--resize: "keep" the aspect, or "squeeze" every image to 384 wide and 512 high, as published models expect."""
 
     name: str = "keep"
+    short_side: int = 384  # pixels, after the resize
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) after the resize: 1024x768 becomes 512x384."""
         if self.name == "squeeze":
             return 384, 512
-        scale = SHORT_SIDE / min(width, height)  # the shorter side becomes 384
+        scale = self.short_side / min(width, height)
         return round(width * scale), round(height * scale)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
@@ -92,12 +85,8 @@ def open_images(
         images = DecodedImages(data.paths(), Resize(resize))
     else:
         images = ImageCache(data.root, cache_dir, Resize(resize), log).open(data.paths())
-    opened, start = {}, 0
-    for name, labelled in data.sets.items():
-        if len(labelled):
-            opened[name] = images.chosen(np.arange(start, start + len(labelled)))
-        start += len(labelled)
-    return opened
+    numbers = np.split(np.arange(len(images)), np.cumsum(list(data.sizes().values()))[:-1])
+    return {name: images.chosen(part) for name, part in zip(data.sets, numbers, strict=True) if len(part)}
 
 
 # Patches
@@ -143,6 +132,10 @@ class PatchBatch(NamedTuple):
     jitter: Tensor  # [B, 4] brightness, contrast and saturation factor, hue shift
     mos: Tensor  # [B] float32, of the image, on the scale of the labels
     pixels: Tensor | None = None  # [B, P, P, 3] uint8
+
+    def map(self, function: Callable) -> "PatchBatch":
+        """The batch with `function` of each field that is not None."""
+        return PatchBatch(*(field if field is None else function(field) for field in self))
 
 
 class TrainingPlan:
@@ -197,7 +190,7 @@ class TrainingShare:
 
     def __iter__(self) -> Iterator[PatchBatch]:
         for batch in self.plan:
-            yield PatchBatch(*(field if field is None else field[self.patches] for field in batch))
+            yield batch.map(lambda field: field[self.patches])
 
 
 class EvaluationPlan:
@@ -270,28 +263,27 @@ class PatchLoader:
         num_workers: int,
         share=(0, 1),
     ):
-        self.plan, self.device = plan, device
+        self.images, self.plan, self.patch_size, self.device = images, plan, patch_size, device
         self.part = plan if share == (0, 1) else plan.share(*share)
         self.transform = PatchTransform(color_jitter=color_jitter).to(device)
-        on_device = isinstance(images, DeviceImages)
-        self.images, self.patch_size = images, patch_size
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        workers = 0 if on_device else choose_workers(num_workers, device.type, self.part.batch_size * patch_size**2 * 3)
-        self.cut = (
-            self.part
-            if on_device
-            else DataLoader(
-                PatchCutter(images, patch_size),
-                sampler=self.part,
-                batch_size=None,  # the plan's items are whole batches
-                num_workers=workers,
-                prefetch_factor=AHEAD if workers else None,
-                persistent_workers=workers > 0,
-                pin_memory=device.type == "cuda",
-                generator=torch.Generator(),  # else the loader draws from the one that dropout uses
-                worker_init_fn=leave_signals_to_parent,
-                multiprocessing_context="fork" if workers else None,  # a fresh interpreter would copy the pixels
-            )
+        self.on_device = isinstance(images, DeviceImages)
+        self.batches = self.part if self.on_device else self.cut_on_host(num_workers)
+
+    def cut_on_host(self, num_workers: int) -> DataLoader:
+        """The batches of the plan with their pixels, by workers or in this process."""
+        workers = choose_workers(num_workers, self.device.type, 3 * self.part.batch_size * self.patch_size**2)
+        return DataLoader(
+            PatchCutter(self.images, self.patch_size),
+            sampler=self.part,
+            batch_size=None,  # the plan's items are whole batches
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else the loader draws from the one that dropout uses
+            worker_init_fn=leave_signals_to_parent,
+            multiprocessing_context="fork" if workers else None,  # a fresh interpreter would copy the pixels
         )
 
     def __len__(self) -> int:
@@ -304,25 +296,23 @@ class PatchLoader:
         """The inputs of the plan's first patches, so many or all there are, whatever this loader's share of them."""
         inputs = []
         for batch in itertools.islice(self.plan, -(-patches // self.plan.batch_size)):
-            batch = PatchBatch(*(field if field is None else field[:patches] for field in batch))
-            if not isinstance(self.images, DeviceImages):
+            batch = batch.map(lambda field: field[:patches])
+            if not self.on_device:
                 batch = PatchCutter(self.images, self.patch_size)[batch]
             inputs.append(self.inputs(batch)[0])
         return torch.cat(inputs)[:patches]
 
     def inputs(self, batch: PatchBatch) -> tuple[Tensor, PatchBatch]:
         """A cut batch, or for `DeviceImages` a planned one -> inputs [B, 3, P, P], and the batch on the device."""
-        if isinstance(self.images, DeviceImages):
-            batch = self.to_device(as_tensors(batch))
+        batch = batch.map(lambda field: torch.as_tensor(field).to(self.device, non_blocking=True))
+        if self.on_device:
             batch = batch._replace(pixels=self.images.cut(batch, self.patch_size))
-        else:
-            batch = self.to_device(batch)
         return self.transform(batch), batch
 
     def cut_batches(self) -> Iterator[PatchBatch]:
         try:
-            batches = iter(self.cut)
-            if getattr(self.cut, "num_workers", 0):
+            batches = iter(self.batches)
+            if not self.on_device and self.batches.num_workers:
                 # For a worker that dies torch would raise in the midst of anything, a half-written checkpoint included.
                 # Without that the loader sees it when it waits for a batch, within 5 seconds.
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -332,9 +322,6 @@ class PatchLoader:
                 f"--num_workers: the processes that cut patches cannot be started ({error.strerror}); use fewer, or 0, "
                 "or enlarge /dev/shm"
             ) from error
-
-    def to_device(self, batch: PatchBatch) -> PatchBatch:
-        return PatchBatch(*(x if x is None else x.to(self.device, non_blocking=True) for x in batch))
 
 
 class PatchTransform(nn.Module):
@@ -359,7 +346,6 @@ class PatchTransform(nn.Module):
         if self.color_jitter:
             images = jitter_colors(rows.unflatten(2, (size, 3)).permute(0, 3, 1, 2) / 255, batch.jitter)
             rows = 255 * images.permute(0, 2, 3, 1).flatten(2)
-        rows.sub_(self.mean.repeat(size)).div_(
-            self.std.repeat(size)
-        )  # whole rows, in place: rows of 3 values are slow on a CPU
+        # Whole rows, in place: rows of 3 values are slow on a CPU.
+        rows.sub_(self.mean.repeat(size)).div_(self.std.repeat(size))
         return rows.unflatten(2, (size, 3)).permute(0, 3, 1, 2)

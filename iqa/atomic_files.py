@@ -7,7 +7,7 @@ import glob
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -82,6 +82,15 @@ def check_writable(flag: str, path: Path | None) -> None:
 
 def _temporary_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def wait_for_lock(opened: TextIO | int, log: Callable[[str], None], line: str) -> None:
+    """Lock an open file or folder until it is closed; log the line if another process holds the lock."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log(line)
+        fcntl.flock(opened, fcntl.LOCK_EX)
 
 
 def hold_lock(path: Path) -> TextIO:

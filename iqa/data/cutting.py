@@ -7,7 +7,7 @@ import functools
 import itertools
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from iqa.cli import say
-from iqa.data.images import map_ahead
+from iqa.data.images import StoredImages, map_ahead
 from iqa.processes import end_with_parent, processes_here
 
 T = TypeVar("T")
@@ -26,10 +26,6 @@ WORKERS_FOR_GPU = 4
 AHEAD = 2  # batches that each worker prepares in advance
 COPIED_AT_ONCE = 256  # images, to a GPU; a copy of one image waits for every other process that uses the GPU
 SHARED_MEMORY = Path("/dev/shm")  # where the workers store them on Linux
-
-
-def as_tensors(batch: NamedTuple) -> NamedTuple:
-    return batch._make(field if field is None else torch.from_numpy(field) for field in batch)
 
 
 class PatchCutter(Dataset):
@@ -44,7 +40,7 @@ class PatchCutter(Dataset):
         places = zip(batch.image.tolist(), batch.top.tolist(), batch.left.tolist(), strict=True)
         for patch, (image, top, left) in zip(pixels, places, strict=True):
             patch[:] = self.images[image][top : top + size, left : left + size]
-        cut = as_tensors(batch._replace(pixels=pixels))
+        cut = batch._replace(pixels=pixels).map(torch.from_numpy)
         return in_shared_memory(cut) if get_worker_info() else cut
 
 
@@ -54,16 +50,16 @@ def in_shared_memory(batch: NamedTuple) -> NamedTuple:
     The queue would do this in a thread: with too little shared memory, the thread prints an error, the batch is lost,
     and the loader waits for it forever.
     """
-    return batch._make(field.share_memory_() for field in batch)
+    return batch.map(Tensor.share_memory_)
 
 
-class DeviceImages:
+class DeviceImages(StoredImages):
     """Resized images in the memory of the device, from which a batch of patches is cut by one gather."""
 
     def __init__(self, pixels: Tensor, offsets: np.ndarray, sizes: np.ndarray):
-        self.pixels, self.host_offsets, self.host_sizes = pixels, offsets, sizes
-        self.offsets = torch.tensor(offsets, device=pixels.device)
-        self.widths = torch.tensor(sizes[:, 1], device=pixels.device)
+        super().__init__(pixels, offsets, sizes)
+        self.device_offsets = torch.tensor(offsets, device=pixels.device)
+        self.device_widths = torch.tensor(sizes[:, 1], device=pixels.device)
 
     @classmethod
     def of(cls, images: Sequence[np.ndarray], device: torch.device) -> "DeviceImages":
@@ -78,20 +74,11 @@ class DeviceImages:
             filled += len(together)
         return cls(pixels, np.concatenate([[0], ends[:-1]]), sizes)
 
-    def __len__(self) -> int:
-        return len(self.host_offsets)
-
-    def chosen(self, numbers: Iterable[int]) -> "DeviceImages":
-        return DeviceImages(self.pixels, self.host_offsets[numbers], self.host_sizes[numbers])
-
-    def sizes(self) -> np.ndarray:
-        """[N, 2] height and width of each image."""
-        return self.host_sizes
-
     def cut(self, batch: NamedTuple, patch_size: int) -> Tensor:
         """A batch on the device -> its pixels [B, P, P, 3] uint8."""
         rows = batch.top[:, None] + torch.arange(patch_size, device=self.pixels.device)  # [B, P]
-        starts = self.offsets[batch.image, None] + 3 * (rows * self.widths[batch.image, None] + batch.left[:, None])
+        rows_before = rows * self.device_widths[batch.image, None]
+        starts = self.device_offsets[batch.image, None] + 3 * (rows_before + batch.left[:, None])
         bytes_of_row = torch.arange(3 * patch_size, device=self.pixels.device)
         return self.pixels[starts[:, :, None] + bytes_of_row].unflatten(2, (-1, 3))
 

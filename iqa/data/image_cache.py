@@ -7,7 +7,6 @@ take more than half of `pixels.bin`, both files are written again.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -22,12 +21,11 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from iqa.atomic_files import write_atomically
-from iqa.data.images import SHORT_SIDE, Resize, StoredImages, map_ahead, read_pixels
+from iqa.atomic_files import wait_for_lock, write_atomically
+from iqa.data.images import Resize, StoredImages, map_ahead, read_pixels
 
 FLUSH_EVERY = 256  # images between two flushes to disk, the most that a power cut loses
 LOG_EVERY = 10  # seconds between two lines of progress in a log
-NOMINAL_BYTES = 512 * SHORT_SIDE * 3
 
 
 class Entry(NamedTuple):
@@ -60,7 +58,7 @@ class ImageCache:
     """
 
     def __init__(self, root: Path, cache_dir: Path, resize: Resize, log: Callable[[str], None] = print):
-        settings = [str(root.resolve()), SHORT_SIDE, "bilinear", PIL.__version__]
+        settings = [str(root.resolve()), resize.short_side, "bilinear", PIL.__version__]
         settings += [] if resize.name == "keep" else [resize.name]  # the key of a cache from before --resize
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         self.root, self.folder, self.log, self.resize = root, Path(cache_dir) / key, log, resize
@@ -77,8 +75,10 @@ class ImageCache:
         while True:
             if missing_of(files, self.read_index()):
                 try:
-                    with self.locked():
-                        self.fill(files, paths)
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    with open(self.folder / "lock", "w") as lock:  # for one builder at a time
+                        wait_for_lock(lock, self.log, f"Cache: another run is filling {self.folder}; waiting for it")
+                        self.fill(files)
                 except OSError as error:
                     ways = "move it with --cache_dir, or train without a cache: --no_cache"
                     why = error.strerror or error
@@ -87,7 +87,7 @@ class ImageCache:
                 entries = self.read_index()
                 begun_anew = not os.path.samestat(os.fstat(pixels.fileno()), self.pixels.stat())  # by another run
                 if not (begun_anew or missing_of(files, entries)):
-                    table = np.array([entries[file.name][3:6] for file in files], np.int64).reshape(-1, 3)
+                    table = np.array([entries[file.name][3:6] for file in files], np.int64)
                     return StoredImages(self.map_pixels(pixels), table[:, 0], table[:, 1:])
 
     def state_of(self, path: Path) -> Entry:
@@ -114,22 +114,10 @@ class ImageCache:
             file.seek(0)
             return np.fromfile(file, np.uint8)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock the cache for one builder; the lock ends with its process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.log(f"Cache: another run is filling {self.folder}; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def fill(self, files: list[Entry], paths: Sequence[Path]) -> None:
+    def fill(self, files: list[Entry]) -> None:
         """Append the missing images, to a new file if most pixels of the old one belong to replaced images."""
         entries = self.read_index()
-        stale = {files[i].name for i in missing_of(files, entries)}
+        stale = {file.name for file in missing_of(files, entries)}
         if not stale:  # another run has filled the cache
             return
         kept = {name: entry for name, entry in entries.items() if name not in stale}
@@ -139,13 +127,14 @@ class ImageCache:
             kept = {}
         else:  # drop lines whose pixels are lost: the next images would make them valid again
             write_atomically(self.index, "".join(json.dumps(entry) + "\n" for entry in kept.values()))
-        missing = [(files[i], paths[i]) for i in missing_of(files, kept)]
-        needed, free = len(missing) * NOMINAL_BYTES, shutil.disk_usage(self.folder).free
+        missing = missing_of(files, kept)
+        needed = len(missing) * 4 * self.resize.short_side**2  # bytes of RGB at 4:3
+        free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise OSError(f"it needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         with open(self.pixels, "ab") as pixels, open(self.index, "ab") as index:
             lines, offset = [], pixels.tell()
-            for i, (file, image) in enumerate(self.progress(missing), 1):
+            for i, (file, image) in enumerate(zip(missing, self.decoded(missing), strict=True), 1):
                 pixels.write(image)
                 entry = file._replace(offset=offset, height=image.shape[0], width=image.shape[1])
                 lines.append(json.dumps(entry) + "\n")
@@ -156,29 +145,27 @@ class ImageCache:
                     flush_to_disk(index)
                     lines = []
 
-    def progress(self, missing: list) -> Iterator[tuple[Entry, np.ndarray]]:
-        """Decode in parallel, in order, with a progress bar on a terminal or regular lines in a log."""
+    def decoded(self, files: list[Entry]) -> Iterator[np.ndarray]:
+        """The resized images in order, with a progress bar on a terminal or regular lines in a log."""
         start = shown = time.monotonic()
-        self.log(f"Cache: resizing {len(missing)} images, kept in {self.folder}")
-        with tqdm(total=len(missing), desc="Cache", unit="image", disable=not sys.stderr.isatty()) as bar:
-            for i, item in enumerate(decode_in_order(missing, self.resize), 1):
-                yield item
+        self.log(f"Cache: resizing {len(files)} images, kept in {self.folder}")
+        with tqdm(total=len(files), desc="Cache", unit="image", disable=not sys.stderr.isatty()) as bar:
+            for i, image in enumerate(
+                map_ahead(lambda file: read_pixels(self.root / file.name, self.resize), files), 1
+            ):
+                yield image
                 bar.update()
                 now = time.monotonic()
-                if i == len(missing) or (bar.disable and now - shown > LOG_EVERY):
+                if i == len(files) or (bar.disable and now - shown > LOG_EVERY):
                     shown, rate = now, i / (now - start)
                     self.log(
-                        f"Cache: {i}/{len(missing)} images, {rate:.0f} images/s, {(len(missing) - i) / rate:.0f} s left"
+                        f"Cache: {i}/{len(files)} images, {rate:.0f} images/s, {(len(files) - i) / rate:.0f} s left"
                     )
 
 
-def missing_of(files: list[Entry], entries: dict[str, Entry]) -> list[int]:
-    """Indices of the files that have no valid entry."""
-    return [i for i, file in enumerate(files) if file.name not in entries or not entries[file.name].is_of(file)]
-
-
-def decode_in_order(missing: list, resize: Resize) -> Iterator[tuple]:
-    return map_ahead(lambda item: (item[0], read_pixels(item[1], resize)), missing)
+def missing_of(files: list[Entry], entries: dict[str, Entry]) -> list[Entry]:
+    """The files that have no valid entry."""
+    return [file for file in files if file.name not in entries or not entries[file.name].is_of(file)]
 
 
 def flush_to_disk(file) -> None:

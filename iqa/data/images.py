@@ -7,7 +7,6 @@ their rules.
 
 import collections
 import contextlib
-import io
 import os
 import sys
 import threading
@@ -22,7 +21,7 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 from tqdm import tqdm
 
 Resize = Any  # data_loader.Resize
-SHORT_SIDE = 384  # pixels of the shorter side after the resize
+SHORT_SIDE = 384  # the default of Resize.short_side, for flags that are checked before torch is loaded
 RESIZES = ("keep", "squeeze")
 FORMATS = (  # raster formats only: opening an EPS file starts Ghostscript. The last two have no signature
     "AVIF BMP DDS DIB GIF HEIF ICNS ICO JPEG JPEG2000 MPO PCX PNG PPM PSD QOI SGI SUN TIFF WEBP IM TGA".split()
@@ -45,6 +44,7 @@ TRANSPOSES = {  # by EXIF orientation
 }
 _one_large_image = threading.Lock()  # decoding a progressive JPEG takes up to 8 bytes a pixel
 
+Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2  # Pillow refuses an image of more than twice as many
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata and large images; an unreadable image is an error
 
 
@@ -79,8 +79,6 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 def open_raster(file: BinaryIO) -> Image.Image:
     """Image.open for the formats of FORMATS."""
     head = file.read(64)
-    if head.startswith(b"\x89PNG"):
-        file = without_large_metadata(file)
     if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and b"avif" not in head:
         register_heif()
     Image.init()
@@ -88,11 +86,6 @@ def open_raster(file: BinaryIO) -> Image.Image:
         image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError as error:
         raise ValueError("not an image in a supported format") from error
-    except Image.DecompressionBombError:  # from 179 megapixels on
-        if not head.startswith(b"\xff\xd8"):
-            raise
-        file.seek(0)
-        image = JpegImagePlugin.JpegImageFile(file)
     if image.format == "PNG" and "transparency" in image.info:
         scale_transparency(image)
     return image
@@ -106,37 +99,28 @@ def register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-def without_large_metadata(file: BinaryIO) -> BinaryIO:
-    """The PNG file, or a copy without the metadata that Pillow cannot read or that exceed MAX_PNG_METADATA."""
-    file.seek(8)
-    png = PngImagePlugin.PngStream(file)
-    kept, dropped, end = [(0, 8)], False, 8  # (start, length)
-    with contextlib.suppress(Exception):  # Image.open reports what is wrong with a damaged file
-        while file.seek(end):
-            kind, start, length = png.read()
-            end = start + length + 4
-            too_large = kind[0] & 0x20 and length > MAX_PNG_METADATA  # an ancillary chunk
-            if too_large or (kind in PNG_METADATA and not is_readable(png, kind, start, length)):
-                dropped = True
-            else:
-                kept.append((start - 8, length + 12))
-    if dropped:
-        copy = io.BytesIO()
-        for start, length in kept:
-            file.seek(start)
-            copy.write(file.read(length))
-        file = copy
-    file.seek(0)
-    return file
+class TolerantPngStream(PngImagePlugin.PngStream):
+    """Skips metadata above MAX_PNG_METADATA, and those for which Pillow would refuse the image."""
+
+    def call(self, kind: bytes, start: int, length: int) -> bytes | None:
+        is_ancillary = kind[0] & 0x20
+        if not (is_ancillary and length > MAX_PNG_METADATA):
+            try:
+                return super().call(kind, start, length)
+            except Exception:  # malformed, or text and profiles of over 1 MB after decompression
+                if kind not in PNG_METADATA:
+                    raise
+        self.fp.seek(start + length)
+        return None
+
+    def crc(self, kind: bytes, data: bytes | None) -> None:
+        if data is None:
+            self.crc_skip(kind, data)
+        else:
+            super().crc(kind, data)
 
 
-def is_readable(png: PngImagePlugin.PngStream, kind: bytes, start: int, length: int) -> bool:
-    """Whether Pillow reads the chunk; it refuses text and profiles of over 1 MB after decompression."""
-    try:
-        png.call(kind, start, length)
-    except Exception:
-        return False
-    return True
+PngImagePlugin.PngStream = TolerantPngStream
 
 
 def scale_transparency(image: PngImagePlugin.PngImageFile) -> None:
@@ -235,14 +219,19 @@ def decoding_errors(paths: Sequence[Path]) -> Iterator[ValueError]:
     return filter(None, with_progress(map_ahead(decode, paths), "Decoding", len(paths)))
 
 
-def read_size(path: Path, resize: Resize) -> tuple[int, int]:
-    """(height, width) of `read_pixels`, from the header."""
-    with open_image(path) as image:
-        return resize.size(*upright_size(image))[::-1]
+class ResizedImages(Sequence):
+    """A sequence of resized images: ``images[i]`` is uint8 [H, W, 3]."""
+
+    def in_memory(self) -> "StoredImages":
+        """A copy of all images in one array of host memory."""
+        images = list(map_ahead(self.__getitem__, range(len(self))))
+        lengths = np.array([image.size for image in images], np.int64)
+        pixels = np.concatenate([image.reshape(-1) for image in images])
+        return StoredImages(pixels, np.cumsum(lengths) - lengths, np.array([image.shape[:2] for image in images]))
 
 
-class DecodedImages(Sequence):
-    """Images without a cache: ``images[i]`` decodes its file at each access, uint8 [H, W, 3]."""
+class DecodedImages(ResizedImages):
+    """Images without a cache, decoded at each access."""
 
     def __init__(self, paths: Sequence[Path], resize: Resize):
         self.paths, self.resize = list(paths), resize
@@ -258,16 +247,16 @@ class DecodedImages(Sequence):
 
     def sizes(self) -> np.ndarray:
         """[N, 2] height and width of each image after the resize, from the files' headers."""
-        sizes = map_ahead(lambda path: read_size(path, self.resize), self.paths)
-        return np.array(list(sizes)).reshape(-1, 2)
 
-    def in_memory(self) -> "StoredImages":
-        """All images decoded, in one array of host memory."""
-        return stored_together(list(map_ahead(self.__getitem__, range(len(self)))))
+        def read_size(path: Path) -> tuple[int, int]:
+            with open_image(path) as image:
+                return self.resize.size(*upright_size(image))[::-1]
+
+        return np.array(list(map_ahead(read_size, self.paths)))
 
 
-class StoredImages(Sequence):
-    """Views into one flat array of pixels: ``images[i]`` is uint8 [H, W, 3], without a copy."""
+class StoredImages(ResizedImages):
+    """Views into one flat array of pixels."""
 
     def __init__(self, pixels: np.ndarray, offsets: np.ndarray, sizes: np.ndarray):
         self.pixels, self.offsets, self._sizes = pixels, offsets, sizes
@@ -280,21 +269,11 @@ class StoredImages(Sequence):
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
     def chosen(self, numbers: Iterable[int]) -> "StoredImages":
-        return StoredImages(self.pixels, self.offsets[numbers], self._sizes[numbers])
+        return type(self)(self.pixels, self.offsets[numbers], self._sizes[numbers])
 
     def sizes(self) -> np.ndarray:
         """[N, 2] height and width of each image."""
         return self._sizes
-
-    def in_memory(self) -> "StoredImages":
-        """A copy of these images in one array of host memory."""
-        return stored_together(list(self))
-
-
-def stored_together(images: list[np.ndarray]) -> StoredImages:
-    lengths = np.array([image.size for image in images], np.int64)
-    pixels = np.concatenate([image.reshape(-1) for image in images])
-    return StoredImages(pixels, np.cumsum(lengths) - lengths, np.array([image.shape[:2] for image in images]))
 
 
 def map_ahead(function: Callable, items: Iterable, *, threads: int | None = None) -> Iterator:

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import multiprocessing
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from iqa.atomic_files import write_atomically
+from iqa.atomic_files import wait_for_lock, write_atomically
 from iqa.cli import say
 from iqa.data.readers import DEMO_NOTE, OFFICIAL_CSV
 from iqa.demo.faults import demo_image
@@ -32,13 +31,8 @@ def locked_folder(output: Path) -> Iterator[Path]:
     output.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(output, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{output}: waiting for another process that writes it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            pass
+        with contextlib.suppress(OSError):  # a file system without locks
+            wait_for_lock(descriptor, say, f"{output}: waiting for another process that writes it")
         yield output
     finally:
         os.close(descriptor)

@@ -201,13 +201,13 @@ sys.path.insert(0, {str(ROOT)!r})
 from data_loader import Resize
 from iqa.data import image_cache
 image_cache.FLUSH_EVERY = 2
-decode = image_cache.decode_in_order
+map_ahead = image_cache.map_ahead
 def killed_after_three(*arguments):
-    for i, item in enumerate(decode(*arguments)):
+    for i, item in enumerate(map_ahead(*arguments)):
         if i == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         yield item
-image_cache.decode_in_order = killed_after_three
+image_cache.map_ahead = killed_after_three
 from pathlib import Path
 paths = sorted(Path({str(images[0].parent)!r}).iterdir())
 image_cache.ImageCache(paths[0].parent, paths[0].parent.parent / "cache", Resize()).open(paths)

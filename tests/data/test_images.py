@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from data_loader import Resize
 from iqa.data import images as image_files
 from iqa.data.image_cache import ImageCache
-from iqa.data.images import DecodedImages, read_pixels
+from iqa.data.images import SHORT_SIDE, DecodedImages, read_pixels
 
 BYTE, ASCII, SHORT, LONG = 1, 2, 3, 4  # types of a TIFF tag
 TRANSPOSES = dict(enumerate((Image.Transpose(i) for i in (0, 3, 1, 5, 4, 6, 2)), 2))  # by EXIF orientation, from 2 to 8
@@ -58,6 +58,7 @@ def test_the_shorter_side_becomes_384_and_the_aspect_is_kept(tmp_path, size, res
     assert pixels.shape == (resized[1], resized[0], 3) and pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, np.asarray(photograph(size).resize(resized, Image.Resampling.BILINEAR)))
     assert tuple(DecodedImages([path], Resize()).sizes()[0]) == pixels.shape[:2]
+    assert min(pixels.shape[:2]) == SHORT_SIDE
 
 
 @pytest.mark.parametrize("size", [(1024, 768), (48, 64), (384, 512), (90, 30)])

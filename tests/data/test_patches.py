@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from data_loader import EvaluationPlan, PatchLoader, Resize, TrainingPlan
 from iqa.data.color_jitter import jitter_colors
-from iqa.data.cutting import DeviceImages, as_tensors
+from iqa.data.cutting import DeviceImages
 from iqa.data.image_cache import ImageCache
 from iqa.data.images import DecodedImages
 
@@ -179,8 +179,9 @@ def test_device_images_hold_images_of_different_sizes(images):
     stored = images["preloaded"]
     device_images = DeviceImages.of(stored, torch.device("cpu"))
     batch = next(iter(evaluation_plan(stored.sizes(), patch_size=64, patches=1)))
-    pixels = device_images.cut(as_tensors(batch), 64)
-    some = device_images.chosen(np.array([4, 1])).cut(as_tensors(batch._replace(image=np.array([0, 1] * 3))), 64)
+    pixels = device_images.cut(batch.map(torch.from_numpy), 64)
+    others = batch._replace(image=np.array([0, 1] * 3)).map(torch.from_numpy)
+    some = device_images.chosen(np.array([4, 1])).cut(others, 64)
     for i in range(6):
         top, left = batch.top[i], batch.left[i]
         np.testing.assert_array_equal(pixels[i], stored[i][top : top + 64, left : left + 64])
