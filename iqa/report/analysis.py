@@ -8,15 +8,23 @@ import numpy as np
 
 from iqa import metrics
 from iqa.health import LIMITATIONS, is_improving, last_rise
-from iqa.report.comparisons import Difference, comparisons_of, differences, level, measure, with_tests
+from iqa.report.comparisons import (
+    Difference,
+    comparisons_of,
+    estimate_differences,
+    estimate_levels,
+    measure,
+    with_tests,
+)
 from iqa.report.cross_dataset import CrossDataset, measure_data_sets, read_evaluations
-from iqa.report.parts import Groups, Without, declared_groups, measure_groups, measure_without
-from iqa.report.readings import Attention, Conclusion, Outcome, read_attention, read_conclusion, read_outcome
+from iqa.report.parts import Groups, Plan, Without, declared_groups, measure_groups, measure_without
+from iqa.report.readings import Attention, Conclusion, Outcome, read_attention, read_conclusion, read_outcomes
 from iqa.report.rows import BASELINE, FULL, Grid, Row, find_grid
 from iqa.report.runs import FREE_FLAGS, Run, comparable_runs, notes
 from iqa.report.statistics import Estimate
 
-KONIQ = "koniq-10k"
+KONIQ = "KonIQ-10k"
+TO_BASELINE = ("both", "multiscale", "published")  # kinds of comparisons in the main table
 DISAGREEMENTS = 5  # images to name
 
 
@@ -24,12 +32,12 @@ DISAGREEMENTS = 5  # images to name
 class Options:
     """Flags of report_ablation.py."""
 
-    evaluations: Sequence[Path] = ()
-    groups: str | None = None
-    without: Path | None = None
-    allow_mismatch: bool = False
-    draws: int = metrics.DRAWS
-    seed: int = 0
+    evaluations: Sequence[Path]
+    groups: str | None
+    without: Path | None
+    allow_mismatch: bool
+    draws: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -146,13 +154,8 @@ class Analysis:
 
     def difference_to_baseline(self, log_name: str) -> Difference | None:
         """The difference to the baseline on the same backbone, or of the published models, for the main table."""
-        baselines = {family.log_name(BASELINE) for family in self.grid.families}
-        for difference in self.differences:
-            (sign, after), *others = difference.comparison.terms
-            if after == log_name and len(others) == 1:
-                if others[0][1] in baselines and difference.comparison.backbone or difference.key == "published":
-                    return difference
-        return None
+        found = (d for d in self.differences if d.comparison.terms[0][1] == log_name)
+        return next((d for d in found if d.comparison.kind in TO_BASELINE), None)
 
     def limitations(self) -> dict[str, list[str]]:
         """Kind of a limitation -> runs."""
@@ -170,16 +173,23 @@ def analyse(log_folder: Path, options: Options) -> tuple[Analysis, list[Run]]:
     grid = find_grid(log_folder)
     runs, unfinished, found = comparable_runs(log_folder, grid.rows(), allow_mismatch=options.allow_mismatch)
     scored = [run for run in runs if run.predictions]
-    comparisons = comparisons_of(grid)
-    parts = _parts(log_folder, scored, grid, comparisons, options)
-    measured = measure(scored, options.draws, options.seed)
     images = len(scored[0].predictions.names)
-    tested = with_tests(differences(comparisons, scored, measured), images)
-    levels = [_level(row, runs, scored, measured) for row in grid.rows()]
-    outcomes = _outcomes(grid, tested, levels, images)
+    plan = Plan(grid, comparisons_of(grid), options.draws, options.seed)
+    # The parts come first: errors of the flags before the long computation on all images.
+    evaluations, left_out = read_evaluations(log_folder, options.evaluations, scored)
+    cross_dataset = measure_data_sets(evaluations, left_out, scored, plan, allow_mismatch=options.allow_mismatch)
+    groups = measure_groups(scored, plan, options.groups or declared_groups(scored))
+    without = measure_without(scored, plan, options.without)
+
+    measured = measure(scored, options.draws, options.seed)
+    estimates = estimate_levels(grid, scored, measured)
+    tested = with_tests(estimate_differences(plan.comparisons, scored, measured), images)
+    levels = [_level(row, runs, estimates) for row in grid.rows()]
+    outcomes = read_outcomes(tested, estimates, images)
+    dataset = _dataset(runs)
     analysis = Analysis(
-        dataset=_dataset(runs),
-        koniq=_is_koniq(runs),
+        dataset=dataset,
+        koniq=dataset == KONIQ,
         mos_range=tuple(scored[0].config.get("mos_range") or (0, 100)),
         test_images=images,
         select_on=" and ".join(sorted({run.select_on for run in scored})),
@@ -188,9 +198,11 @@ def analyse(log_folder: Path, options: Options) -> tuple[Analysis, list[Run]]:
         differences=tested,
         outcomes=outcomes,
         conclusion=read_conclusion(grid, tested, outcomes),
-        attention=_attention(grid, scored),
+        attention=read_attention(grid, scored),
         disagreements=_disagreements(grid, scored),
-        **parts,
+        groups=groups,
+        without=without,
+        cross_dataset=cross_dataset,
         missing=[level.row.log_name for level in levels if not level.runs],
         unfinished=unfinished,
         mismatches=found,
@@ -203,40 +215,11 @@ def analyse(log_folder: Path, options: Options) -> tuple[Analysis, list[Run]]:
     return analysis, runs
 
 
-def _parts(log_folder: Path, scored, grid: Grid, comparisons, options: Options) -> dict:
-    """The runs on other sets of images, by the fields of Analysis."""
-    evaluations, left_out = read_evaluations(log_folder, options.evaluations, scored)
-    pattern, common = options.groups or declared_groups(scored), (scored, grid, comparisons)
-    sampling = {"draws": options.draws, "seed": options.seed}
-    cross_dataset = measure_data_sets(evaluations, left_out, *common, allow_mismatch=options.allow_mismatch, **sampling)
-    return {
-        "groups": measure_groups(*common, pattern, **sampling) if pattern else None,
-        "without": measure_without(*common, options.without, **sampling) if options.without else None,
-        "cross_dataset": cross_dataset,
-    }
-
-
-def _attention(grid: Grid, scored: Sequence[Run]) -> list[Attention]:
-    found = [
-        read_attention(f"{row.backbone}: {row.title}", [run for run in scored if run.variant == row.log_name])
-        for row in grid.rows()
-    ]
-    return [attention for attention in found if attention]
-
-
-def _is_koniq(runs: Sequence[Run]) -> bool:
-    return all(
-        not run.config.get("dataset_note") and run.config["flags"].get("dataset") in (None, KONIQ) for run in runs
-    )
-
-
 def _dataset(runs: Sequence[Run]) -> str:
     """The data set in words."""
-    if _is_koniq(runs):
-        return "KonIQ-10k"
     notes = [note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))]
-    flags = [flag for run in runs if (flag := run.config["flags"].get("dataset")) not in (None, KONIQ)]
-    return notes[0] if notes else f"--dataset {flags[0]}"
+    flags = [flag for run in runs if (flag := run.config["flags"].get("dataset")) not in (None, "koniq-10k")]
+    return [*notes, *(f"--dataset {flag}" for flag in flags), KONIQ][0]
 
 
 def _run_numbers(run: Run) -> RunNumbers:
@@ -255,24 +238,25 @@ def _run_numbers(run: Run) -> RunNumbers:
     return replace(numbers, **measures, **{name: run.result.get(name) for name in stored})
 
 
-def _level(row: Row, runs: Sequence[Run], scored: Sequence[Run], measured: dict) -> Level:
-    members = [run for run in runs if run.variant == row.log_name]
-    config = members[0].config if members else {}
+def _level(row: Row, runs: Sequence[Run], estimates: dict[str, dict[str, Estimate] | None]) -> Level:
+    runs = [run for run in runs if run.variant == row.log_name]
+    numbers = [_run_numbers(run) for run in runs]
+    levels, deviations = {}, {}
+    for metric in ("srcc", "plcc"):
+        values = [getattr(run, metric) for run in numbers if run.srcc is not None]
+        levels[metric] = estimates[row.log_name][metric] if values else None
+        deviations[f"{metric}_deviation"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    config = runs[0].config if runs else {"flags": {}}
     gflop = config.get("gflop_per_patch")
-    numbers = [_run_numbers(run) for run in members]
-    values = {metric: [getattr(n, metric) for n in numbers if n.srcc is not None] for metric in ("srcc", "plcc")}
-    deviation = {metric: float(np.std(v, ddof=1)) if len(v) > 1 else None for metric, v in values.items()}
     return Level(
         row,
         numbers,
-        level(row.log_name, scored, measured["srcc"]),
-        level(row.log_name, scored, measured["plcc"]),
-        deviation["srcc"],
-        deviation["plcc"],
-        config.get("parameters"),
-        float(gflop) if isinstance(gflop, int | float) else None,
-        config.get("backbone_weights") or config.get("flags", {}).get("weights"),
-        _mean_rise(members),
+        **levels,
+        **deviations,
+        parameters=config.get("parameters"),
+        gflop_per_patch=float(gflop) if isinstance(gflop, int | float) else None,
+        weights=config.get("backbone_weights") or config["flags"].get("weights"),
+        rise=_mean_rise(runs),
     )
 
 
@@ -288,18 +272,6 @@ def _mean_rise(runs: Sequence[Run]) -> float | None:
         return None
     rise, fall = last_rise(np.mean([curve[:length] for curve in curves], axis=0))
     return rise if is_improving(rise, fall) else None
-
-
-def _outcomes(grid: Grid, tested: Sequence[Difference], levels: Sequence[Level], images: int) -> list[Outcome]:
-    by_row = {level.row.log_name: level.srcc for level in levels}
-    found = []
-    for family in grid.families:
-        terms = ((1, family.log_name(FULL)), (-1, family.log_name(BASELINE)))
-        for difference in tested:
-            if difference.comparison.terms == terms:
-                outcome = read_outcome(difference, by_row[family.log_name(BASELINE)], images)
-                found += [outcome] if outcome else []
-    return found
 
 
 def _disagreements(grid: Grid, scored: Sequence[Run]) -> list[Disagreement]:

@@ -11,24 +11,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from iqa.metrics import bootstrap_correlations, plcc, srcc
+from iqa.report import statistics
 from iqa.report.rows import BASELINE, FULL, HYPERIQA, MULTISCALE, SMART_IQA, Grid
 from iqa.report.runs import Run
-from iqa.report.statistics import (
-    ALPHA,
-    Z_POWER,
-    Estimate,
-    Measured,
-    Z,
-    gatekeeping,
-    holm,
-    images_needed,
-    resolvable_difference,
-    seeds_needed,
-)
+from iqa.report.statistics import ALPHA, Z_POWER, Estimate, Measured, Z, gatekeeping, holm
 
 PRIMARY, PARTS, SECOND = "primary", "parts", "second"
 RUNS_FOR_IDEAS = 3  # least runs of each variant; fewer compare trained models
 SMALL_DIFFERENCE = 0.003  # the report states the images and seeds that would show it
+# Comparisons within a backbone: key, title, rows, and family on the first backbone and on the others.
+WITHIN_BACKBONE = (
+    ("both", "Both ideas", FULL, BASELINE, PRIMARY, SECOND),
+    ("multiscale", "Multi-scale alone", MULTISCALE, BASELINE, PARTS, None),
+    ("attention", "Attention on top", FULL, MULTISCALE, PARTS, None),
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,11 @@ class Comparison:
     terms: tuple[tuple[int, str], ...]  # coefficient and log name of a row
     family: str | None  # PRIMARY, PARTS, SECOND; None is exploratory
     backbone: str | None  # title, of a comparison within one backbone
+
+    @property
+    def kind(self) -> str:
+        """The key without the name of the backbone."""
+        return self.key.rpartition(".")[2]
 
 
 @dataclass(frozen=True)
@@ -75,43 +76,26 @@ class Difference:
 def comparisons_of(grid: Grid) -> list[Comparison]:
     """All comparisons of a report, the primary one first."""
     found = []
-    for number, family in enumerate(grid.families):
-        prefix = f"{family.backbone}." if number else ""
-        on = f" ({family.title})" if len(grid.families) > 1 else ""
-        for key, title, before, after in (
-            ("both", "Both ideas", BASELINE, FULL),
-            ("multiscale", "Multi-scale alone", BASELINE, MULTISCALE),
-            ("attention", "Attention on top", MULTISCALE, FULL),
-        ):
-            first_family = PRIMARY if key == "both" else PARTS
-            further_family = SECOND if key == "both" else None
-            terms = ((1, family.log_name(after)), (-1, family.log_name(before)))
-            role = further_family if number else first_family
-            found.append(Comparison(prefix + key, title + on, terms, role, family.title))
     reference, *others = grid.families
+    for family in grid.families:
+        prefix, role_index = ("", 0) if family is reference else (f"{family.backbone}.", 1)
+        on = f" ({family.title})" if others else ""
+        for key, title, after, before, *roles in WITHIN_BACKBONE:
+            terms = ((1, family.log_name(after)), (-1, family.log_name(before)))
+            found.append(Comparison(prefix + key, title + on, terms, roles[role_index], family.title))
+    b, f = (reference.log_name(ending) for ending in (BASELINE, FULL))
     for other in others:
+        b2, f2 = (other.log_name(ending) for ending in (BASELINE, FULL))
         pair = f"{other.title} over {reference.title}"
-        baseline, full = ((1, other.log_name(BASELINE)), (1, other.log_name(FULL)))
-        other_baseline, other_full = ((-1, reference.log_name(ending)) for ending in (BASELINE, FULL))
-        found += [
-            Comparison(f"{other.backbone}.{key}", title, terms, role, None)
-            for key, title, terms, role in (
-                ("backbone", f"Backbone: {pair}, baselines", (baseline, other_baseline), SECOND),
-                (
-                    "interaction",
-                    f"Interaction: gain on {other.title} less gain on {reference.title}",
-                    (full, other_full, (-1, baseline[1]), (1, other_baseline[1])),
-                    SECOND,
-                ),
-                (
-                    "total",
-                    f"Total: both ideas on {other.title} over {reference.title} baseline",
-                    (full, other_baseline),
-                    SECOND,
-                ),
-                ("backbone_full", f"Backbone: {pair}, full variants", (full, other_full), None),
-            )
-        ]
+        gains = f"gain on {other.title} less gain on {reference.title}"
+        total = f"both ideas on {other.title} over {reference.title} baseline"
+        for key, title, terms, role in (
+            ("backbone", f"Backbone: {pair}, baselines", ((1, b2), (-1, b)), SECOND),
+            ("interaction", f"Interaction: {gains}", ((1, f2), (-1, f), (-1, b2), (1, b)), SECOND),
+            ("total", f"Total: {total}", ((1, f2), (-1, b)), SECOND),
+            ("backbone_full", f"Backbone: {pair}, full variants", ((1, f2), (-1, f)), None),
+        ):
+            found.append(Comparison(f"{other.backbone}.{key}", title, terms, role, None))
     if grid.published:
         terms = ((1, SMART_IQA), (-1, HYPERIQA))
         found.append(Comparison("published", "SMART-IQA over HyperIQA (both trained here)", terms, SECOND, None))
@@ -122,23 +106,29 @@ def measure(runs: Sequence[Run], draws: int, seed: int) -> dict[str, Measured]:
     """SRCC and PLCC of runs with scores on the same images, with bootstrap resamples of the images."""
     scores, mos = np.array([run.predictions.scores for run in runs]), runs[0].predictions.mos
     ranked, raw = bootstrap_correlations(scores, mos, draws, seed)
-    values = {
-        "srcc": np.array([srcc(row, mos) for row in scores]),
-        "plcc": np.array([plcc(row, mos) for row in scores]),
+    return {
+        "srcc": Measured(np.array([srcc(row, mos) for row in scores]), ranked),
+        "plcc": Measured(np.array([plcc(row, mos) for row in scores]), raw),
     }
-    return {"srcc": Measured(values["srcc"], ranked), "plcc": Measured(values["plcc"], raw)}
 
 
-def level(log_name: str, runs: Sequence[Run], measured: Measured) -> Estimate | None:
-    """Mean correlation of a row's runs; None if it has none."""
-    places = _places(runs, log_name)
-    return measured.contrast([(1, places)]).clipped(-1.0, 1.0) if places else None
+def estimate_levels(
+    grid: Grid, runs: Sequence[Run], measured: dict[str, Measured]
+) -> dict[str, dict[str, Estimate] | None]:
+    """Mean SRCC and PLCC of the runs of each row, by log name; None for a row without runs."""
+    places = {row.log_name: _places(runs, row.log_name) for row in grid.rows()}
+    return {
+        log_name: {metric: of.contrast([(1, members)]).clipped(-1.0, 1.0) for metric, of in measured.items()}
+        if members
+        else None
+        for log_name, members in places.items()
+    }
 
 
-def differences(
+def estimate_differences(
     comparisons: Sequence[Comparison], runs: Sequence[Run], measured: dict[str, Measured]
 ) -> list[Difference]:
-    """Estimates of the comparisons whose rows all have runs; tests are added by `with_tests`."""
+    """Estimates of the comparisons whose rows all have runs; `with_tests` adds the tests."""
     found = []
     for comparison in comparisons:
         terms = [(sign, _places(runs, log_name)) for sign, log_name in comparison.terms]
@@ -147,9 +137,8 @@ def differences(
         failed = tuple(runs[place].name for _, places in terms for place in places if runs[place].failure)
         healthy = [(sign, [place for place in places if not runs[place].failure]) for sign, places in terms]
         second = measured["srcc"].contrast(healthy) if failed and all(places for _, places in healthy) else None
-        found.append(
-            Difference(comparison, measured["srcc"].contrast(terms), measured["plcc"].contrast(terms), failed, second)
-        )
+        first = {metric: of.contrast(terms) for metric, of in measured.items()}
+        found.append(Difference(comparison, **first, failed=failed, healthy=second))
     return found
 
 
@@ -159,54 +148,44 @@ def _places(runs: Sequence[Run], log_name: str) -> list[int]:
 
 def with_tests(found: Sequence[Difference], images: int) -> list[Difference]:
     """Add adjusted p-values, verdicts and the differences that the study could show."""
-    adjusted = _adjusted({difference: difference.srcc.p_value for difference in found})
-    second = {
-        difference: (difference.healthy.p_value if difference.healthy else 1.0) if difference.failed else p_value
-        for difference, p_value in ((difference, difference.srcc.p_value) for difference in found)
-    }
-    adjusted_healthy = _adjusted(second) if any(difference.failed for difference in found) else adjusted
+    # The second analysis leaves the failed runs out; a row without a healthy run shows nothing.
+    second = {d.key: (d.healthy.p_value if d.healthy else 1.0) if d.failed else d.srcc.p_value for d in found}
+    adjusted, adjusted_healthy = _adjusted(found, {d.key: d.srcc.p_value for d in found}), _adjusted(found, second)
+    verdicts = {d.key: _verdict(d, adjusted[d.key], adjusted_healthy[d.key]) for d in found if d.key in adjusted}
+    if verdicts.get("both") not in ("higher", "lower"):
+        verdicts |= {d.key: "not tested" for d in found if d.comparison.family == PARTS and d.key in verdicts}
     needed = SMALL_DIFFERENCE / (Z + Z_POWER)
-    tested = [
+    return [
         replace(
             difference,
-            p_adjusted=adjusted.get(difference),
-            p_adjusted_healthy=adjusted_healthy.get(difference) if difference.failed else None,
-            verdict=_verdict(difference, adjusted.get(difference), adjusted_healthy.get(difference)),
-            resolvable=resolvable_difference(difference.srcc),
-            images_for_small=images_needed(difference.srcc, images, needed),
-            seeds_for_small=seeds_needed(difference.srcc, needed),
+            p_adjusted=adjusted.get(difference.key),
+            p_adjusted_healthy=adjusted_healthy.get(difference.key) if difference.failed else None,
+            verdict=verdicts.get(difference.key),
+            resolvable=statistics.resolvable_difference(difference.srcc),
+            images_for_small=statistics.images_needed(difference.srcc, images, needed),
+            seeds_for_small=statistics.seeds_needed(difference.srcc, needed),
         )
         for difference in found
     ]
-    gate = any(d.comparison.family == PRIMARY and d.verdict in ("higher", "lower") for d in tested)
-    return [
-        replace(difference, verdict="not tested")
-        if difference.comparison.family == PARTS and difference.verdict and not gate
-        else difference
-        for difference in tested
-    ]
 
 
-def _adjusted(p_values: dict[Difference, float]) -> dict[Difference, float]:
-    """Adjusted p-values of the confirmatory comparisons."""
-    by_family = {role: [d for d in p_values if d.comparison.family == role] for role in (PRIMARY, PARTS, SECOND)}
-    adjusted = {difference: p_values[difference] for difference in by_family[PRIMARY]}
-    if by_family[PRIMARY]:
-        parts = by_family[PARTS]
-        gate = p_values[by_family[PRIMARY][0]]
-        adjusted |= zip(parts, gatekeeping(gate, [p_values[part] for part in parts]), strict=True)
-    second = by_family[SECOND]
-    return adjusted | dict(zip(second, holm([p_values[difference] for difference in second]), strict=True))
+def _adjusted(found: Sequence[Difference], p_values: dict[str, float]) -> dict[str, float]:
+    """Adjusted p-values of the confirmatory comparisons, by key."""
+    primary, parts, second = (
+        [d.key for d in found if d.comparison.family == role] for role in (PRIMARY, PARTS, SECOND)
+    )
+    adjusted = dict(zip(second, holm([p_values[key] for key in second]), strict=True))
+    for key in primary:
+        adjusted[key] = p_values[key]
+        adjusted |= zip(parts, gatekeeping(p_values[key], [p_values[part] for part in parts]), strict=True)
+    return adjusted
 
 
-def _verdict(difference: Difference, p_adjusted: float | None, p_healthy: float | None) -> str | None:
-    if p_adjusted is None:
-        return None
+def _verdict(difference: Difference, p_adjusted: float, p_healthy: float) -> str:
     shown = _shown(difference.srcc, p_adjusted)
-    if difference.failed:
-        second = _shown(difference.healthy, p_healthy) if difference.healthy else "withheld"
-        return shown if second == shown else "withheld"
-    return shown
+    if not difference.failed or difference.healthy and _shown(difference.healthy, p_healthy) == shown:
+        return shown
+    return "withheld"
 
 
 def _shown(estimate: Estimate, p_adjusted: float) -> str:

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from iqa.json_files import read_json
 from iqa.predictions import read_predictions
-from iqa.report.comparisons import Comparison
-from iqa.report.parts import Part, measure_part
-from iqa.report.rows import Grid
-from iqa.report.runs import Run, difference, on_common_images
+from iqa.report.parts import Part, Plan, measure_part
+from iqa.report.runs import Run, difference, image_mismatches, on_common_images
 
 AGAIN = "evaluate again with --overwrite"
 KEYS = ("run_id", "variant", "epoch", "dataset", "set", "split", "trained_on", "crops", "precision")
@@ -109,15 +107,7 @@ def _read_evaluation(path: Path, runs: Sequence[Run]) -> Evaluation | str:
 
 
 def measure_data_sets(
-    evaluations: Sequence[Evaluation],
-    left_out: list[str],
-    runs: Sequence[Run],
-    grid: Grid,
-    comparisons: Sequence[Comparison],
-    *,
-    allow_mismatch: bool,
-    draws: int,
-    seed: int,
+    evaluations: Sequence[Evaluation], left_out: list[str], runs: Sequence[Run], plan: Plan, *, allow_mismatch: bool
 ) -> CrossDataset | None:
     """Numbers on each data set; None if there is no evaluation."""
     if not evaluations and not left_out:
@@ -134,9 +124,9 @@ def measure_data_sets(
     for name, members in by_name.items():
         members = sorted(members, key=lambda evaluation: order[evaluation.run.folder])
         common = on_common_images([evaluation.run for evaluation in members], "evaluations")
-        part, _ = measure_part(name, common, grid, comparisons, draws, seed)
+        part, _ = measure_part(name, common, plan)
         facts, evaluated = members[0].facts, {run.folder for run in common}
-        first = [row.log_name for row in grid.families[0].rows() if part.levels.get(row.log_name)]
+        first = [row.log_name for row in plan.grid.families[0].rows() if part.levels.get(row.log_name)]
         data_sets.append(
             DataSet(
                 part,
@@ -153,15 +143,11 @@ def measure_data_sets(
 
 def _mismatches(name: str, evaluations: Sequence[Evaluation]) -> list[str]:
     """Differences between the evaluations of one data set in what should be equal."""
-    runs = [evaluation.run for evaluation in evaluations]
-    settings = {
-        "crops": [str(x.facts["crops"]).replace(f" of seed {x.facts.get('seed')}", "") for x in evaluations],
-        "precision": [x.facts["precision"] for x in evaluations],
-    }
-    found = [f"{name}: {text}" for key, values in settings.items() if (text := difference(key, runs, values))]
-    first = runs[0].predictions.names
-    others = [run.name for run in runs if run.predictions.names != first]
-    return found + ([f"{name}: the images of {', '.join(others)} are not those of {runs[0].name}"] if others else [])
+    runs, facts = [evaluation.run for evaluation in evaluations], [evaluation.facts for evaluation in evaluations]
+    crops = [str(x["crops"]).replace(f" of seed {x.get('seed')}", "") for x in facts]
+    found = difference(f"{name}: crops", runs, crops)
+    found += difference(f"{name}: precision", runs, [x["precision"] for x in facts])
+    return found + image_mismatches(f"{name}: the images", runs)
 
 
 def _why_seen(facts: dict) -> str | None:

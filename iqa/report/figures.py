@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator  # noqa: E402
 from iqa.atomic_files import atomic_path  # noqa: E402
 from iqa.report.analysis import Analysis  # noqa: E402
 from iqa.report.comparisons import Difference  # noqa: E402
-from iqa.report.rows import ENDINGS, HYPERIQA, SMART_IQA, TITLES  # noqa: E402
+from iqa.report.rows import BASELINE, ENDINGS, FULL, HYPERIQA, MULTISCALE, SMART_IQA  # noqa: E402
 from iqa.report.runs import Run  # noqa: E402
 
 WIDTH, WIDE = 8.5 / 2.54, 17.6 / 2.54  # inches
@@ -38,8 +38,14 @@ STYLE = {
 }
 # Colour, marker and line style; colours of Okabe and Ito (2008), Color universal design.
 LOOKS = [("#0072B2", "o", "-"), ("#E69F00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":")]
-VARIANT_LOOK = dict(zip(ENDINGS, LOOKS, strict=False))
-PUBLISHED_LOOK = {HYPERIQA: ("#56B4E9", "v", "-"), SMART_IQA: ("#D55E00", "P", "--")}
+# End of a row's log name -> label (None: the row's title) and look.
+ROW_LOOKS = {
+    BASELINE: ("Baseline", LOOKS[0]),
+    MULTISCALE: ("Multi-scale", LOOKS[1]),
+    FULL: ("Multi-scale + attention", LOOKS[2]),
+    HYPERIQA: (None, ("#56B4E9", "v", "-")),
+    SMART_IQA: (None, ("#D55E00", "P", "--")),
+}
 DIFFERENCE_LOOK = {"both": LOOKS[2], "multiscale": LOOKS[1], "attention": LOOKS[3]}
 OTHER_LOOK = ("#000000", "s", "-")
 STAGE_LOOK = [("#56B4E9", "o", "-"), LOOKS[1], ("#CC79A7", "^", "-."), ("#000000", "D", ":")]
@@ -52,24 +58,20 @@ def write_figures(analysis: Analysis, runs: Sequence[Run], folder: Path) -> dict
     """Write every figure that the numbers allow; returns their names and captions in the order of the report."""
     folder.mkdir(exist_ok=True)
     panels = panels_of(analysis, runs)
-    gains = [d for d in analysis.differences if d.key.rpartition(".")[2] == "both"]
-    figures = {
-        "delta_srcc": (lambda: interval_lines(analysis.differences, analysis), "Δ SRCC with 95% intervals"),
-        "gain_by_backbone": (
-            lambda: interval_lines(gains, analysis) if len(gains) > 1 else None,
-            "Gain of both ideas in SRCC on each backbone, with 95% intervals",
-        ),
-        "training_curves": (
-            lambda: training_curves(panels),
-            "SRCC and loss by epoch: mean over runs, with their range",
-        ),
-        "predicted_against_true": (lambda: predicted_against_true(panels), "Predicted against true score, first run"),
-        "attention_by_mos": (lambda: attention_by_mos(analysis), "Mean attention of each stage by tenth of MOS"),
-    }
+    gains = [difference for difference in analysis.differences if difference.comparison.kind == "both"]
     captions = {}
-    for name, (draw, caption) in figures.items():
-        with plt.rc_context(STYLE):
-            figure = draw()
+    with plt.rc_context(STYLE):
+        for name, figure, caption in (
+            ("delta_srcc", interval_lines(analysis.differences, analysis), "Δ SRCC with 95% intervals"),
+            (
+                "gain_by_backbone",
+                interval_lines(gains, analysis) if len(gains) > 1 else None,
+                "Gain of both ideas in SRCC on each backbone, with 95% intervals",
+            ),
+            ("training_curves", training_curves(panels), "SRCC and loss by epoch: mean over runs, with their range"),
+            ("predicted_against_true", predicted_against_true(panels), "Predicted against true score, first run"),
+            ("attention_by_mos", attention_by_mos(analysis), "Mean attention of each stage by tenth of MOS"),
+        ):
             if figure:
                 save(figure, folder / name)
                 captions[name] = caption
@@ -85,31 +87,14 @@ def save(figure: Figure, stem: Path) -> None:
 
 def panels_of(analysis: Analysis, runs: Sequence[Run]) -> list[Panel]:
     """A panel for each backbone, and one for the published models."""
-    families = [
-        (
-            family.title,
-            {family.log_name(ending): (short_name(ending), look) for ending, look in VARIANT_LOOK.items()},
-        )
-        for family in analysis.grid.families
-    ]
-    published = {
-        log_name: (analysis.level(log_name).row.title, PUBLISHED_LOOK[log_name]) for log_name in analysis.grid.published
-    }
-    panels = []
-    for title, rows in [*families, ("Published models", published)]:
-        found = [
-            (label, members, look)
-            for log_name, (label, look) in rows.items()
-            if (members := [run for run in runs if run.variant == log_name and run.predictions])
-        ]
-        panels += [(title, found)] if found else []
-    return panels
-
-
-def short_name(ending: str) -> str:
-    """'Baseline', 'Multi-scale' or 'Multi-scale + attention'"""
-    name = TITLES[ending].removeprefix("{} ").removeprefix("+ ")
-    return name[:1].upper() + name[1:]
+    panels: dict[str, list[tuple[str, list[Run], Look]]] = {}
+    for row in analysis.grid.rows():
+        members = [run for run in runs if run.variant == row.log_name and run.predictions]
+        if members:
+            label, look = next(found for ending, found in ROW_LOOKS.items() if row.log_name.endswith(ending))
+            title = "Published models" if row.log_name in analysis.grid.published else row.backbone
+            panels.setdefault(title, []).append((label or row.title, members, look))
+    return list(panels.items())
 
 
 def training_curves(panels: Sequence[Panel]) -> Figure | None:
@@ -189,7 +174,7 @@ def interval_lines(differences: Sequence[Difference], analysis: Analysis) -> Fig
     wide = len(analysis.grid.families) > 1 or bool(analysis.grid.published)
     figure, axis = plt.subplots(figsize=(WIDE if wide else WIDTH, 0.55 + 0.32 * len(differences)))
     for place, difference in enumerate(differences):
-        colour, marker, _ = DIFFERENCE_LOOK.get(difference.key.rpartition(".")[2], OTHER_LOOK)
+        colour, marker, _ = DIFFERENCE_LOOK.get(difference.comparison.kind, OTHER_LOOK)
         estimate = difference.srcc
         axis.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=1.6)
         axis.plot(estimate.value, place, marker, color=colour, markersize=5)
@@ -208,15 +193,8 @@ def attention_by_mos(analysis: Analysis) -> Figure | None:
     size = (WIDTH, WIDTH * 0.62) if len(found) == 1 else (WIDE, WIDE * 0.34)
     figure, axes = plt.subplots(1, len(found), figsize=size, sharey=True, squeeze=False)
     for axis, attention in zip(axes[0], found, strict=True):
-        for stage, (colour, marker, line) in enumerate(STAGE_LOOK):
-            axis.plot(
-                attention.mos,
-                attention.weights[:, stage],
-                line,
-                color=colour,
-                marker=marker,
-                label=f"Stage {stage + 1}",
-            )
+        for stage, (weights, (colour, marker, line)) in enumerate(zip(attention.weights.T, STAGE_LOOK, strict=True), 1):
+            axis.plot(attention.mos, weights, line, color=colour, marker=marker, label=f"Stage {stage}")
         axis.axhline(0.25, color="grey", linewidth=0.6, zorder=0)
         axis.set(xlabel="Mean MOS of the tenth", ylim=(0, None))
         axis.set_title(attention.title if len(found) > 1 else "")

@@ -5,13 +5,13 @@ The results are exploratory estimates with intervals. Only the difference betwee
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from iqa.metrics import plcc, srcc, srcc_and_plcc
-from iqa.report.comparisons import Comparison, Difference, differences, level, measure
+from iqa.report.comparisons import Comparison, Difference, estimate_differences, estimate_levels, measure
 from iqa.report.rows import Grid
 from iqa.report.runs import Run, on_images
 from iqa.report.statistics import Estimate, Measured, heterogeneity_p
@@ -19,6 +19,16 @@ from iqa.report.statistics import Estimate, Measured, heterogeneity_p
 FEWEST = 20  # fewest images of a part that has numbers
 MOST_GROUPS = 30
 UNMATCHED = "no match"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers that every set of images gets."""
+
+    grid: Grid
+    comparisons: list[Comparison]
+    draws: int  # number of bootstrap resamples
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -64,24 +74,19 @@ class Without:
     part: Part
 
 
-def measure_part(
-    name: str, runs: Sequence[Run], grid: Grid, comparisons: Sequence[Comparison], draws: int, seed: int
-) -> tuple[Part, dict[str, Measured] | None]:
+def measure_part(name: str, runs: Sequence[Run], plan: Plan) -> tuple[Part, dict[str, Measured] | None]:
     """Numbers of runs that are restricted to the images of a part."""
     images = len(runs[0].predictions.names)
     error = why_without_numbers(runs)
     if error:
         return Part(name, images, {}, [], error), None
-    measured = measure(runs, draws, seed)
-    return _part(name, images, runs, grid, comparisons, measured), measured
+    measured = measure(runs, plan.draws, plan.seed)
+    return part_of(name, images, runs, plan, measured), measured
 
 
-def _part(name: str, images: int, runs, grid: Grid, comparisons, measured: dict[str, Measured]) -> Part:
-    levels = {}
-    for row in grid.rows():
-        estimates = {metric: level(row.log_name, runs, measured[metric]) for metric in ("srcc", "plcc")}
-        levels[row.log_name] = estimates if estimates["srcc"] else None
-    return Part(name, images, levels, differences(comparisons, runs, measured))
+def part_of(name: str, images: int, runs: Sequence[Run], plan: Plan, measured: dict[str, Measured]) -> Part:
+    levels = estimate_levels(plan.grid, runs, measured)
+    return Part(name, images, levels, estimate_differences(plan.comparisons, runs, measured))
 
 
 def why_without_numbers(runs: Sequence[Run]) -> str | None:
@@ -122,49 +127,47 @@ def group_names(pattern: str, names: Sequence[str]) -> list[str]:
     return groups
 
 
-def measure_groups(
-    runs: Sequence[Run], grid: Grid, comparisons: Sequence[Comparison], pattern: str, draws: int, seed: int
-) -> Groups:
+def measure_groups(runs: Sequence[Run], plan: Plan, pattern: str | None) -> Groups | None:
     """Numbers of each group and the mean over the groups. Groups are resampled independently of each other."""
-    names, mos = runs[0].predictions.names, runs[0].predictions.mos
-    groups = group_names(pattern, names)
-    members = {
-        group: {name for name, of in zip(names, groups, strict=True) if of == group} for group in sorted(set(groups))
-    }
-    within_backbones = [comparison for comparison in comparisons if comparison.backbone]
-    parts, known = [], []
-    for number, (group, chosen) in enumerate(members.items()):
-        cut = [on_images(run, chosen) for run in runs]
-        part, measured = measure_part(group, cut, grid, within_backbones, draws, seed + number)
+    if not pattern:
+        return None
+    mos = runs[0].predictions.mos
+    groups = np.array(group_names(pattern, runs[0].predictions.names))
+    plan = replace(plan, comparisons=[comparison for comparison in plan.comparisons if comparison.backbone])
+    parts, known, mean_mos = [], [], {}
+    for number, group in enumerate(sorted(set(groups.tolist()))):
+        members = groups == group
+        mean_mos[group] = float(mos[members].mean())
+        cut = [run.on(run.predictions.select(np.flatnonzero(members))) for run in runs]
+        part, measured = measure_part(group, cut, replace(plan, seed=plan.seed + number))
         parts.append(part)
         known += [(part.images, measured)] if measured else []
-    within = None
-    if known:
-        shares = np.array([images for images, _ in known]) / sum(images for images, _ in known)
-        pooled = {
-            metric: Measured(
-                sum(share * measured[metric].values for share, (_, measured) in zip(shares, known, strict=True)),
-                sum(share * measured[metric].resamples for share, (_, measured) in zip(shares, known, strict=True)),
-            )
-            for metric in ("srcc", "plcc")
-        }
-        images = sum(images for images, _ in known)
-        within = _part("within groups", images, runs, grid, within_backbones, pooled)
-    places = np.array(groups)
-    mean_mos = {group: float(mos[places == group].mean()) for group in members}
+    images = sum(images for images, _ in known)
+    within = part_of("within groups", images, runs, plan, _weighted_mean(known)) if known else None
     between = np.array([mean_mos[group] for group in groups])
-    return Groups(
-        pattern, parts, within, mean_mos, srcc(between, mos), plcc(between, mos), _heterogeneity(parts, comparisons)
-    )
+    scores = srcc(between, mos), plcc(between, mos)
+    return Groups(pattern, parts, within, mean_mos, *scores, _heterogeneity(parts, plan.comparisons))
+
+
+def _weighted_mean(known: Sequence[tuple[int, dict[str, Measured]]]) -> dict[str, Measured]:
+    """Mean of the groups' correlations, weighted by their numbers of images."""
+    images = sum(images for images, _ in known)
+    weighted = [(count / images, measured) for count, measured in known]
+    return {
+        metric: Measured(
+            sum(share * measured[metric].values for share, measured in weighted),
+            sum(share * measured[metric].resamples for share, measured in weighted),
+        )
+        for metric in ("srcc", "plcc")
+    }
 
 
 def _heterogeneity(parts: Sequence[Part], comparisons: Sequence[Comparison]) -> list[Heterogeneity]:
     found = []
     for comparison in comparisons:
-        if comparison.backbone and comparison.key.rpartition(".")[2] == "both":
-            estimates = [d.srcc for part in parts if (d := part.difference(comparison.key))]
-            if len(estimates) > 1:
-                found.append(Heterogeneity(comparison.key, comparison.title, heterogeneity_p(estimates)))
+        estimates = [d.srcc for part in parts if (d := part.difference(comparison.key))]
+        if comparison.kind == "both" and len(estimates) > 1:
+            found.append(Heterogeneity(comparison.key, comparison.title, heterogeneity_p(estimates)))
     return found
 
 
@@ -183,10 +186,10 @@ def read_names(path: Path) -> list[str]:
     return [name for name in names if name]
 
 
-def measure_without(
-    runs: Sequence[Run], grid: Grid, comparisons: Sequence[Comparison], path: Path, draws: int, seed: int
-) -> Without:
+def measure_without(runs: Sequence[Run], plan: Plan, path: Path | None) -> Without | None:
     """Numbers without the images that the file names."""
+    if not path:
+        return None
     names, test_images = read_names(path), runs[0].predictions.names
     kept = set(test_images) - set(names)
     left_out = len(test_images) - len(kept)
@@ -197,7 +200,7 @@ def measure_without(
             f"images, such as {test_images[0]!r}; give one name a line"
         )
     cut = [on_images(run, kept) for run in runs]
-    part, _ = measure_part(f"without {path.name}", cut, grid, comparisons, draws, seed)
+    part, _ = measure_part(f"without {path.name}", cut, plan)
     if part.error:
         raise ValueError(
             f"--without {path}: {len(kept):,} of {len(test_images):,} test images remain; {part.error}; leave out fewer"

@@ -14,7 +14,8 @@ from iqa.report.rows import CNN, TRANSFORMER, Grid
 from iqa.report.runs import Run
 from iqa.report.statistics import Estimate, Z, images_needed, seeds_needed
 
-OUTCOMES = {"A": (0.01, "at least 1%"), "B": (0.003, "0.3% to 1%"), "C": (-np.inf, "below 0.3%")}  # lower bound, text
+# Relative gains: lower bound, upper bound and text.
+OUTCOMES = {"A": (0.01, np.inf, "at least 1%"), "B": (0.003, 0.01, "0.3% to 1%"), "C": (-np.inf, 0.003, "below 0.3%")}
 DECILES = 10
 DEEP = 2  # number of last stages that count as deep
 MOSTLY_DEEP = 0.95
@@ -62,33 +63,38 @@ class Outcome:
     seeds: int | None
 
 
+def read_outcomes(
+    differences: Sequence[Difference], levels: dict[str, dict[str, Estimate] | None], images: int
+) -> list[Outcome]:
+    """The outcome on every backbone whose baseline has a positive SRCC."""
+    found = []
+    for difference in differences:
+        if difference.comparison.kind == "both":
+            baseline = levels[difference.comparison.terms[1][1]]["srcc"].value
+            found += [read_outcome(difference, baseline, images)] if baseline > 0 else []
+    return found
+
+
 def outcome_of(gain: float) -> str:
-    return next(name for name, (start, _) in OUTCOMES.items() if round(gain, 12) >= start)
+    return next(name for name, (start, *_) in OUTCOMES.items() if round(gain, 12) >= start)
 
 
-def read_outcome(difference: Difference, baseline: Estimate, images: int) -> Outcome | None:
-    """Read the outcome of one backbone; None if the baseline's SRCC is not positive."""
-    if baseline.value <= 0:
-        return None
-    estimate, level = difference.srcc, baseline.value
-    gain, low, high, error = (x / level for x in (estimate.value, estimate.low, estimate.high, estimate.standard_error))
-    starts = [start for start, _ in OUTCOMES.values()]
+def read_outcome(difference: Difference, baseline: float, images: int) -> Outcome:
+    estimate = difference.srcc
+    gain, low, high = (value / baseline for value in (estimate.value, estimate.low, estimate.high))
+    error = max(estimate.standard_error / baseline, np.finfo(float).tiny)  # 0 for copies of one run
     name = outcome_of(gain)
-    start, end = dict(zip(OUTCOMES, zip(starts, [np.inf, *starts], strict=False), strict=True))[name]
-    if error > 0:
-        below = stats.t.cdf((np.array([np.inf, *starts]) - gain) / error, estimate.freedom)
-        shares = dict(zip(OUTCOMES, (-np.diff(below)).tolist(), strict=True))
-    else:
-        shares = {other: float(other == name) for other in OUTCOMES}
-    needed = min(gain - start, end - gain) * level / Z
+    start, end, _ = OUTCOMES[name]
+    bounds = {other: (np.array(ends) - gain) / error for other, (*ends, _) in OUTCOMES.items()}
+    needed = min(gain - start, end - gain) * baseline / Z
     return Outcome(
         difference.comparison.backbone,
         gain,
         low,
         high,
         name,
-        shares,
-        decided=low >= start and high < end and difference.verdict == ("higher" if name != "C" else difference.verdict),
+        {other: float(np.diff(stats.t.cdf(ends, estimate.freedom))[0]) for other, ends in bounds.items()},
+        decided=low >= start and high < end and (name == "C" or difference.verdict == "higher"),
         images=images_needed(estimate, images, needed) if needed > 0 else None,
         seeds=seeds_needed(estimate, needed) if needed > 0 else None,
     )
@@ -116,22 +122,27 @@ class Attention:
         return float(self.weights[0, -DEEP:].sum())
 
 
-def read_attention(title: str, runs: Sequence[Run]) -> Attention | None:
-    """Attention of a row's runs; None if they have none."""
-    runs = [run for run in runs if run.predictions.attention is not None]
-    if not runs:
-        return None
-    mos = runs[0].predictions.mos
-    groups = np.array_split(np.argsort(mos, kind="stable"), min(DECILES, len(mos)))
-    per_run = np.array([[run.predictions.attention[group].mean(axis=0) for group in groups] for run in runs])
-    readings = {attention_reading(weights[-1], weights[0]) for weights in per_run}
-    return Attention(
-        title,
-        tuple(float(mos[group].mean()) for group in groups),
-        per_run.mean(axis=0),
-        len(runs),
-        readings.pop() if len(readings) == 1 else "differs",
-    )
+def read_attention(grid: Grid, runs: Sequence[Run]) -> list[Attention]:
+    """Attention of every row whose runs have it."""
+    found = []
+    for row in grid.rows():
+        members = [run for run in runs if run.variant == row.log_name and run.predictions.attention is not None]
+        if not members:
+            continue
+        mos = members[0].predictions.mos
+        tenths = np.array_split(np.argsort(mos, kind="stable"), min(DECILES, len(mos)))
+        weights = np.array([[run.predictions.attention[tenth].mean(axis=0) for tenth in tenths] for run in members])
+        readings = {attention_reading(of_run[-1], of_run[0]) for of_run in weights}
+        found.append(
+            Attention(
+                f"{row.backbone}: {row.title}",
+                tuple(float(mos[tenth].mean()) for tenth in tenths),
+                weights.mean(axis=0),
+                len(members),
+                readings.pop() if len(readings) == 1 else "differs",
+            )
+        )
+    return found
 
 
 def attention_reading(best: np.ndarray, worst: np.ndarray) -> str:
@@ -165,26 +176,19 @@ def read_conclusion(grid: Grid, found: Sequence[Difference], outcomes: Sequence[
     transformer = next((family for family in grid.families if family.kind == TRANSFORMER), None)
     if cnn.kind != CNN or not transformer:
         return None
-    prefix = f"{transformer.backbone}."
     by_key = {difference.key: difference for difference in found}
-    keys = {
-        "backbone": f"{prefix}backbone",
-        "on the CNN": "both",
-        "on the Transformer": f"{prefix}both",
-        "interaction": f"{prefix}interaction",
+    parts = {
+        "backbone": by_key.get(f"{transformer.backbone}.backbone"),
+        "on the CNN": by_key.get("both"),
+        "on the Transformer": by_key.get(f"{transformer.backbone}.both"),
+        "interaction": by_key.get(f"{transformer.backbone}.interaction"),
     }
-    if not all(key in by_key for key in keys.values()):
+    if not all(parts.values()):
         return None
-    parts = {name: by_key[key] for name, key in keys.items()}
     verdicts = {name: part.verdict for name, part in parts.items()}
     c_on_cnn = any(outcome.backbone == cnn.title and outcome.decided and outcome.outcome == "C" for outcome in outcomes)
-    return Conclusion(
-        choose_conclusion(*verdicts.values(), c_on_cnn=c_on_cnn),
-        cnn.title,
-        transformer.title,
-        verdicts,
-        all(part.of_ideas for part in parts.values()),
-    )
+    conclusion = choose_conclusion(*verdicts.values(), c_on_cnn=c_on_cnn)
+    return Conclusion(conclusion, cnn.title, transformer.title, verdicts, all(part.of_ideas for part in parts.values()))
 
 
 def choose_conclusion(

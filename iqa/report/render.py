@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,27 +22,10 @@ FOLDER = Path(__file__).parent / "templates"
 BLOCK_TITLES = dict(zip(KINDS, ("CNN-based", "Transformer-based", "Other backbones"), strict=True))
 NAMES_SHOWN = 4  # most names of runs in one sentence
 TEX_ESCAPES = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"$<$",
-        ">": r"$>$",
-        "Δ": r"$\Delta$",
-        "±": r"$\pm$",
-        "–": "--",
-        "—": "---",
-        "×": r"$\times$",
-        "’": "'",
-        "…": "...",
-    }
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": "$<$", ">": "$>$", "Δ": r"$\Delta$", "±": r"$\pm$", "×": r"$\times$"}
+    | {"–": "--", "—": "---", "’": "'", "…": "..."}
 )
 
 
@@ -79,18 +61,9 @@ def to_json(analysis: Analysis) -> str:
     """The content of report.json; docs/report.md documents the keys."""
     published = [dataclasses.asdict(figure) for figure in PUBLISHED_FIGURES] if analysis.koniq else []
     contents = {"version": JSON_VERSION, **dataclasses.asdict(analysis), "published_figures": published}
-    return json.dumps(_plain(contents), indent=1, allow_nan=False) + "\n"
-
-
-def _plain(value: object) -> object:
-    """The value in the types of JSON; a number that is not finite becomes null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    text = json.dumps(contents, default=np.ndarray.tolist)
+    finite = json.loads(text, parse_constant=lambda constant: None)  # NaN and Infinity, which JSON lacks, become null
+    return json.dumps(finite, indent=1) + "\n"
 
 
 def _render(template: str, analysis: Analysis) -> str:
@@ -114,7 +87,7 @@ def _render(template: str, analysis: Analysis) -> str:
         autoescape=False,
         **delimiters,
     )
-    environment.filters |= FILTERS
+    environment.filters |= {function.__name__: function for function in (*NUMBER_FILTERS, *TEXT_FILTERS)}
     differences = [(d, d.comparison.family) for d in analysis.differences]
     return environment.get_template(template).render(
         a=analysis,
@@ -135,38 +108,43 @@ def _render(template: str, analysis: Analysis) -> str:
 
 def blocks(analysis: Analysis) -> list[Block]:
     """Rows of the main table by kind of backbone; published figures only in a report on KonIQ."""
-    found = []
-    for kind, title in BLOCK_TITLES.items():
-        figures = [figure for figure in PUBLISHED_FIGURES if analysis.koniq and figure.kind == kind]
-        levels = [level for level in analysis.levels if level.row.kind == kind]
-        if figures or levels:
-            found.append(Block(title, figures, levels))
-    return found
+    found = [
+        Block(
+            title,
+            [figure for figure in PUBLISHED_FIGURES if analysis.koniq and figure.kind == kind],
+            [level for level in analysis.levels if level.row.kind == kind],
+        )
+        for kind, title in BLOCK_TITLES.items()
+    ]
+    return [block for block in found if block.figures or block.levels]
 
 
 # ---- filters -------------------------------------------------------------------------------------------------
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def number(value: float | None, digits: int = 4, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:+.{digits}f}"
+    return number(value, digits, "+")
 
 
 def count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def interval(estimate: Estimate | None) -> str:
-    """'+0.0041 [+0.0012, +0.0071]'"""
-    return "missing" if estimate is None else f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
+def interval(estimate: Estimate | None, sign: str = "+") -> str:
+    """'+0.0041 [+0.0012, +0.0071]', or 'missing'"""
+    if estimate is None:
+        return "missing"
+    value, low, high = (number(end, sign=sign) for end in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
 
 
 def level_interval(estimate: Estimate | None) -> str:
-    """'0.9012 [0.8921, 0.9094]'"""
-    return "missing" if estimate is None else f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+    """'0.9012 [0.8921, 0.9094]', or 'missing'"""
+    return interval(estimate, sign="")
 
 
 def level_spread(level: Level, metric: str) -> str:
@@ -233,22 +211,5 @@ def tex(text: object) -> str:
     return re.sub(r"(?<![\w.)-])-(?=\.?\d)", "$-$", plain)  # a minus; in text it would be a hyphen
 
 
-FILTERS = {
-    filter_.__name__: filter_
-    for filter_ in (
-        number,
-        signed,
-        count,
-        interval,
-        level_interval,
-        level_spread,
-        p_value,
-        finding,
-        runs_of,
-        names,
-        duration,
-        code,
-        cell,
-        tex,
-    )
-}
+NUMBER_FILTERS = (number, signed, count, interval, level_interval, level_spread, p_value, duration)
+TEXT_FILTERS = (finding, runs_of, names, code, cell, tex)

@@ -18,7 +18,7 @@ from iqa.models.variants import FUSIONS
 ENDINGS = BASELINE, MULTISCALE, FULL = tuple(name for name, *_ in FUSIONS)
 KINDS = (CNN, TRANSFORMER, OTHER)
 TRANSFORMER_NAMES = ("swin", "vit", "deit", "former")
-RUN_FOLDER = re.compile(r"(?P<variant>(?P<prefix>[\w.-]+?)(?P<ending>" + "|".join(ENDINGS) + r"))(_seed\d+)?")
+RUN_FOLDER = re.compile(r"(?P<variant>(?P<prefix>[\w.-]+?)(" + "|".join(ENDINGS) + r"))(_seed\d+)?")
 HYPERIQA, SMART_IQA = (PUBLISHED[name].variant.log_name for name in ("hyperiqa", "smart_iqa"))
 TITLES = {BASELINE: "{} baseline", MULTISCALE: "+ Multi-scale", FULL: "+ Multi-scale + attention"}
 
@@ -61,10 +61,8 @@ class Grid:
     def rows(self) -> list[Row]:
         rows = [row for family in self.families for row in family.rows()]
         for log_name, name in self.published.items():
-            entry = PUBLISHED[name]
-            backbone = entry.variant.backbone
-            title = f"{entry.title} (trained here)"
-            rows.append(Row(log_name, title, BACKBONES[backbone].title, kind_of(backbone)))
+            backbone = BACKBONES[PUBLISHED[name].variant.backbone]
+            rows.append(Row(log_name, f"{PUBLISHED[name].title} (trained here)", backbone.title, backbone.kind))
         return rows
 
 
@@ -106,16 +104,13 @@ def _asked_for(log_folder: Path) -> list[str]:
 def _find_families(log_folder: Path, asked: list[str]) -> list[Family]:
     """Families in the order of the report: CNNs first, then in the order of the table; ResNet50's if there is none."""
     known = {find_backbone(name).log_name: name for name in (*BACKBONES, *asked) if is_backbone(name)}
-    configs: dict[str, list[dict]] = {}
+    configs = {prefix: [] for prefix, name in known.items() if name in asked}
     for path in sorted(log_folder.iterdir()):
         match = RUN_FOLDER.fullmatch(path.name)
         if match and path.is_dir():
             config = _read_config(path)
             if match["prefix"] in known or config.get("variant") == match["variant"]:
                 configs.setdefault(match["prefix"], []).append(config)
-    for name in asked:
-        if is_backbone(name):
-            configs.setdefault(find_backbone(name).log_name, [])
     order = [*known, *sorted(set(configs) - set(known))]
     families = [_family(prefix, known.get(prefix), configs[prefix]) for prefix in order if prefix in configs]
     families.sort(key=lambda family: KINDS.index(family.kind))
@@ -131,15 +126,15 @@ def _find_families(log_folder: Path, asked: list[str]) -> list[Family]:
 
 
 def _family(prefix: str, backbone: str | None, configs: list[dict]) -> Family:
-    flags = [config["flags"] for config in configs if isinstance(config.get("flags"), dict)]
-    backbone = backbone or _first(flags, "backbone") or prefix
+    """The family of a prefix; `backbone` is None for one that this program does not know."""
+    backbone = backbone or _first([config.get("flags") or {} for config in configs], "backbone") or prefix
     title = find_backbone(backbone).title if is_backbone(backbone) else _first(configs, "backbone_title") or backbone
-    kind = {name.lower(): name for name in KINDS}.get(str(_first(configs, "backbone_kind")).lower())
-    return Family(backbone, title, prefix, kind or kind_of(backbone))
+    kind = _first(configs, "backbone_kind")
+    return Family(backbone, title, prefix, kind if kind in KINDS else kind_of(backbone))
 
 
 def _first(contents: list[dict], key: str) -> str | None:
-    return next((item[key] for item in contents if isinstance(item.get(key), str)), None)
+    return next((item[key] for item in contents if item.get(key)), None)
 
 
 def _read_config(folder: Path) -> dict:

@@ -1,7 +1,7 @@
 """Read run folders, and check whether the runs may be compared."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from iqa.health import FAILURES, Finding, findings, run_health
 from iqa.json_files import read_json
-from iqa.metrics import srcc_and_plcc
+from iqa.metrics import plcc, srcc, srcc_and_plcc
 from iqa.models.published import OWN
 from iqa.predictions import Predictions, read_predictions
 from iqa.report.rows import Row, run_folders
@@ -33,7 +33,7 @@ RECIPE_FLAGS = frozenset(
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run. A run without any defined score has no predictions and no health."""
+    """One finished run. A run without any defined score has no predictions and no findings."""
 
     folder: Path
     variant: str
@@ -41,10 +41,9 @@ class Run:
     config: dict
     result: dict
     epochs: list[dict]  # the lines of metrics.jsonl
-    predictions: Predictions | None  # of the test images
-    health: dict | None
-    findings: tuple[Finding, ...]
-    failure: str | None  # why the run counts as failed
+    predictions: Predictions | None = None  # of the test images
+    findings: Sequence[Finding] = ()
+    failure: str | None = None  # why the run counts as failed
 
     @property
     def name(self) -> str:
@@ -62,19 +61,7 @@ class Run:
 def comparable_runs(
     log_folder: Path, rows: Iterable[Row], *, allow_mismatch: bool
 ) -> tuple[list[Run], list[str], list[str]]:
-    """Return the finished runs on their common test images, the names of unfinished folders, and the mismatches."""
-    runs, unfinished = read_runs(log_folder, rows)
-    found = mismatches(runs)
-    if found and not allow_mismatch:
-        raise ValueError(
-            f"{log_folder}: the runs differ in more than their variant and are not compared. {'. '.join(found)}. "
-            "Repeat the runs that differ, or pass --allow_mismatch"
-        )
-    return on_common_images(runs), unfinished, found
-
-
-def read_runs(log_folder: Path, rows: Iterable[Row]) -> tuple[list[Run], list[str]]:
-    """Return the finished runs in the order of rows and seeds, and the names of unfinished folders.
+    """Return the finished runs on their common test images, the names of unfinished folders, and the mismatches.
 
     Raises:
         FileNotFoundError, ValueError: names the file.
@@ -96,7 +83,14 @@ def read_runs(log_folder: Path, rows: Iterable[Row]) -> tuple[list[Run], list[st
     if not any(run.predictions for run in runs):
         reasons = "; ".join(f"{run.name}: {run.failure}" for run in runs)
         raise ValueError(f"{log_folder}: no run has scores to report ({reasons}); look at the logs and train again")
-    return runs, [folder.name for variant, folder in folders if (variant, folder) not in finished]
+    found = mismatches(runs)
+    if found and not allow_mismatch:
+        raise ValueError(
+            f"{log_folder}: the runs differ in more than their variant and are not compared. {'. '.join(found)}. "
+            "Repeat the runs that differ, or pass --allow_mismatch"
+        )
+    unfinished = [folder.name for variant, folder in folders if (variant, folder) not in finished]
+    return on_common_images(runs), unfinished, found
 
 
 def _read_run(variant: str, folder: Path) -> Run:
@@ -110,26 +104,27 @@ def _read_run(variant: str, folder: Path) -> Run:
             raise ValueError(f"{folder / file}: no key {missing[0]!r}; was it written by train_resnet_improved.py?")
         if contents["variant"] != variant:
             raise ValueError(f"{folder / file}: variant is {contents['variant']!r}, but the folder is {variant}'s")
-    whole = ("seed",) if result.get("failure") else ("seed", "selected_epoch")
-    for key in whole:
+    failure = result.get("failure")
+    for key in ("seed",) if failure else ("seed", "selected_epoch"):
         if not isinstance(result[key], int):
             raise ValueError(f"{folder / 'result.json'}: {key} is {result[key]!r}, not a whole number; repeat the run")
-    epochs = _read_epochs(folder / "metrics.jsonl")
-    run = Run(folder, variant, result["seed"], config, result, epochs, None, None, (), result.get("failure"))
-    if run.failure:
+    run = Run(folder, variant, result["seed"], config, result, _read_epochs(folder / "metrics.jsonl"), failure=failure)
+    if failure:
         return run
     predictions = read_predictions(folder / "predictions_test.csv")
-    try:
-        return _with_scores(run, predictions)
-    except (AttributeError, TypeError):
-        raise ValueError(f"{folder / 'result.json'}: 'health' has an unknown format; repeat the run") from None
-
-
-def _with_scores(run: Run, predictions: Predictions) -> Run:
-    """The run with its predictions and health; without them if its scores have no correlation."""
     _, _, reason = srcc_and_plcc(predictions.scores, predictions.mos)
     if reason:
         return replace(run, failure=f"no defined score ({reason})")
+    try:
+        found = _findings(run, predictions)
+    except (AttributeError, TypeError):
+        raise ValueError(f"{folder / 'result.json'}: 'health' has an unknown format; repeat the run") from None
+    failure = ", ".join(FAILURES[finding.kind] for finding in found if finding.failed) or None
+    return replace(run, predictions=predictions, findings=found, failure=failure)
+
+
+def _findings(run: Run, predictions: Predictions) -> list[Finding]:
+    """Findings by the present rules; result.json has what only the training could measure."""
     stored = {} if run.result.get("health") is None else run.result["health"]
     loss = stored.get("loss") or {}
     health = run_health(
@@ -144,9 +139,7 @@ def _with_scores(run: Run, predictions: Predictions) -> Run:
         epochs=run.result.get("epochs"),
         constant_loss=loss.get("constant") if loss.get("constant_from") == "training MOS" else None,
     )
-    found = tuple(findings(health))
-    failure = ", ".join(FAILURES[finding.kind] for finding in found if finding.failed) or None
-    return replace(run, predictions=predictions, health=health, findings=found, failure=failure)
+    return findings(health)
 
 
 def _read_epochs(path: Path) -> list[dict]:
@@ -169,27 +162,25 @@ def _read_epochs(path: Path) -> list[dict]:
 # ---- comparability -------------------------------------------------------------------------------------------
 
 
-def mismatches(runs: list[Run]) -> list[str]:
+def mismatches(runs: Sequence[Run]) -> list[str]:
     """Describe each setting that differs between runs and should not, and each file that contradicts another."""
-    settings = {
+    found = _flag_mismatches(runs)
+    for name, values in {
         "code (commit)": [run.config.get("commit") for run in runs],
         "precision": [run.config.get("precision") for run in runs],
         "epoch chosen on": [run.select_on for run in runs],
         "split": [_split(run) for run in runs],
         "data set": [run.config.get("dataset_note") or "as given by --dataset" for run in runs],
-    }
-    found = _flag_mismatches(runs)
-    found += [text for name, values in settings.items() if (text := difference(name, runs, values))]
-    return found + _image_mismatches(runs) + _result_mismatches(runs)
+    }.items():
+        found += difference(name, runs, values)
+    scored = [run for run in runs if run.predictions]
+    return found + image_mismatches("test images: those", scored) + _result_mismatches(scored)
 
 
-def notes(runs: list[Run]) -> list[str]:
+def notes(runs: Sequence[Run]) -> list[str]:
     """Describe differences that do not prevent a comparison."""
-    settings = {
-        "device": [run.config.get("device") for run in runs],
-        "library versions": [_text(run.config.get("versions")) for run in runs],
-    }
-    found = [text for name, values in settings.items() if (text := difference(name, runs, values))]
+    found = difference("device", runs, [run.config.get("device") for run in runs])
+    found += difference("library versions", runs, [run.config.get("versions") for run in runs])
     sentences = [f"The runs differ in {text}." for text in found]
     commits = {run.config.get("commit") for run in runs}
     if None in commits or any(str(commit).endswith("-dirty") for commit in commits):
@@ -197,33 +188,29 @@ def notes(runs: list[Run]) -> list[str]:
     return sentences
 
 
-def difference(name: str, runs: list[Run], values: list) -> str | None:
-    """'--epochs: 10 in exp1_baseline; 5 in exp2_multiscale', or None if all values are equal."""
+def difference(name: str, runs: Sequence[Run], values: Sequence[object]) -> list[str]:
+    """['--epochs: 10 in exp1_baseline; 5 in exp2_multiscale'], or [] if all values are equal."""
     if all(value == values[0] for value in values):
-        return None
+        return []
     holders: dict[str, list[str]] = {}
     for run, value in zip(runs, values, strict=True):
-        holders.setdefault(_text(value), []).append(run.name)
-    return f"{name}: " + "; ".join(f"{value} in {', '.join(names)}" for value, names in holders.items())
+        text = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+        holders.setdefault(text, []).append(run.name)
+    return [f"{name}: " + "; ".join(f"{text} in {', '.join(names)}" for text, names in holders.items())]
 
 
-def _text(value: object) -> str:
-    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _flag_mismatches(runs: list[Run]) -> list[str]:
+def _flag_mismatches(runs: Sequence[Run]) -> list[str]:
     found = []
     for flag in sorted({flag for run in runs for flag in run.config["flags"]} - FREE_FLAGS):
         groups: dict[str, list[Run]] = {}
         for run in runs:
             groups.setdefault(_shares_flag_with(run, flag), []).append(run)
         for group in groups.values():
-            text = difference(f"--{flag}", group, [run.config["flags"].get(flag) for run in group])
-            found += [text] if text else []
-    starts = ["random" if run.config["flags"].get("weights") == "none" else "trained" for run in runs]
-    backbones = {run.config["flags"].get("backbone") or "resnet50" for run in runs}
-    text = difference("initial weights", runs, starts) if len(backbones) > 1 else None
-    return found + ([text] if text else [])
+            found += difference(f"--{flag}", group, [run.config["flags"].get(flag) for run in group])
+    if len({_backbone(run) for run in runs}) > 1:
+        starts = ["random" if run.config["flags"].get("weights") == "none" else "trained" for run in runs]
+        found += difference("initial weights", runs, starts)
+    return found
 
 
 def _shares_flag_with(run: Run, flag: str) -> str:
@@ -232,8 +219,12 @@ def _shares_flag_with(run: Run, flag: str) -> str:
     if flag in RECIPE_FLAGS and flags.get("recipe") == "published":
         return run.variant
     if flag in BACKBONE_FLAGS:
-        return flags.get("backbone") or "resnet50"
+        return _backbone(run)
     return flags.get("model") or OWN if flag in MODEL_FLAGS else ""
+
+
+def _backbone(run: Run) -> str:
+    return run.config["flags"].get("backbone") or "resnet50"  # older runs have no such flag
 
 
 def _split(run: Run) -> str:
@@ -242,37 +233,38 @@ def _split(run: Run) -> str:
     return f"{sizes} images with SHA-256 {str(split.get('sha256'))[:12]}"
 
 
-def _image_mismatches(runs: list[Run]) -> list[str]:
-    first, *others = [run for run in runs if run.predictions]
+def image_mismatches(what: str, scored: Sequence[Run]) -> list[str]:
+    """Name the runs whose images are not those of the first; `what` begins the sentence."""
+    first, *others = scored
     names = [run.name for run in others if run.predictions.names != first.predictions.names]
-    return [f"test images: those of {', '.join(names)} are not those of {first.name}"] if names else []
+    return [f"{what} of {', '.join(names)} are not those of {first.name}"] if names else []
 
 
-def _result_mismatches(runs: list[Run]) -> list[str]:
+def _result_mismatches(scored: Sequence[Run]) -> list[str]:
     """Runs whose result.json and predictions_test.csv are from two different runs."""
     found = []
-    for run in runs:
-        computed = srcc_and_plcc(run.predictions.scores, run.predictions.mos)[:2] if run.predictions else (None, None)
-        for key, value in zip(("selected_test_srcc", "selected_test_plcc"), computed, strict=True):
+    for run in scored:
+        for metric in (srcc, plcc):
+            key, value = f"selected_test_{metric.__name__}", metric(run.predictions.scores, run.predictions.mos)
             stored = run.result.get(key)
-            if stored is not None and value is not None and abs(stored - value) > 1e-5:
+            if stored is not None and abs(stored - value) > 1e-5:
                 found.append(f"{run.name}: {key} is {stored:.6f} in result.json, {value:.6f} by predictions_test.csv")
     return found
 
 
-def on_common_images(runs: list[Run], what: str = "runs") -> list[Run]:
+def on_common_images(runs: Sequence[Run], what: str = "runs") -> list[Run]:
     """Restrict the runs to the images that all of them scored, which must have one MOS each."""
-    first, *_ = scored = [run for run in runs if run.predictions]
-    common = set.intersection(*(set(run.predictions.names) for run in scored))
+    first, *others = [run for run in runs if run.predictions]
+    common = set(first.predictions.names).intersection(*(run.predictions.names for run in others))
     if len(common) < 2:
         raise ValueError(
             f"{first.folder.parent}: the {what} have {len(common)} images in common, too few to compare; "
             "repeat them with one split"
         )
+    mos = on_images(first, common).predictions.mos
     cut = [on_images(run, common) if run.predictions else run for run in runs]
-    reference = next(run.predictions.mos for run in cut if run.predictions)
     for run in cut:
-        if run.predictions and not np.allclose(run.predictions.mos, reference, rtol=0, atol=1e-6):
+        if run.predictions and not np.allclose(run.predictions.mos, mos, rtol=0, atol=1e-6):
             raise ValueError(
                 f"{run.folder}: the MOS of {run.name} are not those of {first.name} for the same images; "
                 "repeat the runs with one label file"
