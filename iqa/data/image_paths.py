@@ -78,13 +78,10 @@ class Finder:
 
 def check_distinct(labels: list[Label], paths: dict[str, Path]) -> list[str]:
     """Refuse a file that is in two sets under several names or links; warn of one that is twice in a set."""
-    real_folder = functools.cache(os.path.realpath)
     first_of: dict[str, Label] = {}
     warnings = []
     for label in labels:
-        path = paths[label.name]
-        real = os.path.realpath(path) if path.is_symlink() else os.path.join(real_folder(path.parent), path.name)
-        first = first_of.setdefault(real, label)
+        first = first_of.setdefault(os.path.realpath(paths[label.name]), label)
         if first is label:
             continue
         same = f"{label.where}: {label.name} is the same file as {first.name} ({first.where})"

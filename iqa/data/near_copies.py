@@ -16,7 +16,6 @@ from iqa.data.labels import QualityData, require_sets
 
 BITS = 64
 DRAFT = (64, 64)  # least width and height to which libjpeg scales while it decodes
-CHUNK = 256  # test images at a time: 256 x 10,000 distances in float32 are 10 MB
 
 NearCopy = tuple[str, str, str, int]  # test image, nearest other image, its set, number of differing bits
 
@@ -35,14 +34,9 @@ def find_near_copies(data: QualityData, distance: int) -> tuple[list[NearCopy], 
     paths = [path for images in (test, *map(data.sets.get, sets)) for path in images.paths]
     greys = np.stack(list(with_progress(map_ahead(small_grey, paths), "Hashing", len(paths))))  # [N, 8, 9]
     own, theirs = greys[: len(test)], hashes(greys[len(test) :])
-    nearest, distances = nearest_of(hashes(own), theirs)
-    _, by_chance = nearest_of(hashes(own[:, :, ::-1]), theirs)
-    found = [
-        (name, *others[i], int(bits))
-        for name, i, bits in zip(test.names, nearest, distances, strict=True)
-        if bits <= distance
-    ]
-    return found, int(np.count_nonzero(by_chance <= distance))
+    nearest, by_chance = (nearest_of(hashes(x), theirs) for x in (own, own[:, :, ::-1]))
+    copies = [(name, *others[i], bits) for name, (i, bits) in zip(test.names, nearest, strict=True) if bits <= distance]
+    return copies, sum(bits <= distance for _, bits in by_chance)
 
 
 def small_grey(path: Path) -> np.ndarray:
@@ -57,15 +51,7 @@ def hashes(greys: np.ndarray) -> np.ndarray:
     return (greys[:, :, 1:] > greys[:, :, :-1]).reshape(-1, BITS)
 
 
-def nearest_of(own: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `own` [N, 64], the index of the nearest of `theirs` [M, 64], the first of equals, and its distance.
-
-    With bits as signs, the scalar product of two hashes is 64 less twice their distance.
-    """
-    signs = [np.where(bits, 1, -1).astype(np.float32) for bits in (own, theirs)]
-    nearest, closest = [], []
-    for start in range(0, len(own), CHUNK):
-        products = signs[0][start : start + CHUNK] @ signs[1].T  # [256, M]
-        nearest.append(products.argmax(axis=1))
-        closest.append(products.max(axis=1))
-    return np.concatenate(nearest), ((BITS - np.concatenate(closest)) / 2).astype(np.int64)
+def nearest_of(own: np.ndarray, theirs: np.ndarray) -> list[tuple[int, int]]:
+    """For each of `own` [N, 64], the index of the nearest of `theirs` [M, 64], and the number of bits that differ."""
+    distances = (np.count_nonzero(theirs != bits, axis=1) for bits in own)
+    return [(int(x.argmin()), int(x.min())) for x in distances]

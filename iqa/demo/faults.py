@@ -2,7 +2,6 @@
 
 import colorsys
 import io
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
@@ -49,13 +48,7 @@ def color_cast(image: Image.Image, strength: float, rng: np.random.Generator) ->
 
 
 LUMA = np.array([0.299, 0.587, 0.114])  # the weights of R, G and B in an image's grey, ITU-R BT.601
-FAULTS: dict[str, Callable[[Image.Image, float, np.random.Generator], Image.Image]] = {
-    "exposure": exposure,  # in the order in which they occur in a camera
-    "color cast": color_cast,
-    "blur": blur,
-    "noise": noise,
-    "compression": compression,
-}
+FAULTS = (exposure, color_cast, blur, noise, compression)  # in the order in which they occur in a camera
 
 
 def fault_strength(mos: float) -> float:
@@ -68,10 +61,10 @@ def degrade(scene: Image.Image, strength: float, rng: np.random.Generator) -> Im
 
     With one fault per image a network would have to learn five unrelated scales, which takes far more steps.
     """
-    main = rng.choice(list(FAULTS))
-    for kind, fault in FAULTS.items():
+    main = FAULTS[rng.choice(len(FAULTS))]
+    for fault in FAULTS:
         share = rng.uniform(0.3, 0.6)
-        scene = fault(scene, strength * (1 if kind == main else share), rng)
+        scene = fault(scene, strength * (1 if fault is main else share), rng)
     return scene
 
 

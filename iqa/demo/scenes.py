@@ -3,7 +3,6 @@
 import colorsys
 import hashlib
 import math
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageStat
@@ -155,15 +154,7 @@ def meadow(rng: np.random.Generator, palette: list[Color]) -> Image.Image:
     return scene
 
 
-SCENES: dict[str, Callable[[np.random.Generator, list[Color]], Image.Image]] = {
-    "landscape": landscape,
-    "city": city,
-    "leaves": leaves,
-    "shards": shards,
-    "bricks": bricks,
-    "plaid": plaid,
-    "meadow": meadow,
-}
+SCENES = (landscape, city, leaves, shards, bricks, plaid, meadow)
 
 
 def fractal_texture(rng: np.random.Generator, contrast: float, roughness: float) -> Image.Image:
@@ -190,7 +181,6 @@ def auto_exposure(scene: Image.Image, brightness: float = 118, contrast: float =
 
 def draw_scene(rng: np.random.Generator) -> Image.Image:
     """A scene without faults, RGB."""
-    kind = list(SCENES)[rng.integers(len(SCENES))]
-    shapes = SCENES[kind](rng, draw_palette(rng))
+    shapes = SCENES[rng.integers(len(SCENES))](rng, draw_palette(rng))
     texture = fractal_texture(rng, contrast=rng.uniform(32, 44), roughness=rng.uniform(0.75, 1.0))
     return auto_exposure(ImageChops.overlay(shapes, Image.merge("RGB", [texture] * 3)))

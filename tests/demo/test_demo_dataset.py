@@ -95,10 +95,10 @@ def test_every_set_has_a_usable_size(images):
         }
 
 
-@pytest.mark.parametrize("kind", FAULTS)
-def test_a_stronger_fault_changes_the_scene_more(kind):
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_stronger_fault_changes_the_scene_more(fault):
     scene = draw_scene(random_generator("a scene"))
-    faulty = [FAULTS[kind](scene, strength, np.random.default_rng(0)) for strength in (0, 0.2, 0.5, 1)]
+    faulty = [fault(scene, strength, np.random.default_rng(0)) for strength in (0, 0.2, 0.5, 1)]
     errors = [np.square(np.asarray(image, float) - np.asarray(scene, float)).mean() for image in faulty]
     assert errors == sorted(errors) and errors[0] < 1 and errors[1] > 1
 
