@@ -11,15 +11,17 @@ images. docs/training.md describes the files and the log of a run.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from iqa import cli
+from iqa.atomic_files import write_atomically
 from iqa.cli import flag, say
 from iqa.data.datasets import load_dataset, split_csv
 from iqa.data.flags import PatchFlags
@@ -32,9 +34,9 @@ from iqa.models.variants import Variant
 from iqa.predictions import Predictions
 from iqa.processes import is_first, process_count, process_number
 from iqa.training.live_view import INSTALL
-from iqa.training.options import complete_flags
-from iqa.training.recipe import BEST, LOSSES, PUBLISHED_RECIPE, RECIPES, SCHEDULES, published_recipe
-from iqa.training.run_folder import RunFolder, best_state, save_checkpoint
+from iqa.training.options import complete_flags, find_mistakes
+from iqa.training.recipe import BEST, LOSSES, PUBLISHED_RECIPE, PUBLISHED_RECIPES, RECIPES, SCHEDULES
+from iqa.training.run_folder import RunFolder, best_state, load_checkpoint, save_checkpoint
 
 # The flags, their defaults and their help
 
@@ -61,7 +63,7 @@ class ModelFlags:
 class DataFlags(PatchFlags):
     """data"""
 
-    data_path: str | None = flag("./koniq-10k", "folder of labels and images", metavar="DIR")
+    data_path: str | None = flag("./koniq-10k", "folder of labels and images", metavar="DIR", may_change=True)
     resize: str = flag(
         "keep",
         "keep: the shorter side to 384 pixels, the aspect as it is; squeeze: 384x512 (width x height), as "
@@ -111,15 +113,18 @@ class RecipeFlags:
 class MachineFlags:
     """machine"""
 
-    device: str = flag("auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
+    device: str = flag("auto", "auto (CUDA where there is one), cpu, cuda or cuda:N", may_change=True)
     precision: str = flag(
         "auto",
         "of the arithmetic before the score path; auto: where the device has bf16, the faster one in a few training "
         "steps, measured once for an ablation",
         choices=("auto", "fp32", "bf16"),
+        may_change=True,  # the precision that is used may not
     )
     compile: bool = flag(False, "use torch.compile, which takes about a minute")
-    cuda_graph: str = flag("auto", "replay the step as a CUDA graph; auto: on one GPU", choices=("auto", "on", "off"))
+    cuda_graph: str = flag(
+        "auto", "replay the step as a CUDA graph; auto: on one GPU", choices=("auto", "on", "off"), may_change=True
+    )
     deterministic: bool = flag(False, "bit-identical results on CUDA; slower")
 
 
@@ -127,15 +132,23 @@ class MachineFlags:
 class OutputFlags:
     """output"""
 
-    output_dir: str | None = flag(None, "folder of the run; default: logs/<name of the variant>", metavar="DIR")
-    checkpoint_dir: str | None = flag(None, "folder of the checkpoints; default: that of the run", metavar="DIR")
+    output_dir: str | None = flag(
+        None, "folder of the run; default: logs/<name of the variant>", metavar="DIR", may_change=True
+    )
+    checkpoint_dir: str | None = flag(
+        None, "folder of the checkpoints; default: that of the run", metavar="DIR", may_change=True
+    )
     checkpoint_suffix: str = flag("", "text at the end of the names of checkpoints", metavar="TEXT")
     save_model: bool = flag(False, "keep the weights of the selected epoch, and link them from checkpoints/")
-    overwrite: bool = flag(False, "replace the run in the output folder")
-    resume: bool = flag(False, "go on with the run in the output folder")
-    dry_run: str | None = flag(None, "check the flags, or flags and data, and stop", choices=("flags", "data"))
-    tensorboard: bool = flag(False, f"write curves into the output folder; needs the package tensorboard: {INSTALL}")
-    traceback: bool = flag(False, "show where an error came from")
+    overwrite: bool = flag(False, "replace the run in the output folder", may_change=True)
+    resume: bool = flag(False, "go on with the run in the output folder", may_change=True)
+    dry_run: str | None = flag(
+        None, "check the flags, or flags and data, and stop", choices=("flags", "data"), may_change=True
+    )
+    tensorboard: bool = flag(
+        False, f"write curves into the output folder; needs the package tensorboard: {INSTALL}", may_change=True
+    )
+    traceback: bool = flag(False, "show where an error came from", may_change=True)
 
 
 SECTIONS = (ModelFlags, DataFlags, RecipeFlags, MachineFlags, OutputFlags)
@@ -158,8 +171,9 @@ def parse_options(argv: list[str] | None = None) -> Options:
         cli.add_flags(parser.add_argument_group(section.__doc__), section)
     flags = parser.parse_args(argv)
     processes = int(os.environ.get("NPROC") or 1) if flags.dry_run else process_count()  # the runner sets NPROC
-    mistake = complete_flags(flags, cli.given_flags(parser, argv, flags), processes)
-    if mistake:
+    given = cli.given_flags(parser, argv, flags)
+    complete_flags(flags, given)
+    for mistake in find_mistakes(flags, given, processes):
         parser.error(mistake)
     return Options(**vars(flags))
 
@@ -174,7 +188,6 @@ class Run(NamedTuple):
     folder: RunFolder
     data: QualityData
     before: dict[str, Any] | None  # config.json of the run to resume, None for a new one
-    locks: list[TextIO]  # held until the program ends
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -187,18 +200,14 @@ def main(argv: list[str] | None = None) -> int:
     with cli.Command(argv) as command:
         options = parse_options(argv)
         command.more_memory = f"choose a --batch_size smaller than {options.batch_size}"
-        command.when_stopped = how_to_go_on(sys.orig_argv)
+        command.when_stopped = how_to_go_on
         run = prepare(options) if options.dry_run != "flags" else None
         if run:
-            try:
+            command.when_stopped = lambda: how_to_go_on(run.folder)
+            with run.folder.locked() if is_first() else contextlib.nullcontext():
                 from train_resnet_improved import train  # it loads torch, which takes seconds
 
                 train(options, run)
-            finally:
-                if run.locks:
-                    run.folder.release()
-                words = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
-                command.when_stopped = how_to_go_on([*words, *run.folder.flags_to_go_on()])
     return command.status
 
 
@@ -211,17 +220,20 @@ def evaluation_arguments(argv: list[str] | None) -> list[str] | None:
     return ["--checkpoint", known.evaluate, "--set", known.evaluate_set, *others] if known.evaluate else None
 
 
-def how_to_go_on(command: list[str]) -> str:
+def how_to_go_on(folder: RunFolder | None = None) -> str:
     """Advice for a stopped run. The runner prints its own command; torchrun's is not known here."""
     if "ABLATION_RUN" in os.environ:
         return ""
     if process_count() > 1:
         return "The same command with --resume goes on after the last whole epoch, if one was finished."
-    return f"To go on: {shlex.join(command)}"
+    words = sys.orig_argv
+    if folder and folder.begun:
+        words = [word for word in words if word != "--overwrite"] + folder.flags_to_go_on()
+    return f"To go on: {shlex.join(words)}"
 
 
 def prepare(options: Options) -> Run | None:
-    """Check the folders and the data and lock the folders; None if there is nothing to train."""
+    """Check the folders and the data; None if there is nothing to train."""
     variant = published.row_of(
         options.model,
         backbone=options.backbone,
@@ -231,10 +243,10 @@ def prepare(options: Options) -> Run | None:
     output = Path(options.output_dir or f"logs/{variant.log_name}")
     checkpoint_dir = Path(options.checkpoint_dir) if options.checkpoint_dir else None
     folder = RunFolder(output, f"resnet_improved_{variant.tag}{options.checkpoint_suffix}", checkpoint_dir)
-    if options.resume and folder.is_finished(vars(options)):
+    before = folder.config_to_resume(options)
+    if before and folder.result.exists():
         say(f"{folder.output}: this run is finished; see {folder.result}")
         return None
-    before = folder.config_to_resume(resume=options.resume, overwrite=options.overwrite)
     data = load_dataset(
         options.dataset,
         options.data_path,
@@ -247,14 +259,14 @@ def prepare(options: Options) -> Run | None:
     mos = data.sets["training"].mos
     if mos.min() == mos.max():
         raise ValueError(f"--data_path {data.root}: every training MOS is {mos[0]:g}, so there is nothing to learn")
-    if options.dry_run:
-        return None
-    return Run(variant, folder, data, before, folder.lock() if is_first() else [])
+    return None if options.dry_run else Run(variant, folder, data, before)
 
 
 if __name__ == "__main__":
     sys.exit(main())
 
+import itertools
+import json
 import time
 from collections.abc import Callable
 
@@ -265,17 +277,17 @@ from torch import Tensor, nn
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
 from iqa.health import layer_health
-from iqa.metrics import srcc_and_plcc
+from iqa.metrics import plcc, srcc
 from iqa.models.weights import build_backbone
 from iqa.training import devices, distributed
 from iqa.training.description import announce, changed_processes, describe_run, size_of
 from iqa.training.live_view import live_view
 from iqa.training.losses import training_loss
-from iqa.training.optimization import LearningRates, build_optimizer, build_schedule, freeze_batch_norms
+from iqa.training.optimization import LearningRates, build_schedule, freeze_batch_norms
 from iqa.training.precision import measured_precision, settled_precision
 from iqa.training.progress import Forecast, LossMeter, watch
 from iqa.training.recipe import BATCH_LOSSES
-from iqa.training.results import choose_selection_set, print_summary, summarise
+from iqa.training.results import print_summary, summarise
 from iqa.training.scored_model import ScoredModel, sample_indices
 from iqa.training.step import CapturedStep, EagerStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet, PatchScores
@@ -290,23 +302,6 @@ class EvaluationSet(NamedTuple):
     loader: PatchLoader
 
 
-@dataclass
-class Training:
-    """The parts of a run, and its results so far."""
-
-    config: dict[str, Any]  # the content of config.json
-    model: nn.Module  # what is trained
-    scored_model: ScoredModel  # its folded or averaged copy, which is evaluated and kept
-    step: EagerStep | CapturedStep  # trains the model on one batch
-    rates: LearningRates  # of the optimizer
-    patches: PatchLoader  # the training patches
-    evaluation: dict[str, EvaluationSet]  # "val", where the split has one, and "test"
-    calibration: EvaluationSet | None  # some training images, where the loss is not in points of MOS
-    select_on: str  # the set whose SRCC selects the epoch
-    history: list[dict[str, Any]]  # a row for each epoch
-    predictions: dict[str, Predictions]  # of the best epoch
-
-
 def train(options: Options, run: Run) -> None:
     """Train a model, evaluate it after every epoch, and write its results."""
     device = devices.open_device(options.device)
@@ -314,39 +309,23 @@ def train(options: Options, run: Run) -> None:
     devices.choose_kernels(deterministic=options.deterministic)
     with distributed.joined(device):  # with the other processes of torchrun, where there are some
         distributed.check_same_everywhere(run.data)
-        training = set_up(options, run, device)
-        history, select_on = training.history, training.select_on
+        training = Training(options, run, device)
+        history = training.history  # a row for each epoch, those before a resume too
         if is_first():
-            begin_files(options, run, training)
-        loaders = [of_set.loader for of_set in (training.calibration, *training.evaluation.values()) if of_set]
-        forecast = Forecast(len(history), options.epochs, training.patches, loaders)
+            training.begin_files(resumed=run.before is not None)
         board = run.folder.output / "tensorboard" if options.tensorboard and is_first() else None
         with live_view(board, history) as show:
             for epoch in range(len(history) + 1, options.epochs + 1):
-                row, predictions = run_epoch(options, run.data, training, epoch, forecast)
+                row, predictions = training.run_epoch(epoch)
                 history.append(row)
-                is_best = best_epoch(history, select_on) is row  # the highest SRCC, the first of equal ones
-                if is_best:
+                if training.last_is_best():
                     training.predictions = predictions
                 if is_first():
                     # First _last.pth, with all that --resume needs; then the files that report this epoch.
-                    save_checkpoint(run.folder.last, state_of(training), keep_previous=True)
-                    write_epoch(options, run.folder, training, is_best=is_best)
+                    save_checkpoint(run.folder.last, training.state(), keep_previous=True)
+                    training.write_epoch()
                 show(row)
-
-        result = summarise(
-            training.config,
-            history,
-            best_epoch(history, select_on),
-            training.predictions,
-            select_on,
-            training_mos=run.data.sets["training"].mos,
-            patches_per_epoch=len(training.patches) * options.batch_size,
-        )
-        if is_first():
-            # _best.pth with the results, then result.json: a run is finished when it exists. _last.pth is removed.
-            weights = training.scored_model.weights()
-            run.folder.finish(result, weights, training.config, save_model=options.save_model)
+        training.finish()
 
 
 def best_epoch(history: list[dict[str, Any]], select_on: str) -> dict[str, Any] | None:
@@ -355,192 +334,178 @@ def best_epoch(history: list[dict[str, Any]], select_on: str) -> dict[str, Any] 
     return max(rows, key=lambda row: row[f"{select_on}_srcc"], default=None)
 
 
-def begin_files(options: Options, run: Run, training: Training) -> None:
-    """Open the log, and write config.json of a new run, or the files that a killed run lacks of its last epoch."""
-    weights = sum(x.nbytes for x in training.model.state_dict().values())
-    # The weights and two moments of AdamW; besides, the trained weights and their average where these are scored.
-    copies = 5 if options.ema or options.loss in BATCH_LOSSES else 3
-    run.folder.check_space(copies * weights, save_model=options.save_model and not options.checkpoint_dir)
-    cli.open_log(run.folder.log, append=run.before is not None)
-    if run.before is None:
-        run.folder.begin(training.config, split_csv(run.data) if run.data.drawn else None)
-    else:
-        is_best = best_epoch(training.history, training.select_on) is training.history[-1]
-        write_epoch(options, run.folder, training, is_best=is_best)
+def choose_selection_set(name: str, data: QualityData) -> str:
+    """The set whose SRCC selects the epoch: validation, or test if --select_on says so or there is no other."""
+    if len(data.sets["validation"]):
+        return "val" if name == "auto" else name
+    if name == "val":
+        raise ValueError(f"--select_on val: the split of {data.root} has no validation images; use --select_on test")
+    say("Warning: the split has no validation images, so the epoch is chosen on test: Selected Test is optimistic.")
+    return "test"
 
 
-def write_epoch(options: Options, folder: RunFolder, training: Training, *, is_best: bool) -> None:
-    """metrics.jsonl, the predictions of the best epoch, and the weights of the last epoch where it is the best one."""
-    if training.config.get("step") != training.step.name:  # the capture failed, or the run was resumed elsewhere
-        training.config["step"] = training.step.name
-        write_json(folder.config, training.config)
-    folder.write_scores(training.history, training.predictions)
-    if is_best and options.save_model:
-        state = best_state(training.scored_model.weights(), len(training.history), training.config)
-        save_checkpoint(folder.best, state)
+class Training:
+    """A run: its parts, in the state of its start or of the checkpoint to resume from, its results and its files."""
 
+    def __init__(self, options: Options, run: Run, device: torch.device):
+        data, folder, before = run.data, run.folder, run.before
+        settled = distributed.by_first(lambda: settled_precision(options.precision, device, before, folder.output))
+        flags = {name: value for name, value in dataclasses.asdict(options).items() if name != "dry_run"}
+        config = describe_run(flags, run.variant, data, device) | (settled or {})
+        saved = distributed.by_first(lambda: folder.load_last(before, config)) if before else None
+        model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
+        if not settled:  # the faster one of bf16 and fp32
+            batch = options.batch_size // process_count()
+            config |= distributed.by_first(lambda: measured_precision(model, device, batch, options.patch_size))
+        config |= size_of(model, options.patch_size)
+        announce(config, data)
+        self.select_on = choose_selection_set(options.select_on, data)
+        # The training patches; "val", where the split has one, and "test"; some training images, where the loss is not
+        # in points of MOS.
+        self.patches, self.evaluation, self.calibration = open_loaders(options, data, device)
+        if not saved and options.model == published.OWN:
+            distributed.by_first(lambda: start_model(model, self.patches, config["precision"]))
 
-def run_epoch(
-    options: Options, data: QualityData, training: Training, epoch: int, forecast: Forecast
-) -> tuple[dict[str, Any], dict[str, Predictions]]:
-    """Train for one epoch and evaluate; returns the row of metrics.jsonl and the predictions of each set."""
-    start, title, rate = time.monotonic(), f"Epoch {epoch}/{options.epochs}", training.rates.floats[0]
-    precision, scored_model = training.config["precision"], training.scored_model
-    torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
-    training.patches.plan.epoch = epoch  # other patches, in another order
-    loss = train_epoch(
-        training.model,
-        training.step,
-        training.patches,
-        rates=training.rates,
-        after_step=scored_model.after_step,
-        freeze_batch_norm=options.freeze_batch_norm,
-        names=data.sets["training"].names,
-        title=title,
-        forecast=forecast,
-    )
-    row = {"epoch": epoch, "train_loss": loss, "training_seconds": round(time.monotonic() - start, 3)}
-    row["learning_rate"] = rate  # of the backbone, in the first step
+        self.rates = choose_optimizer(options, model, len(self.patches))
+        deviation = data.sets["training"].mos.std()
+        self.step = build_step(options, model, self.rates, deviation, config["precision"], device)
+        config["step"] = self.step.name
+        self.scored_model = ScoredModel(model, ema=options.ema)  # a folded or averaged copy, evaluated and kept
+        self.history, self.predictions = [], {}  # a row for each epoch; the predictions of the best one
+        if saved:
+            self.scored_model.load(saved)
+            self.rates.load(saved)
+            self.history = saved["history"]
+            self.predictions = restore_predictions(saved["predictions"], self.evaluation)
+            say(f"Resuming after epoch {len(self.history)}{changed_processes(before)}")
+        if options.compile:
+            self.scored_model.compile()
+        self.options, self.data, self.folder, self.model = options, data, folder, model
+        self.config = before or config
+        loaders = [of_set.loader for of_set in (self.calibration, *self.evaluation.values()) if of_set]
+        self.forecast = Forecast(len(self.history), options.epochs, self.patches, loaders)
 
-    scored_model.refresh()
-    if training.calibration:  # the loss is not in points of MOS
-        images, loader = training.calibration
-        scored = evaluate(
-            scored_model, loader, len(images), precision=precision, title=f"{title} train", forecast=forecast
+    def run_epoch(self, epoch: int) -> tuple[dict[str, Any], dict[str, Predictions]]:
+        """Train for one epoch and evaluate; returns the row of metrics.jsonl and the predictions of each set."""
+        options, start, title = self.options, time.monotonic(), f"Epoch {epoch}/{self.options.epochs}"
+        rate = self.rates.floats[0]  # of the backbone, in the first step
+        torch.manual_seed(mixed_seed(options.seed, epoch, process_number()))  # of the dropout
+        self.patches.plan.epoch = epoch  # other patches, in another order
+        loss = train_epoch(
+            self.model,
+            self.step,
+            self.patches,
+            rates=self.rates,
+            after_step=self.scored_model.after_step,
+            freeze_batch_norm=options.freeze_batch_norm,
+            names=self.data.sets["training"].names,
+            title=title,
+            forecast=self.forecast,
         )
-        row["train_l1"] = scored_model.calibrate(scored.scores, images.mos, fit=options.loss in BATCH_LOSSES)
-    predictions, notes = {}, {}
-    for name, (images, loader) in training.evaluation.items():
-        scored = evaluate(
-            scored_model,
-            loader,
-            len(images),
-            precision=precision,
-            title=f"{title} {name}",
-            forecast=forecast,
-            with_hidden=name == training.select_on,
+        row = {"epoch": epoch, "train_loss": loss, "training_seconds": round(time.monotonic() - start, 3)}
+        row["learning_rate"] = rate
+
+        self.scored_model.refresh()
+        settings = {"precision": self.config["precision"], "forecast": self.forecast}
+        if self.calibration:  # the loss is not in points of MOS
+            images, loader = self.calibration
+            scores = evaluate(self.scored_model, loader, len(images), title=f"{title} train", **settings).scores
+            row["train_l1"] = self.scored_model.calibrate(scores, images.mos, fit=options.loss in BATCH_LOSSES)
+        predictions, notes = {}, {}
+        for name, (images, loader) in self.evaluation.items():
+            settings["with_hidden"] = name == self.select_on
+            scored = evaluate(self.scored_model, loader, len(images), title=f"{title} {name}", **settings)
+            try:  # over images, in float64
+                pair, notes[name] = (srcc(scored.scores, images.mos), plcc(scored.scores, images.mos)), ""
+            except ValueError as undefined:  # scores that are all equal or not finite
+                pair, notes[name] = (None, None), str(undefined)
+            row[f"{name}_srcc"], row[f"{name}_plcc"] = pair
+            predictions[name] = Predictions(images.names, images.mos, scored.scores, scored.attention)
+            if scored.hidden:
+                row["target_layers"] = [layer_health(units) for units in scored.hidden]
+        row["seconds"] = round(time.monotonic() - start, 3)
+        print_summary(title, row, notes)
+        return row, predictions
+
+    def last_is_best(self) -> bool:
+        """Whether the last epoch has the highest SRCC on the selection set; of equal epochs, the first one counts."""
+        return best_epoch(self.history, self.select_on) is self.history[-1]
+
+    # The files of a run, in the order in which they are written; each is written whole or not at all
+
+    def begin_files(self, *, resumed: bool) -> None:
+        """Open the log, and write config.json of a new run, or the files that a killed run lacks of its last epoch."""
+        options, folder = self.options, self.folder
+        weights = sum(x.nbytes for x in self.model.state_dict().values())
+        # The weights and two moments of AdamW; besides, the trained weights and their average where these are scored.
+        copies = 5 if options.ema or options.loss in BATCH_LOSSES else 3
+        folder.check_space(copies * weights, save_model=options.save_model and not options.checkpoint_dir)
+        cli.open_log(folder.log, append=resumed)
+        if resumed:
+            return self.write_epoch()
+        folder.begin()
+        if self.data.drawn:
+            write_atomically(folder.output / "split.csv", split_csv(self.data))
+        write_json(folder.output / "config.json", self.config)
+
+    def write_epoch(self) -> None:
+        """Write the scores of all epochs, and predictions and weights of the last epoch if it is the best one."""
+        output, step = self.folder.output, self.step.name
+        if self.config.get("step") != step:  # the capture failed, or the run was resumed elsewhere
+            self.config["step"] = step
+            write_json(output / "config.json", self.config)
+        lines = [json.dumps(row, allow_nan=False) + "\n" for row in self.history]
+        write_atomically(output / "metrics.jsonl", "".join(lines))
+        for name, predictions in self.predictions.items():
+            write_atomically(output / f"predictions_{name}.csv", predictions.to_csv())  # of val and test
+        if self.options.save_model and self.last_is_best():  # …_best.pth
+            state = best_state(self.scored_model.weights(), len(self.history), self.config)
+            save_checkpoint(self.folder.best, state)
+
+    def finish(self) -> None:
+        """Print the results; write _best.pth with them, then result.json: a run is finished when it exists."""
+        options, folder = self.options, self.folder
+        result = summarise(
+            self.config,
+            self.history,
+            best_epoch(self.history, self.select_on),
+            self.predictions,
+            self.select_on,
+            training_mos=self.data.sets["training"].mos,
+            patches_per_epoch=len(self.patches) * options.batch_size,
         )
-        row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = srcc_and_plcc(scored.scores, images.mos)
-        predictions[name] = Predictions(images.names, images.mos, scored.scores, scored.attention)
-        if scored.hidden:
-            row["target_layers"] = [layer_health(units) for units in scored.hidden]
-    row["seconds"] = round(time.monotonic() - start, 3)
-    print_summary(title, row, notes)
-    return row, predictions
+        if not is_first():
+            return
+        state = best_state(self.scored_model.weights(), len(self.history), self.config)  # of the last epoch
+        keep_selected = options.save_model and result["failure"] is None
+        if keep_selected:
+            try:
+                state = load_checkpoint(folder.best)
+            except (OSError, ValueError) as error:
+                say(f"Warning: the weights of the selected epoch are lost ({error}); those of the last epoch are kept")
+        save_checkpoint(folder.best, {**state, "results": result, "date": time.strftime("%Y-%m-%d")})
+        if keep_selected and not options.checkpoint_dir:
+            folder.publish(self.config["run_id"])  # in checkpoints/
+        write_json(folder.output / "result.json", result)
+        folder.remove_last()
 
-
-# What a run consists of
-
-
-def set_up(options: Options, run: Run, device: torch.device) -> Training:
-    """Build the parts of a run, in the state of its start or of the checkpoint to resume from."""
-    data, before = run.data, run.before
-    settled = distributed.by_first(lambda: settled_precision(options.precision, device, before, run.folder.output))
-    flags = {name: value for name, value in dataclasses.asdict(options).items() if name != "dry_run"}
-    config = describe_run(flags, run.variant, data, device) | (settled or {})
-    saved = distributed.by_first(lambda: run.folder.load_last(before, config)) if before else None
-    model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
-    if not settled:  # the faster one of bf16 and fp32
-        batch = options.batch_size // process_count()
-        config |= distributed.by_first(lambda: measured_precision(model, device, batch, options.patch_size))
-    config |= size_of(model, options.patch_size)
-    announce(config, data)
-    select_on = choose_selection_set(options.select_on, data)  # validation, unless test is requested or is the only set
-    patches, evaluation, calibration = open_loaders(options, data, device)
-    if not saved and options.model == published.OWN:
-        distributed.by_first(lambda: start_model(model, patches, config["precision"]))
-
-    rates = choose_optimizer(options, model, len(patches))
-    step = build_step(options, model, rates, data.sets["training"].mos.std(), config["precision"], device)
-    config["step"] = step.name
-    scored_model = ScoredModel(model, ema=options.ema)
-    history, predictions = [], {}
-    if saved:
-        scored_model.load(saved)
-        rates.load(saved)
-        history, predictions = saved["history"], restore_predictions(saved["predictions"], evaluation)
-        say(f"Resuming after epoch {len(history)}{changed_processes(before)}")
-    if options.compile:
-        scored_model.compile()
-    return Training(
-        config=before or config,
-        model=model,
-        scored_model=scored_model,
-        step=step,
-        rates=rates,
-        patches=patches,
-        evaluation=evaluation,
-        calibration=calibration,
-        select_on=select_on,
-        history=history,
-        predictions=predictions,
-    )
-
-
-def choose_optimizer(options: Options, model: nn.Module, steps_per_epoch: int) -> LearningRates:
-    """One AdamW for all parameters, biases and norms too, at a constant rate; others for the other recipes."""
-    recipe = published_recipe(options.model, vars(options)) if options.recipe == PUBLISHED_RECIPE else None
-    if recipe or options.head_lr_ratio != 1:
-        optimizer = build_optimizer(
-            model,
-            lr=options.lr,
-            weight_decay=options.weight_decay,
-            kind=recipe.optimizer if recipe else "AdamW",
-            head_lr_ratio=options.head_lr_ratio,
-        )
-    else:  # a fused optimizer skips a step whose `found_inf` is set
-        optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    schedule = build_schedule(
-        optimizer,
-        options.lr_schedule,
-        warmup_steps=options.warmup_steps,
-        epochs=options.epochs,
-        steps_per_epoch=steps_per_epoch,
-        recipe=recipe,
-    )
-    on_gpu = next(model.parameters()).device.type == "cuda"
-    return LearningRates(optimizer, schedule, as_tensors=on_gpu)
-
-
-def build_step(
-    options: Options,
-    model: nn.Module,
-    rates: LearningRates,
-    mos_deviation: float,
-    precision: str,
-    device: torch.device,
-) -> EagerStep | CapturedStep:
-    """One training step: forward pass, loss, backward pass, clipping and optimizer."""
-    if options.loss == "l1":
-        loss_of = F.l1_loss  # mean over the batch of |score - MOS|, in points of MOS
-    else:
-        loss_of = training_loss(options.loss, mos_deviation)
-    # With several processes the model of the first one is copied to the others, and gradients are averaged.
-    forward = distributed.distribute(model, device)
-    if options.compile:
-        forward = torch.compile(forward, dynamic=False)
-    max_grad_norm = options.max_grad_norm
-    step = EagerStep(model, forward, rates.optimizer, loss_of, precision=precision, max_grad_norm=max_grad_norm)
-    return choose_step(options.cuda_graph, step, device, warn=say)
-
-
-def state_of(training: Training) -> dict[str, Any]:
-    """The content of _last.pth: everything needed to resume and to score."""
-    return {
-        "model": training.scored_model.weights(),
-        **training.scored_model.state(),
-        **training.rates.state(),  # of optimizer and schedule
-        "history": training.history,
-        "predictions": {
-            name: {
-                key: None if x is None else torch.from_numpy(x)
-                for key, x in (("scores", p.scores), ("attention", p.attention))
-            }
-            for name, p in training.predictions.items()
-        },
-        "run_id": training.config["run_id"],
-        "config": training.config,
-    }
+    def state(self) -> dict[str, Any]:
+        """The content of _last.pth: everything needed to resume and to score."""
+        return {
+            "model": self.scored_model.weights(),
+            **self.scored_model.state(),
+            **self.rates.state(),  # of optimizer and schedule
+            "history": self.history,
+            "predictions": {
+                name: {
+                    key: None if x is None else torch.from_numpy(x)
+                    for key, x in (("scores", p.scores), ("attention", p.attention))
+                }
+                for name, p in self.predictions.items()
+            },
+            "run_id": self.config["run_id"],
+            "config": self.config,
+        }
 
 
 def restore_predictions(saved: dict[str, Any], evaluation: dict[str, EvaluationSet]) -> dict[str, Predictions]:
@@ -559,6 +524,59 @@ def restore_predictions(saved: dict[str, Any], evaluation: dict[str, EvaluationS
 def mixed_seed(seed: int, epoch: int, process: int = 0) -> int:
     """A seed for initialisation and dropout, the same wherever a run was resumed; each process has its own dropout."""
     return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1, np.uint64)[0])
+
+
+# The parts of a run
+
+
+def choose_optimizer(options: Options, model: nn.Module, steps_per_epoch: int) -> LearningRates:
+    """One AdamW for all parameters, biases and norms too, at a constant rate; others for the other recipes."""
+    recipe = PUBLISHED_RECIPES[options.model] if options.recipe == PUBLISHED_RECIPE else None
+    groups = [{"params": list(model.parameters())}]
+    if recipe or options.head_lr_ratio != 1:
+        slow = list(model.slow_part.parameters())  # the backbone, and the distortion modules of a published model
+        known = set(slow)
+        rest = [parameter for parameter in model.parameters() if parameter not in known]
+        groups = [{"params": slow}, {"params": rest, "lr": options.lr * options.head_lr_ratio}]
+    kind = getattr(torch.optim, recipe.optimizer) if recipe else torch.optim.AdamW
+    # A fused optimizer skips a step whose `found_inf` is set.
+    optimizer = kind(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    schedule = build_schedule(
+        optimizer,
+        options.lr_schedule,
+        warmup_steps=options.warmup_steps,
+        epochs=options.epochs,
+        steps_per_epoch=steps_per_epoch,
+        published=recipe and (lambda before: recipe.rates(options.lr, options.head_lr_ratio, before, options.epochs)),
+    )
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    return LearningRates(optimizer, schedule, as_tensors=on_gpu)
+
+
+def build_step(
+    options: Options,
+    model: nn.Module,
+    rates: LearningRates,
+    mos_deviation: float,
+    precision: str,
+    device: torch.device,
+) -> EagerStep | CapturedStep:
+    """One training step: loss, backward pass, clipping, optimizer. Gradients that are not finite change no weight."""
+    # L1: mean over the batch of |score - MOS|, in points of MOS
+    of_scores = F.l1_loss if options.loss == "l1" else training_loss(options.loss, mos_deviation)
+    # With several processes the model of the first one is copied to the others, and gradients are averaged.
+    forward = distributed.distribute(model, device)
+    if options.compile:
+        forward = torch.compile(forward, dynamic=False)
+
+    def loss_of(inputs: Tensor, mos: Tensor) -> Tensor:
+        with devices.autocast(device, precision):  # the model leaves it for its score path, which is in fp32
+            scores = forward(inputs)
+        assert scores.shape == mos.shape  # an L1 loss would broadcast silently
+        return of_scores(scores, mos)  # in fp32
+
+    step = EagerStep(model, rates.optimizer, loss_of, max_grad_norm=options.max_grad_norm)
+    return choose_step(options.cuda_graph, step, device, warn=say)
 
 
 def build_model(options: Options, data: QualityData, saved: dict | None) -> nn.Module:
@@ -683,8 +701,14 @@ def train_epoch(
     model.train()
     if freeze_batch_norm:
         freeze_batch_norms(model.slow_part)
-    meter = LossMeter(loader, names, title, forecast)
-    for inputs, batch in meter.batches():
+
+    def refuse(what: str, number: int) -> None:
+        batch = next(itertools.islice(loader.plan, number - 1, None))
+        images = ", ".join(dict.fromkeys(names[i] for i in batch.image))
+        raise ValueError(f"{title}, step {number}: non-finite {what}; lower --lr, or check its images: {images}")
+
+    meter = LossMeter(loader.device, refuse)  # refuses a loss or gradients that are not finite
+    for inputs, batch in watch(loader, title, forecast, meter):
         loss, norm = step(inputs, batch.mos)
         meter.add(distributed.mean_over_processes(loss), norm)
         rates.step()

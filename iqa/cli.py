@@ -62,13 +62,14 @@ class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
-def flag(default: Any, help: str, **settings: Any) -> Any:
+def flag(default: Any, help: str, *, may_change: bool = False, **settings: Any) -> Any:
     """A field of a dataclass that `add_flags` turns into a flag.
 
     Args:
+        may_change: a resumed run may have another value, which does not affect its results.
         settings: arguments of `add_argument`; or `low`, and `high` or `below`, the bounds of a number.
     """
-    return dataclasses.field(default=default, metadata={"help": help, **settings})
+    return dataclasses.field(default=default, metadata={"help": help, "may_change": may_change, **settings})
 
 
 def add_flags(parser: argparse._ActionsContainer, section: type) -> None:
@@ -76,6 +77,7 @@ def add_flags(parser: argparse._ActionsContainer, section: type) -> None:
     kinds = typing.get_type_hints(section)
     for field in dataclasses.fields(section):
         settings, kind = dict(field.metadata), kinds[field.name]
+        del settings["may_change"]
         if kind is bool:
             settings.setdefault("action", "store_true")
         elif "low" in settings:
@@ -125,11 +127,14 @@ class Command:
 
     Attributes:
         status: the exit status; 0 unless the body sets it or fails.
-        when_stopped: a sentence for the message of a stopped command: what it wrote and how to continue.
+        when_stopped: a sentence for the message of a stopped command, or a function that returns it: what it wrote and
+            how to continue.
         more_memory: advice for a command that ran out of memory.
     """
 
-    def __init__(self, argv: list[str] | None, *, when_stopped: str = "", more_memory: str = "try --device cpu"):
+    def __init__(
+        self, argv: list[str] | None, *, when_stopped: str | Callable = "", more_memory: str = "try --device cpu"
+    ):
         self.show_traceback = "--traceback" in (sys.argv if argv is None else argv)
         self.when_stopped, self.more_memory = when_stopped, more_memory
         self.status, self.signal = 0, None
@@ -180,7 +185,8 @@ class Command:
             return error.code if isinstance(error.code, int) else int(error.code is not None)
         if self.signal:  # the error may come from a worker that received the signal too
             if is_first():
-                write_error(f"Stopped by {self.signal.name}. {self.when_stopped}".rstrip())
+                advice = self.when_stopped() if callable(self.when_stopped) else self.when_stopped
+                write_error(f"Stopped by {self.signal.name}. {advice}".rstrip())
             return 128 + self.signal
         if isinstance(error, ModuleNotFoundError):
             report_missing_package(type(error), error, error.__traceback__)

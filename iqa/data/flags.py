@@ -36,8 +36,10 @@ class DatasetFlags:
 class PatchFlags(DatasetFlags):
     """data set and its patches"""
 
-    cache_dir: str | None = flag(None, "of the resized images; default: cache/ in the data folder", metavar="DIR")
-    no_cache: bool = flag(False, "decode an image for each of its patches (slow)")
+    cache_dir: str | None = flag(
+        None, "of the resized images; default: cache/ in the data folder", metavar="DIR", may_change=True
+    )
+    no_cache: bool = flag(False, "decode an image for each of its patches (slow)", may_change=True)
     preload_images: str = flag(
         "auto",
         "where to hold the resized images; auto: in GPU memory if they are cached and take at most half of what is "
@@ -46,8 +48,11 @@ class PatchFlags(DatasetFlags):
         choices=("auto", "gpu", "host", "no", "yes"),
         const="yes",
         metavar="auto|gpu|host|no",
+        may_change=True,
     )
-    num_workers: int = flag(-1, "number of workers that cut patches; -1: 0 on a CPU, up to 4 with a GPU", low=-1)
+    num_workers: int = flag(
+        -1, "number of workers that cut patches; -1: 0 on a CPU, up to 4 with a GPU", low=-1, may_change=True
+    )
 
 
 def patch_mistake(options: argparse.Namespace, given: set[str]) -> str | None:

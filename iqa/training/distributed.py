@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -89,43 +90,34 @@ def check_same_everywhere(data: QualityData) -> None:
         )
 
 
-def of_whole_batch(x: Tensor) -> Tensor:
-    """The parts [B / n] of a batch in n processes -> the whole batch [B] in each, for a loss of the whole batch."""
-    return OfWholeBatch.apply(x) if process_count() > 1 else x
-
-
-class OfWholeBatch(torch.autograd.Function):
-    """The gradient of a process's own part is multiplied by n: DistributedDataParallel takes the mean of the gradients
-    of the parameters over the processes, which is then the gradient of the loss.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(process_count())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return process_count() * gradient.chunk(process_count())[process_number()]
-
-
-def mean_over_processes(x: Tensor) -> Tensor:
-    return MeanOverProcesses.apply(x) if process_count() > 1 else x
-
-
-class MeanOverProcesses(torch.autograd.Function):
-    """The elementwise mean of one tensor of each process, in every process."""
+class SumOverProcesses(torch.autograd.Function):
+    """The elementwise sum of one tensor of each process, in every process."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         x = x.clone()
         dist.all_reduce(x)
-        return x / process_count()
+        return x
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        return MeanOverProcesses.forward(ctx, gradient)
+        return SumOverProcesses.forward(ctx, gradient)
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    return SumOverProcesses.apply(x) / process_count() if process_count() > 1 else x
+
+
+def of_whole_batch(x: Tensor) -> Tensor:
+    """The parts [B / n] of a batch in n processes -> the whole batch [B] in each, for a loss of the whole batch.
+
+    The gradient of a part is n times that of the loss: DistributedDataParallel takes the mean over the processes of the
+    gradients of the parameters, which is then the gradient of the loss.
+    """
+    if process_count() == 1:
+        return x
+    before, after = process_number(), process_count() - process_number() - 1
+    return SumOverProcesses.apply(F.pad(x, (len(x) * before, len(x) * after)))
 
 
 def distribute(model: nn.Module, device: torch.device) -> nn.Module:

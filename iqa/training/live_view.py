@@ -29,8 +29,8 @@ def is_installed() -> bool:
 def live_view(folder: Path | None, history: list[dict]) -> Iterator[Callable]:
     """Yield show(row), which writes a line of metrics.jsonl into `folder`; None writes nothing.
 
-    `history` holds the lines of a resumed run. Epochs that are trained again replace their former points, and those
-    that were never written (the run was killed at that moment, or began without the flag) are written now.
+    `history` holds the lines of a resumed run. They are written again, so that every epoch has one point, wherever the
+    run was stopped, and also if it began without the flag.
     """
     if folder is None:
         yield lambda row: None
@@ -39,11 +39,9 @@ def live_view(folder: Path | None, history: list[dict]) -> Iterator[Callable]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError(f"--tensorboard: the package does not load ({error}); {INSTALL}") from error
-    earlier = list(folder.glob("events.out.tfevents.*"))
-    if not history:
-        for file in earlier:
-            file.unlink()
-    with SummaryWriter(folder, purge_step=len(history) or None) as writer:  # drops older points from this epoch on
+    for file in folder.glob("events.out.tfevents.*"):  # of an earlier run, or of this one until it was stopped
+        file.unlink()
+    with SummaryWriter(folder) as writer:
 
         def show(row: dict) -> None:
             for key, value in row.items():
@@ -51,6 +49,6 @@ def live_view(folder: Path | None, history: list[dict]) -> Iterator[Callable]:
                     writer.add_scalar(CURVES[key], value, row["epoch"])
             writer.flush()
 
-        for row in history[-1:] if earlier else history:
+        for row in history:
             show(row)
         yield show

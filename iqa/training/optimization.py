@@ -1,5 +1,6 @@
 """Optimizers and learning rate schedules."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +13,6 @@ from torch.optim.lr_scheduler import (
     MultiplicativeLR,
     StepLR,
 )
-
-from iqa.training.recipe import Recipe
 
 STEPS_DOWN = 3  # of --lr_schedule step: a tenth of the rate after each third of the run
 
@@ -66,13 +65,14 @@ def build_schedule(
     warmup_steps: int,
     epochs: int,
     steps_per_epoch: int,
-    recipe: Recipe | None = None,
+    published: Callable[[int], tuple[float, ...]] | None = None,
 ) -> LRScheduler:
     """The learning rates over the steps of a run; `step` it once per training step.
 
     Args:
         name: value of --lr_schedule.
-        recipe: recipe of a published model, whose schedule replaces "constant".
+        published: epochs before -> rates of the optimizer's groups, by the recipe of a published model, whose schedule
+            replaces "constant".
     """
     # The first step has 1 / warmup_steps of the rate, step number warmup_steps all of it.
     schedules = [LinearLR(optimizer, 1 / max(1, warmup_steps), total_iters=max(1, warmup_steps) - 1)]
@@ -81,29 +81,17 @@ def build_schedule(
         schedules.append(CosineAnnealingLR(optimizer, steps))
     elif name == "step":
         schedules.append(StepLR(optimizer, -(-steps // STEPS_DOWN), gamma=0.1))
-    elif recipe:
-        schedules.append(MultiplicativeLR(optimizer, changes(recipe, epochs, steps_per_epoch)))
+    elif published:
+
+        def factor(group: int, step: int) -> float:
+            """Factor of the rate before a step."""
+            epoch, within = divmod(step, steps_per_epoch)
+            before, now = (published(number)[group] for number in (epoch - 1, epoch))
+            return now / before if before and not within else 1.0
+
+        factors = [lambda step, group=group: factor(group, step) for group in range(len(optimizer.param_groups))]
+        schedules.append(MultiplicativeLR(optimizer, factors))
     return ChainedScheduler(schedules)
-
-
-def build_optimizer(
-    model: nn.Module, *, lr: float, weight_decay: float, head_lr_ratio: float | None = None, kind: str = "AdamW"
-) -> torch.optim.Optimizer:
-    """A fused optimizer, which skips a step if `found_inf` is set; weight decay applies to every parameter.
-
-    Args:
-        lr: learning rate of all parameters, or of the backbone (`model.slow_part`), which is the first of two groups.
-        head_lr_ratio: learning rate of the other parameters divided by `lr`; None: one group, any module.
-        kind: name of the class in torch.optim.
-    """
-    if head_lr_ratio is None:
-        groups = [{"params": list(model.parameters())}]
-    else:
-        slow = list(model.slow_part.parameters())
-        known = set(map(id, slow))
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
-        groups = [{"params": slow}, {"params": rest, "lr": lr * head_lr_ratio}]
-    return getattr(torch.optim, kind)(groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def freeze_batch_norms(backbone: nn.Module) -> None:
@@ -111,16 +99,3 @@ def freeze_batch_norms(backbone: nn.Module) -> None:
     for layer in backbone.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.eval()
-
-
-def changes(recipe: Recipe, epochs: int, steps_per_epoch: int) -> list:
-    """Factors of the learning rates before a step, for the backbone and the rest, by a published schedule."""
-
-    def factor(group: int, step: int) -> float:
-        epoch, within = divmod(step, steps_per_epoch)
-        if within:
-            return 1.0
-        before, now = (recipe.learning_rates(number, epochs)[group] for number in (epoch - 1, epoch))
-        return now / before if before else 1.0
-
-    return [lambda step, group=group: factor(group, step) for group in (0, 1)]

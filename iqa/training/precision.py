@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR
 
 from iqa.cli import say
 from iqa.json_files import read_json
-from iqa.training.devices import bf16_is_native
-from iqa.training.optimization import LearningRates, build_optimizer
+from iqa.training.devices import autocast, bf16_is_native
+from iqa.training.optimization import LearningRates
 from iqa.training.step import WARM_UP, EagerStep, choose_step
 
 TIMED_STEPS = 3
@@ -60,9 +60,15 @@ def step_seconds(model: nn.Module, device: torch.device, precision: str, batch_s
         batch_size = min(batch_size, CPU_BATCH)
     inputs = torch.rand(batch_size, 3, patch_size, patch_size, device=device).to(memory_format=torch.channels_last)
     mos = torch.zeros(batch_size, device=device)
-    optimizer = build_optimizer(model, lr=0.0, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0, fused=True)
     LearningRates(optimizer, ConstantLR(optimizer), as_tensors=device.type == "cuda")
-    eager = EagerStep(model, model, optimizer, F.l1_loss, precision=precision)
+
+    def loss_of(inputs: Tensor, mos: Tensor) -> Tensor:
+        with autocast(device, precision):
+            scores = model(inputs)
+        return F.l1_loss(scores, mos)
+
+    eager = EagerStep(model, optimizer, loss_of)
     step = choose_step("auto", eager, device, warn=lambda text: None)
     for _ in range(1 if step is eager else WARM_UP + 1):
         step(inputs, mos)

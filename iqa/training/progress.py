@@ -1,6 +1,5 @@
 """Progress of an epoch: its mean loss, the time that is left, and the first step that was not finite."""
 
-import itertools
 import os
 import sys
 import time
@@ -21,42 +20,28 @@ class LossMeter:
     """Mean loss of an epoch and its first non-finite step; both are on the device until they are read.
 
     Args:
-        loader: the batches of the epoch.
-        names: the training images, in the order of the loader's plan.
-        title: names the epoch in messages.
+        refuse: raises the error of a step (what is not finite, number of the step): on a CPU in that step, on a GPU
+            when the mean is read.
     """
 
-    def __init__(self, loader, names: tuple[str, ...], title: str, forecast: "Forecast | None" = None):
-        self.loader, self.names, self.title, self.forecast = loader, names, title, forecast
-        self.steps = 0
-        self.total = torch.zeros((), device=loader.device)
-        self.bad = torch.zeros(2, dtype=torch.int64, device=loader.device)  # first bad step of loss and gradients
-
-    def batches(self) -> Iterator:
-        """The batches, with progress that shows the mean loss so far."""
-        return watch(self.loader, self.title, lambda: f"loss {self.mean():.4f}", self.forecast, backward=True)
+    def __init__(self, device: torch.device, refuse: Callable[[str, int], None]):
+        self.device, self.refuse, self.steps = device, refuse, 0
+        self.total = torch.zeros((), device=device)
+        self.bad = torch.zeros(2, dtype=torch.int64, device=device)  # first bad step of loss and gradients
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
-        """Add the loss and the gradient norm of a step. On a CPU they are checked at once, on a GPU when they are read.
-
-        Raises:
-            ValueError: a loss or gradients that are not finite; names the step and its images.
-        """
+        """Add the loss and the gradient norm of a step."""
         self.steps += 1
         broken = ~torch.stack([loss, norm]).isfinite() & (self.bad == 0)
         self.bad = torch.where(broken, self.steps, self.bad)
         self.total += loss
-        if self.loader.device.type == "cpu":
+        if self.device.type == "cpu":
             self.check()
 
     def check(self) -> None:
         for what, step in zip(("loss", "gradients"), self.bad.tolist(), strict=True):
             if step:
-                batch = next(itertools.islice(self.loader.plan, step - 1, None))
-                images = ", ".join(dict.fromkeys(self.names[i] for i in batch.image))
-                raise ValueError(
-                    f"{self.title}, step {step}: non-finite {what}; lower --lr, or check its images: {images}"
-                )
+                self.refuse(what, step)
 
     def mean(self) -> float:
         self.check()
@@ -94,23 +79,21 @@ def work(loader) -> int:
     return len(loader) * loader.part.batch_size
 
 
-def watch(
-    loader, title: str, note: Callable[[], str] | None = None, forecast: Forecast | None = None, backward: bool = False
-) -> Iterator:
+def watch(loader, title: str, forecast: Forecast | None = None, meter: LossMeter | None = None) -> Iterator:
     """Iterate with a progress bar on a terminal, or with regular lines in a log.
 
     Args:
-        note: text for the progress, such as the mean loss.
-        backward: the batches are training steps.
+        meter: the mean loss so far, where the batches are training steps.
     """
     shown = time.monotonic()
     with tqdm(loader, desc=title, unit="batch", leave=False, disable=not (is_first() and sys.stderr.isatty())) as bar:
         for step, item in enumerate(bar, 1):
             yield item
             if forecast:
-                forecast.add(loader, backward=backward)
+                forecast.add(loader, backward=meter is not None)
             if time.monotonic() - shown > (LOG_EVERY if bar.disable else LOG_EVERY / 10):
-                shown, texts = time.monotonic(), ([note()] if note else []) + ([str(forecast)] if forecast else [])
+                shown = time.monotonic()
+                texts = ([f"loss {meter.mean():.4f}"] if meter else []) + ([str(forecast)] if forecast else [])
                 bar.set_postfix_str(", ".join(texts))
                 if bar.disable:
                     say(f"  {title}: {', '.join([f'{step}/{len(loader)} batches', *texts])}")

@@ -5,21 +5,10 @@ from typing import Any
 import numpy as np
 
 from iqa.cli import say
-from iqa.data.labels import QualityData
 from iqa.health import health_lines, run_health
 from iqa.predictions import Predictions
 
 METRICS = ("val_srcc", "val_plcc", "test_srcc", "test_plcc")
-
-
-def choose_selection_set(name: str, data: QualityData) -> str:
-    """The set whose SRCC selects the epoch: validation, or test if --select_on says so or there is no other."""
-    if len(data.sets["validation"]):
-        return "val" if name == "auto" else name
-    if name == "val":
-        raise ValueError(f"--select_on val: the split of {data.root} has no validation images; use --select_on test")
-    say("Warning: the split has no validation images, so the epoch is chosen on test: Selected Test is optimistic.")
-    return "test"
 
 
 def print_summary(title: str, row: dict, notes: dict[str, str]) -> None:
@@ -57,14 +46,13 @@ def summarise(
         predictions: predictions of the selected epoch.
         patches_per_epoch: number of training patches.
     """
-    failure = None
+    health, failure = None, None
     if chosen is None or chosen["test_srcc"] is None:
         failure = f"No epoch has a defined {'test' if chosen else select_on} SRCC; see the warnings in the log."
         chosen = None
     best = {f"best_{name}": peak(history, name) if chosen else None for name in ("test_srcc", "test_plcc")}
-    health = None
     say()
-    if chosen is None:
+    if failure:
         say(f"Failed: {failure}")
     else:
         say(f"Best Test SRCC: {best['best_test_srcc']:.4f}")
@@ -72,7 +60,16 @@ def summarise(
         say(f"Selected epoch: {chosen['epoch']} (best {select_on.title()} SRCC {chosen[f'{select_on}_srcc']:.4f})")
         say(f"Selected Test SRCC: {chosen['test_srcc']:.4f}")
         say(f"Selected Test PLCC: {chosen['test_plcc']:.4f}")
-        health = health_of(config, history, chosen, predictions["test"], select_on, training_mos)
+        health = run_health(
+            scores=predictions["test"].scores,
+            mos=predictions["test"].mos,
+            mos_range=config["mos_range"],
+            target_layers=chosen.get("target_layers"),
+            selected_epoch=chosen["epoch"],
+            history=history,
+            select_on=select_on,
+            constant_loss=float(np.abs(training_mos - np.median(training_mos)).mean()),
+        )
         for line in health_lines(health):
             say(line)
     return {
@@ -88,19 +85,6 @@ def summarise(
         "health": health,
         "failure": failure,
     }
-
-
-def health_of(config, history, chosen, test: Predictions, select_on: str, training_mos: np.ndarray) -> dict[str, Any]:
-    return run_health(
-        scores=test.scores,
-        mos=test.mos,
-        mos_range=config["mos_range"],
-        target_layers=chosen.get("target_layers"),
-        selected_epoch=chosen["epoch"],
-        history=history,
-        select_on=select_on,
-        constant_loss=float(np.abs(training_mos - np.median(training_mos)).mean()),
-    )
 
 
 def peak(history: list[dict], name: str) -> float:

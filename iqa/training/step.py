@@ -11,22 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from iqa.processes import process_count
-from iqa.training import devices
 
 failed_graphs: list[torch.cuda.CUDAGraph] = []
 WARM_UP = 3  # eager steps before the capture; they select kernels, compile, and create the state of the optimizer
 
 
 class EagerStep:
-    """Forward pass, loss, backward pass, clipping and optimizer, one kernel after the other.
+    """Loss, backward pass, clipping and optimizer, one kernel after the other.
 
     A step whose gradients are not finite does not change the weights. The host does not wait for the device.
 
     Args:
         model: has the trained parameters.
-        forward: the model as it is trained, compiled or distributed: [B, 3, P, P] -> [B].
         optimizer: a fused one, which heeds `found_inf`.
-        loss_of: scores [B] and MOS [B] -> a scalar.
+        loss_of: inputs [B, 3, P, P] and MOS [B] -> a scalar.
         max_grad_norm: longer gradients are clipped to it; 0: never.
     """
 
@@ -35,24 +33,18 @@ class EagerStep:
     def __init__(
         self,
         model: nn.Module,
-        forward: Callable[[Tensor], Tensor],
         optimizer: torch.optim.Optimizer,
         loss_of: Callable[[Tensor, Tensor], Tensor],
         *,
-        precision: str,
         max_grad_norm: float = 0.0,
     ):
-        self.forward, self.optimizer, self.loss_of = forward, optimizer, loss_of
-        self.precision, self.max_grad_norm = precision, max_grad_norm
+        self.optimizer, self.loss_of, self.max_grad_norm = optimizer, loss_of, max_grad_norm
         self.parameters = list(model.parameters())
         optimizer.found_inf = torch.zeros((), device=self.parameters[0].device)
 
     def __call__(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
         """Train on inputs [B, 3, P, P] and MOS [B]; returns loss and gradient norm, valid until the next step."""
-        with devices.autocast(inputs.device, self.precision):
-            scores = self.forward(inputs)
-        assert scores.shape == mos.shape  # an L1 loss would broadcast silently
-        loss = self.loss_of(scores, mos)
+        loss = self.loss_of(inputs, mos)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])

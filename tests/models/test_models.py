@@ -13,8 +13,8 @@ from torchvision.models import resnet50
 from iqa.models.normalisation import fold_batch_norms
 from iqa.models.pooling import pool_to_grid
 from iqa.models.variants import VARIANTS, find_variant
-from iqa.training.optimization import build_optimizer
 from models_resnet_improved import ImageQualityResNet, ScaleAttention, target_net
+from train_resnet_improved import choose_optimizer, parse_options
 
 COUNTS = {"exp1_baseline": 25_624_337, "exp2_multiscale": 28_124_177, "exp3_multiscale_attention": 28_649_749}
 
@@ -69,7 +69,7 @@ def test_scores_stay_fp32_under_autocast(model):
 
 
 def test_every_parameter_is_optimized_once_and_receives_a_gradient(model):
-    optimizer = build_optimizer(model, lr=1e-4, weight_decay=1e-4)
+    optimizer = choose_optimizer(parse_options([]), model, 1).optimizer
     optimized = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(optimized) == sorted(map(id, model.parameters()))
     F.l1_loss(model.train()(torch.randn(4, 3, 64, 64)), torch.full((4,), 1e6)).backward()

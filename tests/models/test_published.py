@@ -18,8 +18,8 @@ from torchvision.ops import StochasticDepth
 from iqa.models.backbones import BACKBONES
 from iqa.models.normalisation import fold_batch_norms
 from iqa.models.published import PUBLISHED, build_published, published_model, scoring_flags
-from iqa.training.optimization import build_optimizer
 from iqa.training.recipe import PUBLISHED_RECIPES
+from train_resnet_improved import choose_optimizer, parse_options
 
 FUSIONS = {"single": (False, False), "multiscale": (True, False), "attention": (True, True)}
 REFERENCES = {  # parameters, digest of the state dict, scores of images(2), attention
@@ -161,13 +161,11 @@ def model(request, no_random_start):
 
 
 def test_every_parameter_is_optimized_once_at_its_rate_and_receives_a_gradient(model):
-    recipe = PUBLISHED_RECIPES[model.variant.tag]
-    optimizer = build_optimizer(
-        model, lr=recipe.lr, head_lr_ratio=recipe.head_lr_ratio, weight_decay=0, kind=recipe.optimizer
-    )
+    options = parse_options(["--model", model.variant.tag, "--recipe", "published"])
+    optimizer = choose_optimizer(options, model, 1).optimizer
     slow, rest = (group["params"] for group in optimizer.param_groups)
     assert sorted(map(id, [*slow, *rest])) == sorted(map(id, model.parameters()))
-    assert [group["lr"] for group in optimizer.param_groups] == [recipe.lr, 10 * recipe.lr]
+    assert [group["lr"] for group in optimizer.param_groups] == [options.lr, 10 * options.lr]
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert {names[id(parameter)].partition(".")[0] for parameter in slow} <= {"res", "swin"}
     for layer in model.train().modules():
@@ -249,7 +247,7 @@ def test_smart_iqa_on_a_smaller_swin_is_told():
 
 def test_hyperiqas_rates():
     recipe = PUBLISHED_RECIPES["hyperiqa"]
-    backbone, rest = zip(*(recipe.learning_rates(before, 16) for before in range(16)), strict=True)
+    backbone, rest = zip(*(recipe.rates(2e-5, 10, before, 16) for before in range(16)), strict=True)
     assert set(backbone) == {2e-5}
     np.testing.assert_allclose(rest, [2e-4] * 7 + [2e-5] * 3 + [2e-6] * 3 + [2e-7] * 3)
 
@@ -261,7 +259,7 @@ def test_smart_iqas_rates_are_those_of_torchs_cosine(epochs):
     optimizer = torch.optim.AdamW(groups)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=1e-6)
     for before in range(epochs):
-        np.testing.assert_allclose(recipe.learning_rates(before, epochs), scheduler.get_last_lr(), rtol=1e-9)
+        np.testing.assert_allclose(recipe.rates(5e-7, 10, before, epochs), scheduler.get_last_lr(), rtol=1e-9)
         optimizer.step()
         scheduler.step()
 

@@ -227,9 +227,9 @@ def test_a_schedule_goes_over_the_steps_of_the_run_behind_its_warm_up(name, shap
 
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_a_published_recipe_has_the_rates_of_its_epochs(model):
-    recipe = PUBLISHED_RECIPES[model]
-    rates = rates_of("--model", model, "--recipe", "published", steps=2 * recipe.epochs, per_epoch=2)
-    expected = [recipe.learning_rates(step // 2, recipe.epochs) for step in range(2 * recipe.epochs)]
+    recipe, epochs = PUBLISHED_RECIPES[model], PUBLISHED_RECIPES[model].flags["epochs"]
+    rates = rates_of("--model", model, "--recipe", "published", "--lr", "1e-4", steps=2 * epochs, per_epoch=2)
+    expected = [recipe.rates(1e-4, 10, step // 2, epochs) for step in range(2 * epochs)]
     assert np.array(rates) == pytest.approx(np.array(expected), rel=1e-9)
 
 

@@ -74,6 +74,15 @@ def test_another_configuration_is_refused_with_what_differs(finished_run, tiny_d
     assert all(name.endswith(".lock") for name in changed)
 
 
+def test_a_run_from_before_a_flag_existed_has_its_default(finished_run, tiny_data, tmp_path):
+    cwd = copy_run(finished_run, tmp_path / "copy")
+    config = json.loads((cwd / "run/config.json").read_text())
+    del config["flags"]["max_grad_norm"], config["flags"]["num_workers"]
+    (cwd / "run/config.json").write_text(json.dumps(config))
+    process = refuse_to_resume(tiny_data, cwd, "--max_grad_norm", "1", "--num_workers", "1")
+    assert_one_line_error(process, "other settings: max_grad_norm 0.0, now 1.0; repeat")
+
+
 def test_a_checkpoint_that_is_not_of_this_run_is_refused(finished_run, tiny_data, tmp_path, small_cnn_here):
     cwd = copy_run(finished_run, tmp_path / "copy")
     config = json.loads((cwd / "run/config.json").read_text())

@@ -31,6 +31,16 @@ def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_pat
     assert_nobody_is_left(process)
 
 
+def test_a_run_that_was_not_replaced_yet_is_replaced_by_the_printed_command(finished_run, tiny_data, tmp_path):
+    """--resume would continue the run that --overwrite was to replace."""
+    cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
+    code = at_call("iqa.data.image_cache.read_pixels", 4, "os.kill(os.getpid(), signal.SIGTERM)")
+    process = start("--data_path", tiny_data, *FLAGS, "--overwrite", "--cache_dir", "cache", cwd=cwd, **code)
+    _, errors = process.communicate(timeout=120)
+    assert "--overwrite" in errors.partition("To go on: ")[2] and "--resume" not in errors, errors
+    assert (cwd / f"run/{NAME}_last.pth").exists()
+
+
 def test_the_second_ctrl_c_ends_at_once(tmp_path, tiny_data):
     """The cleanup after the first Ctrl-C is blocked for an hour."""
     blocked = (

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LinearLR
 
 from iqa.training.losses import training_loss
-from iqa.training.optimization import LearningRates, build_optimizer
+from iqa.training.optimization import LearningRates
 from iqa.training.recipe import LOSSES
 from iqa.training.scored_model import ScoredModel
 from iqa.training.step import WARM_UP, CapturedStep, EagerStep, check_cuda_graph, choose_step
@@ -49,23 +49,27 @@ class Run:
     def __init__(self, captured: bool, plant: str = "", as_tensors: bool = True):
         torch.manual_seed(1)
         self.model = Model()
-        optimizer = build_optimizer(self.model, lr=1e-2, weight_decay=1e-2, head_lr_ratio=3)
+        parts = ((self.model.slow_part, 1e-2), (self.model.head, 3e-2))
+        groups = [{"params": part.parameters(), "lr": lr} for part, lr in parts]
+        optimizer = torch.optim.AdamW(groups, weight_decay=1e-2, fused=True)
         schedule = ChainedScheduler([LinearLR(optimizer, 0.25, total_iters=6), CosineAnnealingLR(optimizer, STEPS)])
         self.rates = LearningRates(optimizer, schedule, as_tensors=as_tensors and plant != "rate")
         self.average = ScoredModel(self.model, ema=0.9)
         self.plant, self.count = plant, 0
-        eager = EagerStep(self.model, self.forward, optimizer, F.l1_loss, precision="fp32", max_grad_norm=0.05)
+        eager = EagerStep(self.model, optimizer, self.loss_of, max_grad_norm=0.05)
         self.step = CapturedStep(eager, required=True) if captured else eager
         self.losses = []
 
-    def forward(self, images):
+    def loss_of(self, images, mos):
         if self.plant == "decay":
             self.average.after_step()
         scores = self.model(images)
         if self.plant == "counter":
             self.count += 1
             scores = scores / (1 - 0.9**self.count)
-        return scores + random.Random(len(self.losses)).random() if self.plant == "number" else scores
+        if self.plant == "number":
+            scores = scores + random.Random(len(self.losses)).random()
+        return F.l1_loss(scores, mos)
 
     def train(self, first: int, last: int, batch: int = BATCH, poison: int | None = None) -> "Run":
         for number in range(first, last):

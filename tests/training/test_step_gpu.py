@@ -12,7 +12,7 @@ from iqa.data.cutting import DeviceImages
 from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
 from iqa.models.variants import VARIANTS
-from iqa.training.optimization import LearningRates, build_optimizer
+from iqa.training.optimization import LearningRates
 from iqa.training.scored_model import ScoredModel
 from iqa.training.step import WARM_UP, CapturedStep, EagerStep
 from models_resnet_improved import ImageQualityResNet
@@ -32,6 +32,15 @@ def deterministic(monkeypatch):
     torch.use_deterministic_algorithms(False)
 
 
+def loss_by(forward):
+    def loss_of(inputs, mos):
+        with torch.autocast("cuda", torch.bfloat16):
+            scores = forward(inputs)
+        return F.l1_loss(scores, mos)
+
+    return loss_of
+
+
 class Run:
     """Steps of the third variant with a changing rate, dropout, clipping and weight averaging.
 
@@ -49,11 +58,11 @@ class Run:
         self.model = model.to(DEVICE, memory_format=torch.channels_last)
         self.poison, self.warnings, self.losses = poison, [], []
         self.model.start(self.batch(0)[0])
-        optimizer = build_optimizer(self.model, lr=1e-4, weight_decay=1e-4, head_lr_ratio=3)
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=1e-4, fused=True)
         schedule = ChainedScheduler([LinearLR(optimizer, 0.25, total_iters=6), CosineAnnealingLR(optimizer, STEPS)])
         self.rates = LearningRates(optimizer, schedule, as_tensors=True)
         self.average = ScoredModel(self.model, ema=0.9)
-        step = EagerStep(self.model, wrap(self.model), optimizer, F.l1_loss, precision="bf16", max_grad_norm=1.0)
+        step = EagerStep(self.model, optimizer, loss_by(wrap(self.model)), max_grad_norm=1.0)
         self.step = CapturedStep(step, required=required, warn=self.warnings.append) if captured else step
 
     def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -166,9 +175,9 @@ def test_every_variant_is_captured_and_never_waits(tiny_data, variant):
     loader = PatchLoader(source, plan, patch_size=PATCH, color_jitter=True, device=DEVICE, num_workers=0)
     flags = {"use_multiscale": variant.use_multiscale, "use_attention": variant.use_attention}
     model = ImageQualityResNet(**flags, weights="none").to(DEVICE, memory_format=torch.channels_last)
-    optimizer = build_optimizer(model, lr=1e-4, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-4, fused=True)
     rates = LearningRates(optimizer, CosineAnnealingLR(optimizer, 8), as_tensors=True)
-    step = CapturedStep(EagerStep(model, model, optimizer, F.l1_loss, precision="bf16", max_grad_norm=1), required=True)
+    step = CapturedStep(EagerStep(model, optimizer, loss_by(model), max_grad_norm=1), required=True)
     try:
         for number, (inputs, batch) in enumerate(loader):
             step(inputs, batch.mos)
