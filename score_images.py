@@ -133,9 +133,9 @@ def load_scorer(
 
 
 def load_published(saved: dict, checkpoint: str | os.PathLike) -> tuple[nn.Module, dict, None] | None:
-    """HyperIQA or SMART-IQA as its authors published it, and what a config would say; None for any other file.
+    """HyperIQA or SMART-IQA as its authors published it, and a config for it; None for any other file.
 
-    The model stays as it is, layer by layer: folded or in another memory format it would round otherwise.
+    Batch norms are not folded and the memory format is not changed, so that the scores equal the authors' to the bit.
     """
     try:
         model = published_model(saved)
@@ -143,8 +143,8 @@ def load_published(saved: dict, checkpoint: str | os.PathLike) -> tuple[nn.Modul
         raise ValueError(f"{checkpoint}: {error}") from error
     if model is None:
         return None
-    unknown = {"dataset": None, "test_random_crop": False, "seed": 0}
-    return model, {"flags": scoring_flags(model) | unknown, "precision": "fp32", "mos_range": None, "split": {}}, None
+    config = {"flags": scoring_flags(model.variant), "precision": "fp32", "mos_range": None, "split": {}}
+    return model, config, None
 
 
 def load_own(saved: dict, checkpoint: str | os.PathLike) -> tuple[nn.Module, dict, int]:

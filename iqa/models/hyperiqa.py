@@ -15,6 +15,7 @@ from iqa.models.pooling import GRID, pool_to_grid
 from iqa.models.resnet import ResNet
 
 TARGET_WIDTHS = (224, 112, 56, 28, 14, 1)  # the target network's input and its five layers
+LAYERS = len(TARGET_WIDTHS) - 1
 HYPER_CHANNELS = 112
 DISTORTION_GRIDS = (8, 4, 2)  # cells of stages 1-3 across: 28 pixels of a patch of 224, then 56 and 112
 DISTORTION_CHANNELS = (16, 32, 64)
@@ -53,56 +54,57 @@ class HyperNetwork(nn.Module):
 
     Args:
         reduction: channels of the features and of the 1x1 convolutions, except the last.
-        dropout_rate: rate on the 112 channels and after the target network's first three layers.
     """
 
-    def __init__(self, reduction: tuple[int, ...], *, dropout_rate: float):
+    dropout_rate: float  # on the 112 channels and after the target network's first three layers
+    slow_part: nn.Module  # modules that the published recipe trains at the backbone's rate
+
+    def __init__(self, reduction: tuple[int, ...]):
         super().__init__()
-        self.dropout_rate = dropout_rate
         steps = itertools.pairwise((*reduction, HYPER_CHANNELS))
         self.conv1 = nn.Sequential(*(layer for a, b in steps for layer in (nn.Conv2d(a, b, 1), nn.ReLU())))
         for number, (a, b) in enumerate(itertools.pairwise(TARGET_WIDTHS), 1):
-            if b > 1:
+            if number < LAYERS:
                 weight, name = nn.Conv2d(HYPER_CHANNELS, a * b // GRID**2, 3, padding=1), f"fc{number}w_conv"
             else:
                 weight, name = nn.Linear(HYPER_CHANNELS, a), f"fc{number}w_fc"
+            bias = nn.Linear(HYPER_CHANNELS, b)
             self.add_module(name, weight)
-            self.add_module(f"fc{number}b_fc", nn.Linear(HYPER_CHANNELS, b))
+            self.add_module(f"fc{number}b_fc", bias)
             nn.init.kaiming_normal_(weight.weight)
-            nn.init.kaiming_normal_(self.get_submodule(f"fc{number}b_fc").weight)
+            nn.init.kaiming_normal_(bias.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, P, P] normalised patches -> [B] scores on the MOS scale, fp32."""
+        return self.describe(images).scores
 
     def score_features(self, features: Tensor, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Features [B, C, 7, 7] and the target network's input [B, 224] -> scores [B] and its hidden units, fp32."""
+        """Features [B, C, 7, 7] and the target network's input [B, 224] -> scores [B] and its hidden units, fp32.
+
+        The target network has a sigmoid after layers 1-4 and dropout after 1-3.
+        """
         h = F.dropout(self.conv1(features), self.dropout_rate, self.training)  # [B, 112, 7, 7]
-        dropout_rate = self.dropout_rate if self.training else 0.0
-        scores, hidden = target_network(inputs, self.generate(h), dropout_rate=dropout_rate)
-        assert scores.shape == features.shape[:1]
-        return scores, hidden
+        g = h.float().mean((2, 3))  # [B, 112]
+        weights = [self.get_submodule(f"fc{number}w_conv")(h).float().flatten(1) for number in range(1, LAYERS)]
+        x, hidden = inputs[:, :, None], []  # [B, in, 1]
+        with torch.autocast(h.device.type, enabled=False):
+            for number in range(1, LAYERS + 1):
+                weight = weights[number - 1] if number < LAYERS else self.fc5w_fc(g)  # in channel, row, column order
+                bias = self.get_submodule(f"fc{number}b_fc")(g)[:, :, None]  # [B, out, 1]
+                x = torch.baddbmm(bias, weight.unflatten(1, (bias.shape[1], -1)), x)
+                if number < LAYERS:
+                    x = x.sigmoid()
+                    hidden.append(x.flatten(1))
+                if number < LAYERS - 1:
+                    x = F.dropout(x, self.dropout_rate, self.training)
+        assert x.shape == (len(features), 1, 1)
+        return x.flatten(), hidden
 
     def rescaled(self, slope: float, intercept: float) -> dict[str, Tensor]:
         """The last layer's state dict entries that change the scores to intercept + slope * scores."""
-        last = len(TARGET_WIDTHS) - 1
-        makers = {name: self.get_submodule(name) for name in (f"fc{last}w_fc", f"fc{last}b_fc")}
-        entries = {
-            f"{name}.{key}": slope * x for name, maker in makers.items() for key, x in maker.state_dict().items()
-        }
-        entries[f"fc{last}b_fc.bias"] += intercept
-        return entries
-
-    def generate(self, h: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """[B, 112, 7, 7] -> five pairs of a weight [B, out, in] and a bias [B, out], fp32."""
-        layers = []
-        with torch.autocast(h.device.type, enabled=False):
-            g = h.float().mean((2, 3))  # [B, 112]
-        for number, (a, b) in enumerate(itertools.pairwise(TARGET_WIDTHS), 1):
-            if b > 1:
-                weight = self.get_submodule(f"fc{number}w_conv")(h).float().flatten(1)  # channel, row, column order
-            with torch.autocast(h.device.type, enabled=False):
-                if b == 1:
-                    weight = self.get_submodule(f"fc{number}w_fc")(g)
-                bias = self.get_submodule(f"fc{number}b_fc")(g)
-            layers.append((weight.unflatten(1, (b, a)), bias))
-        return layers
+        last = {key: slope * x for key, x in self.state_dict().items() if key.startswith(("fc5w_fc.", "fc5b_fc."))}
+        last["fc5b_fc.bias"] += intercept
+        return last
 
 
 class HyperIQA(HyperNetwork):
@@ -112,18 +114,12 @@ class HyperIQA(HyperNetwork):
         backbone: has the initial weights; it becomes part of this module.
     """
 
-    def __init__(self, backbone: ResNet, *, dropout_rate: float = 0.0):
-        super().__init__((2048, 1024, 512), dropout_rate=dropout_rate)
+    dropout_rate = 0.0
+    slow_part = property(lambda self: self.res)
+
+    def __init__(self, backbone: ResNet):
+        super().__init__((2048, 1024, 512))
         self.res = ResNetWithDistortions(backbone)
-
-    @property
-    def slow_part(self) -> nn.Module:
-        """Modules that the published recipe trains at the backbone's rate."""
-        return self.res
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, P, P] normalised patches -> [B] scores on the MOS scale, fp32."""
-        return self.describe(images).scores
 
     def describe(self, images: Tensor) -> PatchScores:
         """[B, 3, P, P] -> scores, no attention, hidden units [B, 112], [B, 56], [B, 28], [B, 14]."""
@@ -136,7 +132,7 @@ class ResNetWithDistortions(DistortionModules):
     """[B, 3, P, P] -> maps of stages 1-4 [B, C, P / stride, P / stride]; torchvision's names."""
 
     def __init__(self, backbone: ResNet):
-        super().__init__((256, 512, 1024, 2048))
+        super().__init__(backbone.channels)
         self.conv1, self.bn1, self.relu, self.maxpool = backbone.stem
         self.layer1, self.layer2, self.layer3, self.layer4 = backbone.stages
 
@@ -146,22 +142,3 @@ class ResNetWithDistortions(DistortionModules):
             x = stage(x)
             maps.append(x)
         return maps
-
-
-def target_network(
-    inputs: Tensor, layers: list[tuple[Tensor, Tensor]], *, dropout_rate: float
-) -> tuple[Tensor, list[Tensor]]:
-    """Score each patch by its own network: inputs [B, 224], weights [B, out, in], biases [B, out] -> [B], hidden units.
-
-    Sigmoid after layers 1-4, dropout after 1-3; fp32.
-    """
-    hidden = []
-    with torch.autocast(inputs.device.type, enabled=False):
-        x = inputs[:, :, None]  # [B, in, 1]
-        for weight, bias in layers[:-1]:
-            if hidden and dropout_rate:
-                x = F.dropout(x, dropout_rate)
-            x = torch.baddbmm(bias[:, :, None], weight, x).sigmoid()
-            hidden.append(x.flatten(1))
-        weight, bias = layers[-1]
-        return torch.baddbmm(bias[:, :, None], weight, x).flatten(), hidden

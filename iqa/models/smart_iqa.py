@@ -3,6 +3,8 @@
 Modules have the names of github.com/cny123222/Perceptual-IQA-CS3324, so that its weights are this module's state dict.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ from iqa.models.pooling import pool_to_grid
 from iqa.models.swin import SwinB
 
 ATTENTION_DROPOUT = 0.5
+BACKBONE = "swin.backbone."  # prefix of the backbone's entries
 
 
 class SmartIQA(HyperNetwork):
@@ -23,27 +26,25 @@ class SmartIQA(HyperNetwork):
         backbone: has the initial weights; it becomes part of this module.
         use_multiscale: stages 1-4 pooled to 7x7 and concatenated, without adapters, instead of stage 4 alone.
         use_attention: weigh the four scales per image; needs ``use_multiscale``.
-        dropout_rate: rate on the 112 channels and after the target network's first three layers.
     """
 
-    def __init__(
-        self, backbone: SwinB, *, use_multiscale: bool = True, use_attention: bool = True, dropout_rate: float = 0.4
-    ):
+    dropout_rate = 0.4
+    slow_part = property(lambda self: self.swin)
+
+    def __init__(self, backbone: SwinB, *, use_multiscale: bool = True, use_attention: bool = True):
         assert use_multiscale or not use_attention
         channels = backbone.channels
-        super().__init__((sum(channels) if use_multiscale else channels[-1], 512, 256), dropout_rate=dropout_rate)
+        super().__init__((sum(channels) if use_multiscale else channels[-1], 512, 256))
         self.swin = SwinWithDistortions(backbone)
         self.use_multiscale = use_multiscale
         self.multiscale_attention = MultiScaleAttention(channels) if use_attention else None
 
-    @property
-    def slow_part(self) -> nn.Module:
-        """Modules that the published recipe trains at the backbone's rate."""
-        return self.swin
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, P, P] normalised patches -> [B] scores on the MOS scale, fp32."""
-        return self.describe(images).scores
+    @staticmethod
+    def own_names(keys: Collection[str]) -> dict[str, str]:
+        """Names of entries in a weights file -> this module's, without the buffers that older versions of timm save."""
+        outside = {key: key for key in keys if not key.startswith(BACKBONE)}
+        inside = SwinB.own_names(key.removeprefix(BACKBONE) for key in keys if key.startswith(BACKBONE))
+        return outside | {BACKBONE + key: BACKBONE + name for key, name in inside.items()}
 
     def describe(self, images: Tensor) -> PatchScores:
         """[B, 3, P, P] -> scores, attention over stages 1-4 [B, 4], hidden units as HyperIQA's."""

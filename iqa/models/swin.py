@@ -12,9 +12,13 @@ from iqa.models.pooling import pool_to_grid
 DEPTHS = (2, 2, 18, 2)  # blocks of stages 1-4
 # Entries that are not needed: buffers that follow from sizes, the final norm and the classifier.
 WITHOUT_WEIGHTS = re.compile(r"(.*\.)?(attn_mask|relative_position_index)|(norm|head)\..*")
-MERGES_BEFORE = re.compile(r"layers[._]0\.downsample\.")
-TORCHVISION_PARTS = {"0.0": "patch_embed.proj", "0.2": "patch_embed.norm"}
-TORCHVISION_LAYERS = {"mlp.0.": "mlp.fc1.", "mlp.3.": "mlp.fc2."}
+# torchvision's parts of names -> this module's. Features 1, 3, 5 and 7 are the stages, 2, 4 and 6 the patch mergings.
+TORCHVISION_NAMES = {
+    **{"features.0.0.": "patch_embed.proj.", "features.0.2.": "patch_embed.norm."},
+    **{f"features.{2 * i + 1}.": f"layers_{i}.blocks." for i in range(len(DEPTHS))},
+    **{f"features.{2 * i}.": f"layers_{i}.downsample." for i in range(1, len(DEPTHS))},
+    **{"mlp.0.": "mlp.fc1.", "mlp.3.": "mlp.fc2."},
+}
 
 
 class SwinB(nn.Module):
@@ -62,26 +66,18 @@ class SwinB(nn.Module):
         Both Microsoft's and timm's files have layers.1.downsample, the patch merging after stage 1 and before it. Only
         Microsoft's have layers.0.downsample.
         """
-        keys = list(map(str, keys))
-        before = any(map(MERGES_BEFORE.match, keys))
-        return {key: name for key in keys if (name := own_name(key, merges_before=before)) is not None}
+        keys = [str(key) for key in keys]
+        merges_before = any(re.match(r"layers[._]0\.downsample\.", key) for key in keys)
 
+        def own_name(name: str) -> str:
+            for theirs, own in TORCHVISION_NAMES.items():
+                name = name.replace(theirs, own)
+            name = re.sub(r"^layers\.", "layers_", name)
+            if merges_before:
+                name = re.sub(r"^layers_(\d+)\.down", lambda match: f"layers_{int(match[1]) + 1}.down", name)
+            return name
 
-def own_name(key: str, *, merges_before: bool) -> str | None:
-    """The name of an entry in SwinB, None for one that is not needed."""
-    if WITHOUT_WEIGHTS.fullmatch(key):
-        return None
-    if match := re.fullmatch(r"features\.(0\.[02])\.(.*)", key):
-        return f"{TORCHVISION_PARTS[match[1]]}.{match[2]}"
-    if match := re.fullmatch(r"features\.(\d+)\.(.*)", key):  # 1, 3, 5, 7 are stages, 2, 4, 6 patch mergings
-        part, rest = int(match[1]), match[2]
-        for theirs, own in TORCHVISION_LAYERS.items():
-            rest = rest.replace(theirs, own)
-        return f"layers_{part // 2}.{'blocks' if part % 2 else 'downsample'}.{rest}"
-    if match := re.fullmatch(r"layers[._](\d+)\.(.*)", key):
-        stage, rest = int(match[1]), match[2]
-        return f"layers_{stage + (merges_before and rest.startswith('downsample.'))}.{rest}"
-    return key
+        return {key: own_name(key) for key in keys if not WITHOUT_WEIGHTS.fullmatch(key)}
 
 
 def named_as_timm(blocks: nn.Sequential) -> nn.Sequential:

@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from iqa.cli import first_line
 from iqa.models import swin
 from iqa.models.backbones import IMAGENET_MEAN, IMAGENET_STD, OTHER, TIMM, TIMM_KINDS, did_you_mean, other_sizes
 from iqa.models.pooling import pool_to_grid
@@ -46,12 +47,10 @@ class TimmBackbone(nn.Module):
         self.pruned = names - self.model.state_dict().keys()
         # image_factor * (image normalised for ImageNet) + image_offset = image normalised as the model expects
         config = self.model.pretrained_cfg
-        (mean, std), (own_mean, own_std) = (
-            torch.tensor((IMAGENET_MEAN, IMAGENET_STD)),
-            torch.tensor((config["mean"], config["std"])),
-        )
-        self.register_buffer("image_factor", (std / own_std)[:, None, None])
-        self.register_buffer("image_offset", ((mean - own_mean) / own_std)[:, None, None])
+        constants = (IMAGENET_MEAN, IMAGENET_STD, config["mean"], config["std"])
+        mean, std, own_mean, own_std = (torch.tensor(values)[:, None, None] for values in constants)
+        self.register_buffer("image_factor", std / own_std)
+        self.register_buffer("image_offset", (mean - own_mean) / own_std)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         images = images * self.image_factor + self.image_offset
@@ -77,14 +76,10 @@ class TimmBackbone(nn.Module):
         return convert(state, self.model) if convert else state
 
 
-def create(name: str, *, patch_size: int, drop_path_rate: float | None = None, pretrained: bool = False) -> nn.Module:
-    """timm's model with its classifier."""
-    options = {"pretrained": pretrained}
-    if timm.get_pretrained_cfg(name).fixed_input_size:
-        options["img_size"] = patch_size
-    if drop_path_rate is not None:
-        options["drop_path_rate"] = drop_path_rate
-    return timm.create_model(name, **options)
+def create(name: str, *, patch_size: int, **options) -> nn.Module:
+    """timm's model with its classifier; timm takes its own default for an option that is None."""
+    img_size = patch_size if timm.get_pretrained_cfg(name).fixed_input_size else None
+    return timm.create_model(name, img_size=img_size, **options)
 
 
 def map_indices(model: nn.Module) -> list[int]:
@@ -114,9 +109,8 @@ def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -
     except Exception as error:  # models raise various errors for a size that they do not support
         if "drop_path_rate" in str(error):
             return f"--drop_path_rate: {name} has no stochastic depth; leave it out, or choose another --backbone"
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         sizes = other_sizes(patch_size, 32, timm.get_pretrained_cfg(name).input_size[-1])
-        return f"--patch_size {patch_size}: {TIMM}{name} does not take it ({reason}); {sizes}"
+        return f"--patch_size {patch_size}: {TIMM}{name} does not take it ({first_line(error)}); {sizes}"
     for key, parameter in network.named_parameters():
         if parameter.grad is None:
             return f"--backbone {TIMM}{name}: its last map does not depend on {key}; choose another"

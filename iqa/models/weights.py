@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
+from iqa.cli import first_line
 from iqa.models.backbones import TIMM, find_backbone
 
 IMAGENET = "IMAGENET1K_V1"  # torchvision's name
@@ -42,9 +43,8 @@ def build_backbone(name: str, *, weights: str, patch_size: int = 224, drop_path_
     try:
         state = read()
     except Exception as error:  # a missing file, no network, a truncated download
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it holds more than tensors and plain values, or is no state dict"
+        is_pickle = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors and plain values, or is no state dict" if is_pickle else first_line(error)
         raise FileNotFoundError(f"--weights {weights}: cannot load {where} ({reason}); {choices}") from error
     if not isinstance(state, dict):
         raise ValueError(f"--weights {weights}: {where} holds a {type(state).__name__}, not a state dict; {choices}")

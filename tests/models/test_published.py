@@ -265,12 +265,15 @@ def test_smart_iqas_rates_are_those_of_torchs_cosine(epochs):
 
 
 def test_the_flags_of_published_weights():
-    assert scoring_flags(build("smart_iqa multiscale", "meta")) == {
+    assert scoring_flags(build("smart_iqa multiscale", "meta").variant) == {
         "model": "smart_iqa",
         "backbone": "swin_b",
         "use_multiscale": True,
         "use_attention": False,
         "patch_size": 224,
         "test_patch_num": 20,
+        "test_random_crop": False,
+        "seed": 0,
         "resize": "squeeze",
+        "dataset": None,
     }
