@@ -14,7 +14,6 @@ from data_folders import (
     make_bid,
     make_biq2021,
     make_livec,
-    make_spaq,
     mos_of,
     names_of,
     write_rows,
@@ -174,20 +173,6 @@ def test_a_number_that_names_no_image_of_bid_is_an_error_with_file_and_row(tmp_p
     write_rows(tmp_path / "DatabaseGrades.csv", ("Image Number", "Average Subjective Grade"), (1, 2), (number, 3))
     with pytest.raises(ValueError, match=f"DatabaseGrades.csv: row 3: Image Number is '{number}'"):
         load_dataset("bid", tmp_path)
-
-
-@pytest.mark.parametrize("name", ["bid", "spaq"])
-def test_a_spreadsheet_that_was_not_exported_is_a_line_that_says_so(tmp_path, name):
-    maker, file = {"bid": (make_bid, "DatabaseGrades"), "spaq": (make_spaq, "MOS and Image attribute scores")}[name]
-    (table,) = maker(tmp_path).rglob(f"{file}.csv")
-    table.rename(table.with_suffix(".xlsx"))
-    assert_one_line_error(check_folder(tmp_path, "--dataset", name), f"{file}.csv", ".xlsx", "saved as csv")
-
-
-def test_spaq_is_read_from_its_exported_annotations(tmp_path):
-    data = load_dataset("spaq", make_spaq(tmp_path))
-    assert data.sizes() == {"training": 14, "validation": 2, "test": 4} and data.mos_range == (0, 100)
-    assert data.warnings == ["20 images; the release has 11,125"]
 
 
 @pytest.mark.parametrize("folder", ["AGIQA-3K", "images", "."])

@@ -44,10 +44,6 @@ def test_rows_of_empty_cells_are_not_images(tmp_path):
         ({"mos": "nan"}, r"row 4: mos is 'nan', not a finite number"),
         ({"mos": "fine"}, r"row 4: mos is 'fine'"),
         ({"mos": ""}, r"row 4: mos is ''"),
-        ({"image": "../0.jpg"}, r"row 4: .*'\.\./0\.jpg'"),
-        ({"image": "/etc/0.jpg"}, r"row 4: .*absolute"),
-        ({"image": ""}, r"row 4: .*empty"),
-        ({"image": "0.jpg"}, r"row 4: 0\.jpg is named .*row 2"),
         ({"split": "training set"}, r"row 4: split is 'training set', not one of train, val, test, training, valid"),
         ({"split": ""}, r"row 4: split is ''"),
     ],
@@ -93,31 +89,18 @@ def test_linked_images_are_read_wherever_they_point(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [
-        ("csv", "labels.csv"),
-        ("bid", "DatabaseGrades.csv"),
-        ("spaq", "Annotations/MOS and Image attribute scores.csv"),
-        ("biq2021", "Test (Images and MOS).csv"),
-        ("kadid10k", "dmos.csv"),
-    ],
+    [("csv", "labels.csv"), ("biq2021", "Test (Images and MOS).csv"), ("kadid10k", "dmos.csv")],
 )
 def test_a_row_with_more_fields_than_the_header_is_an_error_unless_they_are_empty(tmp_path, name, file):
     path = MAKERS[name](tmp_path) / file
     header, first, *rest = path.read_text().splitlines()
-    write = lambda row: path.write_text("\n".join([header, row, *rest, ""]))  # noqa: E731
-    write(f"{first},, ,")
-    assert check_folder(tmp_path, "--dataset", name).returncode == 0
-    for surplus in ("85", ",85", " x ,"):  # 3,85 is 3.85 with a decimal comma
-        write(f"{first},{surplus}")
-        assert_one_line_error(
-            check_folder(tmp_path, "--dataset", name), f"{file}: row 2: more fields", surplus.strip(" ,")
-        )
-
-
-def test_lines_of_words_in_another_encoding_are_an_error_that_names_the_file(tmp_path):
-    path = MAKERS["csiq"](tmp_path) / "csiq_label.txt"
-    path.write_bytes(path.read_bytes() + "größe.png 0.1".encode("latin-1"))
-    assert_one_line_error(check_folder(tmp_path, "--dataset", "csiq"), "csiq_label.txt: not a text file in UTF-8")
+    for surplus in (", ,", "85", ",85", " x ,"):  # 3,85 is 3.85 with a decimal comma
+        path.write_text("\n".join([header, f"{first},{surplus}", *rest, ""]))
+        process = check_folder(tmp_path, "--dataset", name)
+        if surplus.strip(" ,"):
+            assert_one_line_error(process, f"{file}: row 2: more fields", surplus.strip(" ,"))
+        else:
+            assert process.returncode == 0
 
 
 def test_two_columns_of_one_name_are_an_error(tmp_path):

@@ -35,6 +35,11 @@ def open_cache(images, log=lambda line: None):
     return ImageCache(images[0].parent, images[0].parent.parent / "cache", Resize(), log).open(images)
 
 
+def cache_file(images, name):
+    (path,) = (images[0].parent.parent / "cache").glob(f"*/{name}")
+    return path
+
+
 def assert_decoded(stored, paths):
     assert len(stored) == len(paths)
     for i, path in enumerate(paths):
@@ -108,17 +113,15 @@ def test_a_changed_image_is_decoded_again(images, how):
 
 def test_a_run_decodes_a_replaced_image_again(tmp_path):
     data = make_data(tmp_path / "koniq")
-    flags = ("--data_path", data, "--epochs", "1", "--overwrite", "--output_dir", "run")
-    assert "Cache: resizing 16 images" in train(*flags, cwd=tmp_path).stdout
-    replace(data / "1024x768/00003.jpg", 50, "a new file in its place")
-    process = train(*flags, cwd=tmp_path)
-    assert process.returncode == 0 and "Cache: resizing 1 images" in process.stdout, process.stderr
-    assert "Cache: resizing" not in train(*flags, cwd=tmp_path).stdout
+    for images in (16, 1):
+        process = train("--data_path", data, "--epochs", "1", "--overwrite", "--output_dir", "run", cwd=tmp_path)
+        assert process.returncode == 0 and f"Cache: resizing {images} images" in process.stdout, process.stderr
+        replace(data / "1024x768/00003.jpg", 50, "a new file in its place")
 
 
 def test_an_index_without_inodes_stays_valid_for_what_it_knows(images):
     open_cache(images)
-    (index,) = (images[0].parent.parent / "cache").glob("*/index.jsonl")
+    index = cache_file(images, "index.jsonl")
     lines = [json.loads(line) for line in index.read_text().splitlines()]
     index.write_text("".join(json.dumps(line[:6]) + "\n" for line in lines))
     said = []
@@ -132,7 +135,7 @@ def test_an_index_without_inodes_stays_valid_for_what_it_knows(images):
 def test_replaced_pixels_do_not_pile_up_and_an_opened_cache_keeps_its_own(images):
     first = open_cache(images)
     before = [np.array(image) for image in first]
-    (pixels,) = (images[0].parent.parent / "cache").glob("*/pixels.bin")
+    pixels = cache_file(images, "pixels.bin")
     whole, sizes = pixels.stat().st_size, []
     for round_number in range(8):
         for path in images:
@@ -144,10 +147,7 @@ def test_replaced_pixels_do_not_pile_up_and_an_opened_cache_keeps_its_own(images
         np.testing.assert_array_equal(image, kept)
 
 
-@pytest.mark.parametrize(
-    ("function", "number"),
-    [("fcntl.flock", "ENOSYS"), ("fcntl.flock", "ENOLCK"), ("mmap.mmap", "ENODEV"), ("mmap.mmap", "EINVAL")],
-)
+@pytest.mark.parametrize(("function", "number"), [("fcntl.flock", "ENOLCK"), ("mmap.mmap", "ENODEV")])
 def test_a_file_system_without_locks_is_one_line_and_one_without_mapping_is_read(tiny_data, tmp_path, function, number):
     code = f"""
 import errno, os, {function.partition(".")[0]}
@@ -166,7 +166,7 @@ def fail(*_, **__):
 
 def test_a_half_written_index_line_or_lost_pixels_are_decoded_again(images):
     open_cache(images)
-    (index,) = (images[0].parent.parent / "cache").glob("*/index.jsonl")
+    index = cache_file(images, "index.jsonl")
     index.write_bytes(index.read_bytes()[:-20])
     assert_decoded(open_cache(images), images)
     pixels = index.with_name("pixels.bin")
@@ -178,7 +178,7 @@ def test_a_half_written_index_line_or_lost_pixels_are_decoded_again(images):
 def test_lost_pixels_are_not_replaced_by_those_of_other_images(images, left):
     """The file was truncated or deleted, and then refilled with other images."""
     open_cache(images)
-    (pixels,) = (images[0].parent.parent / "cache").glob("*/pixels.bin")
+    pixels = cache_file(images, "pixels.bin")
     pixels.unlink() if left is None else pixels.write_bytes(pixels.read_bytes()[:left])
     assert_decoded(open_cache(images[::-1][:2]), images[::-1][:2])
     assert_decoded(open_cache(images), images)

@@ -14,9 +14,9 @@ from data_folders import check_folder
 from faults import files_below
 
 from iqa.data.datasets import load_dataset
+from iqa.data.labels import FOLDER_OF_SET
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "koniq" / "koniq10k_distributions_sets.csv"
-SHORT = {"training": "train", "validation": "val", "test": "test"}
 
 
 def load_koniq(root: Path):
@@ -32,7 +32,7 @@ def write_scores_csv(root: Path, rows) -> None:
 
 
 def write_json_split(root: Path, rows, with_validation=True) -> None:
-    for name, short in SHORT.items():
+    for name, short in FOLDER_OF_SET.items():
         if name != "validation" or with_validation:
             entries = [{"image": f"1024x768/{image}"} for image, _, set_name in rows if set_name == name]
             (root / f"koniq_{short}.json").write_text(json.dumps(entries))
@@ -41,7 +41,7 @@ def write_json_split(root: Path, rows, with_validation=True) -> None:
 def write_mat_split(root: Path, rows, with_validation=True) -> None:
     selections = {
         f"{short}_sel": np.array([[i + 1] for i, row in enumerate(rows) if row[2] == name], np.float64)
-        for name, short in SHORT.items()
+        for name, short in FOLDER_OF_SET.items()
         if name != "validation" or with_validation
     }
     scipy.io.savemat(root / "koniq10k_distributions_sets.mat", selections)
@@ -50,6 +50,14 @@ def write_mat_split(root: Path, rows, with_validation=True) -> None:
 @pytest.fixture
 def root(tmp_path) -> Path:
     return make_data(tmp_path / "koniq")
+
+
+@pytest.fixture
+def unsplit(root) -> Path:
+    """The folder with the scores csv in place of the official one, and without a split."""
+    (root / "koniq10k_distributions_sets.csv").unlink()
+    write_scores_csv(root, make_rows())
+    return root
 
 
 def assert_refused(root: Path, words: str) -> str:
@@ -63,26 +71,21 @@ def assert_refused(root: Path, words: str) -> str:
     return process.stderr
 
 
-@pytest.mark.parametrize("layout", ["csv", "json", "mat"])
-def test_every_label_layout_gives_the_same_labels_and_split(root, layout):
-    expected = load_koniq(root)
-    rows = make_rows()
-    if layout != "csv":
-        (root / "koniq10k_distributions_sets.csv").unlink()
-        write_scores_csv(root, rows)
-        (write_json_split if layout == "json" else write_mat_split)(root, rows)
-    data = load_koniq(root)
-    assert data.sizes() == SIZES and data.sha256 == expected.sha256
-    for name, images in data.sets.items():
+def test_every_label_layout_gives_the_same_labels_and_split(tmp_path, unsplit):
+    rows, expected = make_rows(), load_koniq(make_data(tmp_path / "official"))
+    for name, images in expected.sets.items():
         assert list(zip(images.names, images.mos, strict=True)) == [row[:2] for row in rows if row[2] == name]
+    write_mat_split(unsplit, rows)
+    assert load_koniq(unsplit).sizes() == SIZES and load_koniq(unsplit).sha256 == expected.sha256
+    write_json_split(unsplit, rows)
+    (unsplit / "koniq10k_distributions_sets.mat").write_text("not read if there are lists")
+    assert load_koniq(unsplit).sizes() == SIZES and load_koniq(unsplit).sha256 == expected.sha256
 
 
 @pytest.mark.parametrize("write_split", [write_json_split, write_mat_split])
-def test_a_split_may_lack_validation_and_says_which_images_it_does_not_use(root, write_split):
-    (root / "koniq10k_distributions_sets.csv").unlink()
-    write_scores_csv(root, make_rows())
-    write_split(root, make_rows(), with_validation=False)
-    data = load_koniq(root)
+def test_a_split_may_lack_validation_and_says_which_images_it_does_not_use(unsplit, write_split):
+    write_split(unsplit, make_rows(), with_validation=False)
+    data = load_koniq(unsplit)
     assert data.sizes() == {**SIZES, "validation": 0}
     assert any("4 of 16 images are in no set" in warning for warning in data.warnings)
 
@@ -101,7 +104,7 @@ def test_every_image_folder_is_found(tmp_path, folder):
 @pytest.mark.parametrize("with_validation", [True, False])
 def test_images_in_folders_of_the_sets(root, with_validation):
     for name, _, set_name in make_rows():
-        folder = SHORT[set_name] if with_validation or set_name != "validation" else "train"
+        folder = FOLDER_OF_SET[set_name] if with_validation or set_name != "validation" else "train"
         (root / folder).mkdir(exist_ok=True)
         (root / "1024x768" / name).rename(root / folder / name)
     paths = load_koniq(root).sets["validation"].paths
@@ -150,14 +153,10 @@ def change_row(root: Path, **changes) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"MOS": "nan"}, r"row 4.*MOS is 'nan'"),
         ({"MOS": "inf"}, r"row 4.*'inf'"),
         ({"MOS": "-1"}, r"row 4.*'-1'.*0-100"),
-        ({"MOS": "100.5"}, r"row 4.*'100\.5'"),
-        ({"MOS": "good"}, r"row 4.*'good'"),
         ({"set": "train"}, r"row 4.*'train'.*training, validation, test"),
         ({"image_name": "/etc/passwd.jpg"}, r"row 4.*'/etc/passwd\.jpg'"),
-        ({"image_name": "../secret.jpg"}, r"row 4.*'\.\./secret\.jpg'"),
         ({"image_name": "a/../../secret.jpg"}, r"row 4.*secret"),
         ({"image_name": "C:\\secret.jpg"}, r"row 4.*secret"),
         ({"image_name": ""}, r"row 4.*''"),
@@ -194,13 +193,10 @@ def test_a_missing_column_is_named(root, column):
     assert_refused(root, f"koniq10k_distributions_sets.csv: no column {column}")
 
 
-def test_a_short_row_and_bytes_that_are_no_text_are_errors(root):
-    path = root / "koniq10k_distributions_sets.csv"
-    text = path.read_text()
-    path.write_text(text + "lonely.jpg\n")
+def test_a_short_row_is_an_error(root):
+    with open(root / "koniq10k_distributions_sets.csv", "a") as file:
+        file.write("lonely.jpg\n")
     assert_refused(root, "row 18: no value for MOS, set")
-    path.write_bytes(text.encode() + b"\xff\xfe.jpg,3,test\n")
-    assert_refused(root, "UTF-8")
 
 
 @pytest.mark.parametrize("emptied", ["training", "test"])
@@ -237,27 +233,24 @@ def test_a_folder_without_labels_names_what_is_looked_for(tmp_path, present, wor
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[", r"koniq_test\.json: not a JSON file"),
-        ('[{"image": "größe.jpg"}]', r"koniq_test\.json: not a JSON file in UTF-8"),
-        ("{}", r"koniq_test\.json: contains a dict, not a list"),
-        ('["a.jpg"]', r"koniq_test\.json: entry 1.*\"image\""),
-        ('[{"image": "1024x768/99999.jpg"}]', r"koniq_test\.json: entry 1: 99999\.jpg is not in"),
-        ('[{"image": "../00012.jpg"}]', r"koniq_test\.json: entry 1.*'\.\.'"),
-        ('[{"image": "x/00000.jpg"}]', r"koniq_test\.json: entry 1: 00000\.jpg is named in two sets"),
-        (
-            '[{"image": "x/00012.jpg"}, {"image": "x/00012.jpg"}]',
-            r"koniq_test\.json: entry 2: 00012\.jpg is named twice",
-        ),
+        (None, "missing"),
+        ("[", r"not a JSON file"),
+        ('[{"image": "größe.jpg"}]', r"not a JSON file in UTF-8"),
+        ("{}", r"contains a dict, not a list"),
+        ('["a.jpg"]', r"entry 1.*\"image\""),
+        ('[{"image": "1024x768/99999.jpg"}]', r"entry 1: 99999\.jpg is not in"),
+        ('[{"image": "../00012.jpg"}]', r"entry 1.*'\.\.'"),
+        ('[{"image": "x/00000.jpg"}]', r"entry 1: 00000\.jpg is named in two sets"),
+        ('[{"image": "x/00012.jpg"}, {"image": "x/00012.jpg"}]', r"entry 2: 00012\.jpg is named twice"),
     ],
 )
-def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
-    (root / "koniq10k_distributions_sets.csv").unlink()
-    write_scores_csv(root, make_rows())
-    write_json_split(root, make_rows())
-    (root / "koniq_test.json").write_text(text, encoding="latin-1")
-    assert_refused(root, words)
-    (root / "koniq_test.json").unlink()
-    assert_refused(root, r"koniq_test\.json: missing")
+def test_a_bad_json_split_is_an_error_with_file_and_entry(unsplit, text, words):
+    write_json_split(unsplit, make_rows())
+    if text is None:
+        (unsplit / "koniq_test.json").unlink()
+    else:
+        (unsplit / "koniq_test.json").write_text(text, encoding="latin-1")
+    assert_refused(unsplit, rf"koniq_test\.json: {words}")
 
 
 @pytest.mark.parametrize(
@@ -269,28 +262,15 @@ def test_a_bad_json_split_is_an_error_with_file_and_entry(root, text, words):
         ({"train_sel": [1, 2], "test_sel": [1.5]}, r"test_sel entry 1: 1\.5"),
         ({"train_sel": [1, 2], "test_sel": [2]}, "test_sel entry 1: 00001.jpg is named in two sets"),
         ({"train_sel": [1, 2], "test_sel": [np.nan]}, "test_sel entry 1: nan"),
-        (
-            {"train_sel": np.array([[[1]], [[2, 3]]], object), "test_sel": [4]},
-            "train_sel is .*not a vector",
-        ),
-        ({"train_sel": {"rows": [1, 2]}, "test_sel": [4]}, "not a vector"),
-        ({"train_sel": [1, 2], "test_sel": "3, 4"}, "not a vector"),
-        ({"train_sel": [1, 2], "test_sel": scipy.sparse.eye(2)}, "not a vector"),
-        ({"train_sel": [1j, 2], "test_sel": [4]}, "not a vector"),
+        ({"train_sel": "1, 2", "test_sel": [4]}, "train_sel is .*not a vector"),
         ({"train_sel": [True, False], "test_sel": [4]}, "train_sel entry 2: 0 is not a row number"),
     ],
 )
-def test_a_bad_mat_split_is_an_error_with_file_and_entry(root, selections, words):
-    (root / "koniq10k_distributions_sets.csv").unlink()
-    write_scores_csv(root, make_rows())
-    scipy.io.savemat(root / "koniq10k_distributions_sets.mat", selections)
-    assert "koniq10k_distributions_sets.mat" in assert_refused(root, words)
+def test_a_bad_mat_split_is_an_error_with_file_and_entry(unsplit, selections, words):
+    scipy.io.savemat(unsplit / "koniq10k_distributions_sets.mat", selections)
+    assert "koniq10k_distributions_sets.mat" in assert_refused(unsplit, words)
 
 
-def test_an_empty_selection_and_a_file_of_another_kind_are_errors(root):
-    (root / "koniq10k_distributions_sets.csv").unlink()
-    write_scores_csv(root, make_rows())
-    scipy.io.savemat(root / "koniq10k_distributions_sets.mat", {"train_sel": [1, 2], "test_sel": []})
-    assert_refused(root, "the split has no test images")
-    (root / "koniq10k_distributions_sets.mat").write_text("no")
-    assert_refused(root, "not a MATLAB 5 file")
+def test_an_empty_selection_is_an_error(unsplit):
+    scipy.io.savemat(unsplit / "koniq10k_distributions_sets.mat", {"train_sel": [1, 2], "test_sel": []})
+    assert_refused(unsplit, "the split has no test images")

@@ -100,17 +100,6 @@ def test_scoring_refuses_a_set_without_a_defined_srcc_before_it_decodes_an_image
     write_rows(make_csv(tmp_path) / "labels.csv", ("image", "mos", "split"), *rows)
     (tmp_path / PHOTOS[8][0]).write_bytes(b"not an image")
     checkpoint = next(finished_run.rglob("resnet_improved_ms_att_best.pth"))
-    flags = (
-        "--checkpoint",
-        checkpoint,
-        "--dataset",
-        "csv",
-        "--data_path",
-        tmp_path,
-        "--set",
-        "test",
-        "--device",
-        "cpu",
-    )
+    flags = ["--checkpoint", checkpoint, "--data_path", tmp_path, *"--dataset csv --set test --device cpu".split()]
     process = run_program(sys.executable, ROOT / "score_images.py", *flags, cwd=tmp_path)
     assert_one_line_error(process, "--data_path", "SRCC is undefined on the test set", "single image")
