@@ -22,7 +22,7 @@ MosRange = tuple[float, float]  # lowest and highest of the scale
 class Dataset(NamedTuple):
     """How one data set is read; `load_dataset` does the rest."""
 
-    read: Callable[[Path], Iterable[Label]]
+    read: Callable[..., Iterable[Label]]  # of the paths of the label files; of the data folder, if none are named
     label_files: tuple[str, ...]
     image_layouts: tuple[Layout, ...]  # the first that has all images is used
     title: str | None  # ends the sentence "Not results on KonIQ-10k: ..." of a report
@@ -55,7 +55,7 @@ DATASETS = {
     ),
     "livec": Dataset(
         readers.read_livec,
-        readers.LIVEC_FILES,
+        ("Data/AllImages_release.mat", "Data/AllMOS_release.mat"),
         (("Images",),),
         "LIVE In the Wild Image Quality Challenge",
         (0, 100),
@@ -63,7 +63,7 @@ DATASETS = {
     ),
     "biq2021": Dataset(
         readers.read_biq2021,
-        tuple(readers.BIQ2021_FILES.values()),
+        ("Train (Images and MOS).csv", "Test (Images and MOS).csv"),
         (("Images",),),
         "BIQ2021, 12,000 photographs",
         (0, 1),
@@ -75,7 +75,7 @@ DATASETS = {
     ),
     "bid": Dataset(
         readers.read_bid,
-        (readers.BID_CSV,),
+        ("DatabaseGrades.csv",),
         (("ImageDatabase",), (".",)),
         "BID, blurred photographs",
         (0, 5),
@@ -85,7 +85,7 @@ DATASETS = {
     ),
     "spaq": Dataset(
         readers.read_spaq,
-        (readers.SPAQ_CSV,),
+        ("Annotations/MOS and Image attribute scores.csv",),
         (("TestImage",),),
         "SPAQ, photographs by smartphones",
         (0, 100),
@@ -119,7 +119,7 @@ DATASETS = {
     ),
     "live": Dataset(
         readers.read_live,
-        readers.LIVE_FILES,
+        ("dmos_realigned.mat", "refnames_all.mat"),
         ((".",),),
         "LIVE, synthetic distortions of 29 photographs",
         (0, 100),
@@ -199,9 +199,10 @@ def select_set(labels: list[Label], paths: dict[str, Path], name: str) -> Labell
 
 
 def read_labels(name: str, root: Path) -> list[Label]:
+    paths = [root / file for file in DATASETS[name].label_files] or [root]
     try:
         check_files(name, root)
-        labels = list(DATASETS[name].read(root))
+        labels = list(DATASETS[name].read(*paths))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}{suggest_dataset(name, root)}") from error
     check_names(labels, DATASETS[name].any_case)

@@ -1,4 +1,4 @@
-"""One reader for each data set: a folder -> labels. Only this file knows their files and columns.
+"""One reader for each data set: its label files, or KonIQ-10k's folder -> labels. Only this file knows their columns.
 
 A reader yields a `Label` for each image, with set "" if the data set has no split or leaves the image out. Higher
 MOS are better: a DMOS, the difference from a reference, is inverted. docs/data.md shows the layouts.
@@ -104,41 +104,36 @@ def read_mat_split(path: Path, rows: int) -> Members:
 # Photographs and generated images
 
 LIVEC_EXAMPLES = 7  # the first images of the release, with which its study trained the raters
-LIVEC_FILES = ("Data/AllImages_release.mat", "Data/AllMOS_release.mat")
-BIQ2021_FILES = {"training": "Train (Images and MOS).csv", "test": "Test (Images and MOS).csv"}
-BID_CSV = "DatabaseGrades.csv"
-SPAQ_CSV = "Annotations/MOS and Image attribute scores.csv"
 
 
-def read_csv(root: Path) -> Labels:
+def read_csv(table: Path) -> Labels:
     """labels.csv: image,mos[,split], with MOS on any scale."""
-    for where, row in read_table(root / "labels.csv", ("image", "mos")):
+    for where, row in read_table(table, ("image", "mos")):
         split = read_split(row["split"], where) if "split" in row else ""
         yield Label(row["image"], read_mos(row["mos"], where, "mos"), split, where)
 
 
-def read_livec(root: Path) -> Labels:
+def read_livec(names_file: Path, mos_file: Path) -> Labels:
     """LIVE In the Wild Challenge: a cell array of names and a vector of MOS, in one order."""
-    files = [root / name for name in LIVEC_FILES]
-    names = texts_of(read_mat(files[0]), files[0], files[0].stem)
-    mos = numbers_of(read_mat(files[1]), files[1], files[1].stem)
+    names = texts_of(read_mat(names_file), names_file, names_file.stem)
+    mos = numbers_of(read_mat(mos_file), mos_file, mos_file.stem)
     if len(names) != len(mos):
-        raise ValueError(f"{files[1]}: {len(mos)} MOS for the {len(names)} names of {files[0].name}")
+        raise ValueError(f"{mos_file}: {len(mos)} MOS for the {len(names)} names of {names_file.name}")
     for i in range(LIVEC_EXAMPLES, len(names)):
-        where = f"{files[1]}: entry {i + 1}"
+        where = f"{mos_file}: entry {i + 1}"
         yield Label(names[i], read_mos(str(mos[i]), where, "MOS"), "", where)
 
 
-def read_biq2021(root: Path) -> Labels:
+def read_biq2021(training: Path, test: Path) -> Labels:
     """BIQ2021: a csv for training and one for test."""
-    for set_name, file_name in BIQ2021_FILES.items():
-        for where, row in read_table(root / file_name, ("Image Name", "MOS")):
+    for set_name, table in (("training", training), ("test", test)):
+        for where, row in read_table(table, ("Image Name", "MOS")):
             yield Label(row["Image Name"], read_mos(row["MOS"], where, "MOS"), set_name, where)
 
 
-def read_bid(root: Path) -> Labels:
+def read_bid(table: Path) -> Labels:
     """BID: the number of each image and its grade, as a spreadsheet program exports them."""
-    for where, row in read_table(root / BID_CSV, ("Image Number", "Average Subjective Grade")):
+    for where, row in read_table(table, ("Image Number", "Average Subjective Grade")):
         number = read_mos(row["Image Number"], where, "Image Number")
         if not (number.is_integer() and 0 < number < 10_000):
             raise ValueError(f"{where}: Image Number is {row['Image Number']!r}, not an integer in 1-9999")
@@ -146,21 +141,20 @@ def read_bid(root: Path) -> Labels:
         yield Label(f"DatabaseImage{int(number):04d}.JPG", mos, "", where)
 
 
-def read_spaq(root: Path) -> Labels:
+def read_spaq(table: Path) -> Labels:
     """SPAQ: names and MOS, as a spreadsheet program exports them."""
-    for where, row in read_table(root / SPAQ_CSV, ("Image name", "MOS")):
+    for where, row in read_table(table, ("Image name", "MOS")):
         yield Label(row["Image name"], read_mos(row["MOS"], where, "MOS"), "", where)
 
 
-def read_agiqa3k(root: Path) -> Labels:
+def read_agiqa3k(table: Path) -> Labels:
     """AGIQA-3K: several models' images of each prompt, which is their scene; the MOS of quality, not of alignment."""
-    for where, row in read_table(root / "data.csv", ("name", "prompt", "mos_quality")):
+    for where, row in read_table(table, ("name", "prompt", "mos_quality")):
         yield Label(row["name"], read_mos(row["mos_quality"], where, "mos_quality"), "", where, scene=row["prompt"])
 
 
 # Distorted copies of reference images, which are their scenes; the references themselves are left out
 
-LIVE_FILES = ("dmos_realigned.mat", "refnames_all.mat")
 LIVE_FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}  # in the order of the labels
 CSIQ_FOLDERS = ("awgn", "blur", "contrast", "fnoise", "jpeg", "jpeg2000")
 TID2013_NAME = re.compile(r"(i\d\d)_\d\d_(\d)\.bmp", re.IGNORECASE)  # reference, distortion, level
@@ -168,24 +162,24 @@ CSIQ_NAME = re.compile(r"(.+)\.\w+\.(\d)\.png", re.IGNORECASE)
 KADID10K_LEVEL = re.compile(r".*_(\d\d)\.png", re.IGNORECASE)
 
 
-def read_kadid10k(root: Path) -> Labels:
-    """KADID-10k: dmos.csv; in spite of its name a higher dmos is better."""
-    for where, row in read_table(root / "dmos.csv", ("dist_img", "ref_img", "dmos")):
+def read_kadid10k(table: Path) -> Labels:
+    """KADID-10k; in spite of its name a higher dmos is better."""
+    for where, row in read_table(table, ("dist_img", "ref_img", "dmos")):
         match = KADID10K_LEVEL.fullmatch(row["dist_img"])
         mos = read_mos(row["dmos"], where, "dmos")
         yield Label(row["dist_img"], mos, "", where, scene=row["ref_img"], level=int(match[1]) if match else 0)
 
 
-def read_tid2013(root: Path) -> Labels:
+def read_tid2013(list_file: Path) -> Labels:
     """TID2013: lines of MOS and name."""
-    for where, row in read_words(root / "mos_with_names.txt", ("MOS", "name")):
+    for where, row in read_words(list_file, ("MOS", "name")):
         scene, level = reference_and_level(row["name"], TID2013_NAME, "i01_01_1.bmp", where)
         yield Label(row["name"], read_mos(row["MOS"], where, "MOS"), "", where, scene.upper(), level)
 
 
-def read_csiq(root: Path) -> Labels:
+def read_csiq(list_file: Path) -> Labels:
     """CSIQ: lines of name and DMOS in 0-1."""
-    for where, row in read_words(root / "csiq_label.txt", ("name", "DMOS")):
+    for where, row in read_words(list_file, ("name", "DMOS")):
         scene, level = reference_and_level(row["name"], CSIQ_NAME, "1600.AWGN.1.png", where)
         yield Label(row["name"], 1 - read_mos(row["DMOS"], where, "DMOS", 0, 1), "", where, scene, level)
 
@@ -197,9 +191,8 @@ def reference_and_level(name: str, pattern: re.Pattern, example: str, where: str
     return match[1], int(match[2])
 
 
-def read_live(root: Path) -> Labels:
+def read_live(dmos_file: Path, references_file: Path) -> Labels:
     """LIVE, release 2: vectors over the images of five folders; `orgs` marks the undistorted ones."""
-    dmos_file, references_file = (root / name for name in LIVE_FILES)
     variables = read_mat(dmos_file)
     dmos, undistorted = (numbers_of(variables, dmos_file, key) for key in ("dmos_new", "orgs"))
     references = texts_of(read_mat(references_file), references_file, "refnames_all")

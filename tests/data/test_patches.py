@@ -125,10 +125,13 @@ def test_inputs_do_not_depend_on_workers_cache_or_preloading(images, source, wor
 
 
 def test_patches_cut_in_the_memory_of_the_device_are_the_same(images):
-    plan = training_plan(images["decoded"].sizes(), patch_size=64)
+    decoded, some = images["decoded"], np.array([5, 4, 1])
+    plan = training_plan(decoded.sizes(), patch_size=64)
     for source in ("decoded", "cached", "preloaded"):
         held = DeviceImages.of(images[source], torch.device("cpu"))
-        assert torch.equal(inputs_of(held, plan), inputs_of(images["decoded"], plan))
+        assert torch.equal(inputs_of(held, plan), inputs_of(decoded, plan))
+    few = evaluation_plan(decoded.sizes()[some], ["a", "b", "c"], patch_size=64, patches=4)
+    assert torch.equal(inputs_of(held.chosen(some), few), inputs_of(decoded.chosen(some), few))
 
 
 @pytest.mark.gpu
@@ -173,16 +176,3 @@ def test_color_jitter_is_torchvisions_with_the_amounts_of_each_patch():
         ):
             image = change(image, amount)
         torch.testing.assert_close(result, image, atol=2e-3, rtol=0)
-
-
-def test_device_images_hold_images_of_different_sizes(images):
-    stored = images["preloaded"]
-    device_images = DeviceImages.of(stored, torch.device("cpu"))
-    batch = next(iter(evaluation_plan(stored.sizes(), patch_size=64, patches=1)))
-    pixels = device_images.cut(batch.map(torch.from_numpy), 64)
-    others = batch._replace(image=np.array([0, 1] * 3)).map(torch.from_numpy)
-    some = device_images.chosen(np.array([4, 1])).cut(others, 64)
-    for i in range(6):
-        top, left = batch.top[i], batch.left[i]
-        np.testing.assert_array_equal(pixels[i], stored[i][top : top + 64, left : left + 64])
-        np.testing.assert_array_equal(some[i], stored[[4, 1][i % 2]][top : top + 64, left : left + 64])

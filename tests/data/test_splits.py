@@ -30,7 +30,7 @@ def test_the_drawn_split_is_the_same_on_every_machine(tmp_path):
     [(3, (2, 0, 1)), (4, (1, 2, 1)), (10, (6, 2, 2)), (14, (9, 2, 3)), (15, (10, 2, 3)), (20, (14, 2, 4))],
 )
 def test_a_drawn_validation_set_has_two_images_or_more_or_there_is_none(tmp_path, images, sizes):
-    labels = list(read_csv(make_csv(tmp_path)))[:images]
+    labels = list(read_csv(make_csv(tmp_path) / "labels.csv"))[:images]
     sets = [label.set for label in draw_split(labels, 0)]
     assert tuple(map(sets.count, SETS)) == sizes
     scenes = [label._replace(scene=f"scene {i // 2}") for i, label in enumerate(labels)]
