@@ -6,7 +6,7 @@ are measured on the images that choose the epoch. docs/report.md has the error r
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -76,10 +76,7 @@ def score_health(scores: ArrayLike, mos: ArrayLike, mos_range: Sequence[float]) 
     likewise for the 95th. `constant_error` is the mean error of the median MOS as the score of every image.
     """
     scores, mos = (np.asarray(values, dtype=np.float64) for values in (scores, mos))
-    if scores.ndim != 1 or scores.shape != mos.shape or not len(mos):
-        raise ValueError(f"scores and mos must be vectors of one length, got shapes {scores.shape} and {mos.shape}")
-    if not (np.isfinite(scores).all() and np.isfinite(mos).all()):
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(scores + mos))} of {len(mos)} scores or MOS are not finite")
+    assert scores.shape == mos.shape == (len(mos),) and np.isfinite(scores).all()  # a run without is not judged
     near = NEAR_AN_END * (mos_range[1] - mos_range[0])
     places = {"scores": _places(scores), "mos": _places(mos)}
     return {
@@ -124,8 +121,7 @@ def layer_health(activations: ArrayLike) -> dict[str, float | None]:
     SATURATED for 99% of the images or more. With a single image all are None.
     """
     activations = np.asarray(activations, dtype=np.float64)
-    if activations.ndim != 2 or not activations.size:
-        raise ValueError(f"activations must be images by units, got shape {activations.shape}")
+    assert activations.ndim == 2 and activations.size
     if len(activations) < 2:
         return {"dead": None, "saturated": None, "either": None}
     with np.errstate(invalid="ignore"):  # a unit that is not finite counts as dead: "not >=" is true
@@ -242,56 +238,51 @@ def mos_decimals(mos_range: Sequence[float]) -> int:
     return max(0, 3 - math.floor(math.log10(high - low))) if high > low else 1
 
 
-def least_reach(health: dict) -> float:
-    """The least reach of a side of the scores, for an SRCC and a number of images."""
-    return (LEAST_REACH - REACH_NOISE / math.sqrt(health["images"])) * max(health["srcc"] or 0.0, LEAST_SHRINKAGE)
-
-
-def _of_scores(health: dict, decimals: int) -> list[Finding]:
+def _of_scores(health: dict, decimals: int) -> Iterator[Finding]:
     if health["images"] < FEWEST_IMAGES:
-        return [Finding("few_images", f"{health['images']} test images are too few to judge the scores.")]
+        yield Finding("few_images", f"{health['images']} test images are too few to judge the scores.")
+        return
     scores, mos = (
         {name: f"{value:.{decimals}f}" for name, value in health[kind].items()} for kind in ("scores", "mos")
     )
-    least = least_reach(health)
-    short = [side for side in ("low", "high") if (reach := health[f"reach_{side}"]) is not None and reach < least]
     ranges = (
         f"90% of the scores are between {scores['p5']} and {scores['p95']}, 90% of the MOS between {mos['p5']} and "
         f"{mos['p95']}"
     )
-    found = []
+    least = (LEAST_REACH - REACH_NOISE / math.sqrt(health["images"])) * max(health["srcc"] or 0.0, LEAST_SHRINKAGE)
+    short = [side for side in ("low", "high") if (reach := health[f"reach_{side}"]) is not None and reach < least]
     if len(short) == 2:
-        found.append(Finding("constant", f"The scores are constant or nearly so: {ranges}."))
-    for side in short if len(short) == 1 else ():
-        percentile, beyond = ("p5", "below") if side == "low" else ("p95", "above")
-        sentence = (
-            f"The scores do not reach the {side} end of the MOS: 5% of the scores are {beyond} {scores[percentile]}, "
-            f"5% of the MOS {beyond} {mos[percentile]}."
+        yield Finding("constant", f"The scores are constant or nearly so: {ranges}.")
+    elif short:
+        percentile, beyond = ("p5", "below") if short == ["low"] else ("p95", "above")
+        yield Finding(
+            "one_sided",
+            f"The scores do not reach the {short[0]} end of the MOS: 5% of the scores are {beyond} "
+            f"{scores[percentile]}, 5% of the MOS {beyond} {mos[percentile]}.",
         )
-        found.append(Finding("one_sided", sentence))
     error, constant = health["mean_error"], health["constant_error"]
     if error > constant:
-        sentence = f"The mean error is {error:.{decimals}f}, that of a constant score {constant:.{decimals}f}."
-        found.append(Finding("error", sentence))
-    spreads = [health[kind]["p95"] - health[kind]["p5"] for kind in ("scores", "mos")]
-    if spreads[0] > MOST_SPREAD * spreads[1]:
-        found.append(Finding("wide", f"The scores are not on the scale of the MOS: {ranges}."))
-    if abs(health["bias"]) > MOST_BIAS * spreads[1]:
-        direction = "high" if health["bias"] > 0 else "low"
-        sentence = f"The scores are {abs(health['bias']):.{decimals}f} too {direction} on average."
-        found.append(Finding("bias", sentence))
+        yield Finding(
+            "error", f"The mean error is {error:.{decimals}f}, that of a constant score {constant:.{decimals}f}."
+        )
+    spread, mos_spread = (health[kind]["p95"] - health[kind]["p5"] for kind in ("scores", "mos"))
+    if spread > MOST_SPREAD * mos_spread:
+        yield Finding("wide", f"The scores are not on the scale of the MOS: {ranges}.")
+    bias = health["bias"]
+    if abs(bias) > MOST_BIAS * mos_spread:
+        direction = "high" if bias > 0 else "low"
+        yield Finding("bias", f"The scores are {abs(bias):.{decimals}f} too {direction} on average.")
     for end in ("lowest", "highest"):
         piled = health[f"near_{end}"]
         if not short and piled["scores"] - piled["mos"] > MOST_PILED + PILE_NOISE / math.sqrt(health["images"]):
-            sentence = (
+            yield Finding(
+                "pile",
                 f"{piled['scores']:.0%} of the scores are within 1% of the scale of the {end}, {scores[end]}, and "
-                f"{piled['mos']:.0%} of the MOS within 1% of theirs."
+                f"{piled['mos']:.0%} of the MOS within 1% of theirs.",
             )
-            found.append(Finding("pile", sentence))
-    return found
 
 
-def _of_layers(layers: list[dict | None]) -> list[Finding]:
+def _of_layers(layers: list[dict | None]) -> Iterator[Finding]:
     parts = []
     for number, layer in enumerate(layers, start=1):
         shares = {kind: (layer or {}).get(kind) or 0.0 for kind in ("dead", "saturated", "either")}
@@ -299,36 +290,33 @@ def _of_layers(layers: list[dict | None]) -> list[Finding]:
             parts.append(
                 f"in layer {number} {shares['dead']:.0%} of the units are dead and {shares['saturated']:.0%} saturated"
             )
-    return [Finding("layers", f"Target network: {'; '.join(parts)}.")] if parts else []
+    if parts:
+        yield Finding("layers", f"Target network: {'; '.join(parts)}.")
 
 
-def _of_loss(health: dict, images: int, decimals: int) -> list[Finding]:
-    judged = health["constant_from"] == "training MOS" or images >= FEWEST_IMAGES
-    if health["share"] is None or health["share"] <= MOST_LOSS or not judged:
-        return []
-    source = "" if health["constant_from"] == "training MOS" else ", from the test MOS"
-    sentence = (
-        f"The training loss ended at {health['training']:.{decimals}f}, {health['share']:.0%} of that of a constant "
-        f"score ({health['constant']:.{decimals}f}{source})."
-    )
-    return [Finding("loss", sentence)]
+def _of_loss(health: dict, images: int, decimals: int) -> Iterator[Finding]:
+    recorded = health["constant_from"] == "training MOS"
+    if health["share"] is not None and health["share"] > MOST_LOSS and (recorded or images >= FEWEST_IMAGES):
+        source = "" if recorded else ", from the test MOS"
+        yield Finding(
+            "loss",
+            f"The training loss ended at {health['training']:.{decimals}f}, {health['share']:.0%} of that of a "
+            f"constant score ({health['constant']:.{decimals}f}{source}).",
+        )
 
 
-def _of_epochs(health: dict) -> list[Finding]:
+def _of_epochs(health: dict) -> Iterator[Finding]:
     chosen, trained = health["chosen"], health["trained"]
     measure = f"{'test' if health['selected_on'] == 'test' else 'validation'} SRCC"
     if health["position"] == "only":
-        return [Finding("one_epoch", "One epoch was trained, which does not show whether training had converged.")]
-    if health["still_improving"]:
+        yield Finding("one_epoch", "One epoch was trained, which does not show whether training had converged.")
+    elif health["still_improving"]:
         rise = "" if health["rise"] is None else f", by {health['rise']:.4f} {measure}"
         sentence = f"The run was still improving in its last epoch, {chosen}{rise}: more epochs may change the result."
-        return [Finding("still_improving", sentence)]
-    if health["position"] == "first":
-        sentence = (
-            f"The chosen epoch is the first of {trained}: no later epoch raised {measure}. Check the learning rate."
-        )
-        return [Finding("first_epoch", sentence)]
-    return []
+        yield Finding("still_improving", sentence)
+    elif health["position"] == "first":
+        sentence = f"The chosen epoch is the first of {trained}: no later epoch raised {measure}."
+        yield Finding("first_epoch", f"{sentence} Check the learning rate.")
 
 
 # ---- the log -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ Owen (2007), The pigeonhole bootstrap, Ann. Appl. Stat. 1, 386-411.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -42,7 +42,7 @@ class Estimate:
 
     def clipped(self, low: float, high: float) -> "Estimate":
         """Return the estimate with an interval cut to the possible values."""
-        return Estimate(**{**vars(self), "low": max(low, self.low), "high": min(high, self.high)})
+        return replace(self, low=max(low, self.low), high=min(high, self.high))
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,18 @@ class Measured:
         With one run of any variant the interval is the percentile bootstrap over images, for the trained models alone.
         Otherwise it also covers other seeds.
         """
-        weights = np.zeros(len(self.values))
-        for coefficient, runs in terms:
-            weights[list(runs)] += coefficient / len(runs)
         if min(len(runs) for _, runs in terms) > 1:
             return combined_estimate(self.values, self.covariance, terms)
-        seeds = tuple(len(runs) for _, runs in terms)
-        return percentile_estimate(sum_of_means(self.values, terms), weights @ self.resamples, seeds)
+        resamples = weights_of(terms, len(self.values)) @ self.resamples
+        return percentile_estimate(sum_of_means(self.values, terms), resamples, tuple(len(runs) for _, runs in terms))
+
+
+def weights_of(terms: Sequence[tuple[int, Sequence[int]]], count: int) -> np.ndarray:
+    """Weight of each of `count` runs in the sum of coefficient * mean."""
+    weights = np.zeros(count)
+    for coefficient, runs in terms:
+        weights[list(runs)] += coefficient / len(runs)
+    return weights
 
 
 def sum_of_means(values: np.ndarray, terms: Sequence[tuple[int, Sequence[int]]]) -> float:
@@ -106,22 +111,18 @@ def combined_estimate(
     and Satterthwaite's (1946) degrees of freedom. The maximum keeps the interval from being narrower than the images
     alone allow if the seeds agree by chance.
     """
-    weights = np.zeros(len(values))
-    between, own, freedom = [], [], []
+    between, own = [], []
     for coefficient, runs in terms:
-        runs, count = list(runs), len(runs)
-        weights[runs] += coefficient / count
-        block = covariance[np.ix_(runs, runs)]
+        block, count = covariance[np.ix_(runs, runs)], len(runs)
         noise = max(0.0, (np.trace(block) - block.sum() / count) / (count - 1))
         own.append(coefficient**2 * noise)
-        between.append(coefficient**2 * max(float(np.var(values[runs], ddof=1)), noise))
-        freedom.append(count - 1)
-    seeds = np.array([len(runs) for _, runs in terms])
-    between, own = np.array(between), np.array(own)
+        between.append(coefficient**2 * max(float(np.var(values[list(runs)], ddof=1)), noise))
+    between, own, seeds = np.array(between), np.array(own), np.array([len(runs) for _, runs in terms])
+    weights = weights_of(terms, len(values))
     common = max(0.0, float(weights @ covariance @ weights - np.sum(own / seeds)))
     variance = common + float(np.sum(between / seeds))
     value, error = sum_of_means(values, terms), math.sqrt(variance)
-    spread = float(np.sum((between / seeds) ** 2 / freedom))
+    spread = float(np.sum((between / seeds) ** 2 / (seeds - 1)))
     degrees = variance**2 / spread if spread > 0 else math.inf
     reach = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * error
     p_value = float(2 * stats.t.sf(abs(value) / error, degrees)) if error > 0 else float(value == 0)

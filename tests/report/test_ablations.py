@@ -181,7 +181,7 @@ def test_training_that_was_still_improving_is_a_limit_and_no_verdict(tmp_path):
 
 def test_a_healthy_ablation_has_no_limit(tmp_path, capsys):
     numbers, page, _ = report(write_ablation(tmp_path / "logs", seeds=SEEDS))
-    assert numbers["limits"] == [] and "Note:" not in capsys.readouterr().out and "No failed run" in page
+    assert numbers["limits"] == [] and "Note:" not in capsys.readouterr().out and "No run failed" in page
 
 
 def test_limitations_of_runs_are_grouped_by_kind(tmp_path, capsys):

@@ -7,7 +7,6 @@ import pytest
 from made_up_runs import SOUND_LAYERS
 from scipy import stats
 
-from iqa import health
 from iqa.health import findings, health_lines, layer_health, run_health
 
 SKEWED = stats.beta(5, 3).ppf(np.linspace(0.0005, 0.9995, 4000))  # in (0, 1), distributed as MOS of photographs
@@ -87,11 +86,6 @@ def test_failures_and_limitations_of_the_scores(change, expected, failed):
 def test_a_handful_of_images_is_not_judged():
     scores, mos = calibrated(8, 0.8)
     assert kinds(scores + 40, mos) == ["few_images"]
-
-
-def test_scores_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="1 of 3 scores or MOS are not finite"):
-        health.score_health([1, 2, float("nan")], [1, 2, 3], (0, 100))
 
 
 def test_the_stored_measures_are_those_of_numpy():
