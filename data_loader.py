@@ -43,7 +43,8 @@ from iqa.data.labels import QualityData
 from iqa.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 # Half widths: brightness, contrast and saturation as factors, hue as a fraction of the colour circle.
-JITTER = (0.1, 0.1, 0.1, 0.05)
+JITTER = np.float32([0.1, 0.1, 0.1, 0.05])
+NO_JITTER = np.float32([1, 1, 1, 0])
 
 
 # Pixels
@@ -164,17 +165,15 @@ class TrainingPlan:
         draws = random.random((samples, 7), np.float32)  # row = sample
         order = random.permutation(samples)
         for batch in order[: len(self) * self.batch_size].reshape(len(self), self.batch_size):
-            yield self.place(batch // self.patches, draws[batch])
+            image, drawn = batch // self.patches, draws[batch]
+            top, left = corners(self.sizes[image], drawn[:, :2], self.patch_size)
+            jitter = NO_JITTER + (2 * drawn[:, 3:] - 1) * JITTER
+            yield PatchBatch(image, top, left, drawn[:, 2] < 0.5, jitter, self.mos[image])
 
     def share(self, number: int, count: int) -> "TrainingShare":
         """Part `number` of `count` equal parts of every batch."""
         assert self.batch_size % count == 0
         return TrainingShare(self, slice(number, None, count), self.batch_size // count)
-
-    def place(self, image: np.ndarray, draws: np.ndarray) -> PatchBatch:
-        top, left = corners(self.sizes[image], draws[:, :2], self.patch_size)
-        jitter = np.float32([1, 1, 1, 0]) + (2 * draws[:, 3:] - 1) * np.float32(JITTER)
-        return PatchBatch(image, top, left, draws[:, 2] < 0.5, jitter, self.mos[image])
 
 
 @dataclass(frozen=True)
@@ -201,19 +200,15 @@ class EvaluationPlan:
 
     def __init__(self, sizes, mos, names, *, patches: int, patch_size: int, batch_size: int, seed: int, random: bool):
         mos = np.asarray(mos, np.float32)
-        where = [
-            corners(
-                size[None], random_positions(name, patches, seed) if random else grid_positions(patches), patch_size
-            )
-            for size, name in zip(np.asarray(sizes), names, strict=True)
-        ]
-        top, left = (np.concatenate(values) for values in zip(*where, strict=True))
+        positions = [random_positions(name, patches, seed) if random else grid_positions(patches) for name in names]
+        places = [corners(size[None], p, patch_size) for size, p in zip(np.asarray(sizes), positions, strict=True)]
+        top, left = (np.concatenate(values) for values in zip(*places, strict=True))
         image = np.repeat(np.arange(len(mos)), patches)
         self.batch_size = min(batch_size, len(image))
-        still = np.tile(np.float32([1, 1, 1, 0]), (len(image), 1))
-        fields = (image, top, left, np.zeros(len(image), bool), still, mos[image])
+        jitter = np.tile(NO_JITTER, (len(image), 1))
+        patches_of_all = PatchBatch(image, top, left, np.zeros(len(image), bool), jitter, mos[image])
         self.batches = [
-            PatchBatch(*(field[start : start + batch_size] for field in fields))
+            patches_of_all.map(lambda field, start=start: field[start : start + batch_size])
             for start in range(0, len(image), batch_size)
         ]
 

@@ -41,16 +41,9 @@ class PatchCutter(Dataset):
         for patch, (image, top, left) in zip(pixels, places, strict=True):
             patch[:] = self.images[image][top : top + size, left : left + size]
         cut = batch._replace(pixels=pixels).map(torch.from_numpy)
-        return in_shared_memory(cut) if get_worker_info() else cut
-
-
-def in_shared_memory(batch: NamedTuple) -> NamedTuple:
-    """Move the batch to the shared memory in which a worker returns it.
-
-    The queue would do this in a thread: with too little shared memory, the thread prints an error, the batch is lost,
-    and the loader waits for it forever.
-    """
-    return batch.map(Tensor.share_memory_)
+        # A worker's queue would move the batch to shared memory in a thread. With too little of it, the thread prints
+        # an error, the batch is lost, and the loader waits for it forever.
+        return cut.map(Tensor.share_memory_) if get_worker_info() else cut
 
 
 class DeviceImages(StoredImages):
