@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from iqa.models.backbones import BACKBONES
-from iqa.models.normalisation import Standardise, measuring
+from iqa.models.normalisation import Standardise, set_constants
 from iqa.models.patch_scores import PatchScores
 from iqa.models.pooling import GRID
 from iqa.models.published import PUBLISHED, build_published
@@ -117,11 +117,9 @@ class ImageQualityResNet(nn.Module):
         """Set buffers and last layer from one batch [B, 3, H, W], so that all variants and backbones start alike.
 
         Features are standardised by constants, which training does not change. The first scores of these patches get
-        the training mean and a tenth of the training deviation. Batch norms keep their ImageNet statistics, and
-        dropout is off.
+        the training mean and a tenth of the training deviation. Batch norms keep their ImageNet statistics.
         """
-        with measuring(self):
-            scores = self.describe(images).scores
+        scores = set_constants(self, images)
         self.hyper_net.set_first_scores((scores - self.mos_mean) / self.mos_deviation)
 
 

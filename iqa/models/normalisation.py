@@ -1,9 +1,7 @@
 """Normalisation of feature maps: constants that are measured on one batch, and batch norms in evaluation."""
 
-import contextlib
 import copy
 import itertools
-from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
@@ -42,33 +40,22 @@ class Standardise(nn.Module):
             self.factor.copy_((self.variance / variance).sqrt())
 
 
-@contextlib.contextmanager
-def measuring(model: nn.Module) -> Iterator[None]:
-    """Context in which a forward pass sets the constants of every `Standardise`, with batch norms in training mode.
+def set_constants(model: nn.Module, images: Tensor) -> Tensor:
+    """Set the constants of every `Standardise` of a model from patches [B, 3, H, W], and return their scores [B].
 
-    Dropout is off. Batch norms without statistics keep those of this pass; all others keep their own.
+    Dropout is off, and batch norms are in training mode. Those without statistics get the statistics of this pass; all
+    others keep their own.
     """
-    training = {module: module.training for module in model.modules()}
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = {norm: norm.momentum for norm in norms}
-    hooks = [
-        module.register_forward_pre_hook(lambda module, inputs: module.measure(inputs[0]))
-        for module in model.modules()
-        if isinstance(module, Standardise)
-    ]
-    model.eval()
-    for norm in norms:
-        norm.train()
-        norm.momentum = 0.0 if norm.running_mean.any() else 1.0
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for norm, momentum in momenta.items():
-            norm.momentum = momentum
-        for module, mode in training.items():
-            module.training = mode
+    copied = copy.deepcopy(model).eval()
+    for module in copied.modules():
+        if isinstance(module, Standardise):
+            module.register_forward_pre_hook(lambda module, inputs: module.measure(inputs[0]))
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+            module.momentum = 0.0 if module.running_mean.any() else 1.0
+    scores = copied(images)
+    model.load_state_dict(copied.state_dict())
+    return scores
 
 
 def fold_batch_norms(model: Model) -> Model:
