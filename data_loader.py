@@ -70,11 +70,7 @@ class Resize:
 
 
 def open_images(
-    data: QualityData,
-    *,
-    cache_dir: Path | None,
-    resize: str = "keep",
-    log: Callable[[str], None] = print,
+    data: QualityData, *, cache_dir: Path | None, resize: str, log: Callable[[str], None]
 ) -> dict[str, StoredImages | DecodedImages]:
     """The resized images of every set that has some: images[i] is uint8 [H, W, 3].
 

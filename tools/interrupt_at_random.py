@@ -22,7 +22,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from faults import without_times  # noqa: E402
+
 RUNNER = f"bash {shlex.quote(str(ROOT / 'run_resnet_ablation.sh'))}"
 PYTHON = shlex.quote(sys.executable)
 SAME = "--precision fp32"  # auto measures which precision is faster, and may choose either
@@ -41,6 +45,7 @@ GO_ON = "To go on: "
 
 def start(command: str, cwd: Path) -> subprocess.Popen:
     """Start the command in a new session, and so in a new process group."""
+    cwd.mkdir(exist_ok=True)
     return subprocess.Popen(
         ["bash", "-c", f"exec env {command}"],
         cwd=cwd,
@@ -64,19 +69,13 @@ def results(cwd: Path) -> list[dict]:
     return [without_times(json.loads(path.read_text())) for path in sorted(cwd.glob("logs/**/result.json"))]
 
 
-def without_times(value):
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if "second" not in key}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
-
-
 def survive(name: str, folder: Path, interruptions: int, generator: random.Random) -> Iterator[str]:
     """Yield a line for each interruption, and for each command that ended with the results of the undisturbed one.
 
     Raises:
         AssertionError: a command failed, did not print how to go on, or ended with other results.
     """
-    cwd, begin = make_folder(folder / f"{name}_undisturbed"), time.monotonic()
+    cwd, begin = folder / f"{name}_undisturbed", time.monotonic()
     process = start(COMMANDS[name], cwd)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -84,7 +83,7 @@ def survive(name: str, folder: Path, interruptions: int, generator: random.Rando
     yield f"{name}: {len(expected)} results in {seconds:.1f} s without interruption"
     while interruptions:
         attempt += 1
-        cwd, command = make_folder(folder / f"{name}_{attempt}"), COMMANDS[name]
+        cwd, command = folder / f"{name}_{attempt}", COMMANDS[name]
         while True:
             moment, kind = generator.uniform(0, seconds), generator.choice(SIGNALS)
             process = start(command, cwd)
@@ -103,11 +102,6 @@ def survive(name: str, folder: Path, interruptions: int, generator: random.Rando
             command = printed[0] if printed else command  # the same one where the interpreter was still starting
         assert results(cwd) == expected, f"{cwd}: other results than without interruption"
         yield f"{name} {attempt}: {len(expected)} results, equal to those without interruption"
-
-
-def make_folder(path: Path) -> Path:
-    path.mkdir()
-    return path
 
 
 def make_data(folder: Path) -> None:

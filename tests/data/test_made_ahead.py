@@ -72,7 +72,8 @@ def device(monkeypatch):
     return Device(monkeypatch)
 
 
-def test_every_item_is_made_during_the_work_on_the_one_before(device):
+def test_every_item_is_made_during_the_work_on_the_one_before_in_memory_that_is_free(device):
+    device.main.do("preparation")
     for item in made_ahead(device.items(9), device.side):
         device.consume(item)
     before = {(what, number): done for what, number, _, done in device.log}
@@ -80,12 +81,6 @@ def test_every_item_is_made_during_the_work_on_the_one_before(device):
         assert ("make", number) in before["use", number]
         assert number == 0 or ("use", number - 1) not in before["make", number]
     assert device.current is device.main and device.blocks <= 3
-
-
-def test_memory_is_written_again_only_when_its_last_use_is_done(device):
-    device.main.do("preparation")
-    for item in made_ahead(device.items(9), device.side):
-        device.consume(item)
     for place, (what, _, memory, done) in enumerate(device.log):
         if what == "make":
             assert "preparation" in done
