@@ -20,15 +20,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 INJECTING = f"{ROOT / 'tests/inject'}{os.pathsep}{ROOT}"  # PYTHONPATH of a command that runs injected code
-NAMES = "train_resnet_improved score_images models_resnet_improved benchmark_training tests/train_together".split()
-SCRIPTS = [ROOT / f"{name}.py" for name in NAMES]  # those that load torch
+NAMES = (
+    "train_resnet_improved score_images report_ablation models_resnet_improved benchmark_training tests/train_together"
+).split()
+SCRIPTS = [ROOT / f"{name}.py" for name in NAMES]  # those that load torch or matplotlib
+TORCHRUN = ["-m", "torch.distributed.run"]
 READ_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "CUDA_", "LD_")  # variables that only a new interpreter reads
 INTERPRETER = """#!/bin/sh
 code='import sys; sys.path.insert(0, "{tests}"); import forkserver; forkserver.interpret("{address}")'
 exec {python} -I -S -c "$code" "$@"
 """
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "torchvision", "scipy.stats", "PIL.Image", "tqdm"])
+PRELOADED = "torch torchvision torch.distributed.run scipy.stats matplotlib.figure PIL.Image tqdm".split()
+CONTEXT.set_forkserver_preload(PRELOADED)
 LOCK = threading.Lock()  # starting a process polls all others, which only one thread may do at a time
 
 
@@ -38,9 +42,14 @@ def can_start(command: list[str], environment: dict[str, str]) -> bool:
     def start_variables(variables) -> dict[str, str]:
         return {key: variables[key] for key in variables if key.startswith(READ_AT_START) and key != "PYTHONPATH"}
 
-    is_script = len(command) > 1 and command[0] == sys.executable and Path(command[1]) in SCRIPTS
+    is_script = command[1:3] == TORCHRUN or len(command) > 1 and Path(command[1]) in SCRIPTS
     path_is_known = environment.get("PYTHONPATH") in (None, INJECTING)
-    return is_script and path_is_known and start_variables(environment) == start_variables(os.environ)
+    return (
+        command[0] == sys.executable
+        and is_script
+        and path_is_known
+        and start_variables(environment) == start_variables(os.environ)
+    )
 
 
 class Inherited:
@@ -119,15 +128,18 @@ def run(command: list[str], cwd: str, environment: dict[str, str], streams: list
     os.environ.update(environment)
     sys.modules["numpy"].random.seed()
     sys.modules["torch"].default_generator.seed()
-    sys.argv, sys.orig_argv = command, [sys.executable, *command]
+    sys.argv, sys.orig_argv = command[1:] if command[0] == "-m" else command, [sys.executable, *command]
     own = (str(ROOT / "tests"), str(ROOT / "tools"))
     libraries = [path for path in sys.path if path and path != str(ROOT) and not path.startswith(own)]
     given = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:] = [str(Path(command[0]).resolve().parent), *given, *libraries]
+    sys.path[:] = ["" if command[0] == "-m" else str(Path(command[0]).resolve().parent), *given, *libraries]
     try:
         if environment.get("PYTHONPATH") == INJECTING:
             runpy.run_path(str(ROOT / "tests/inject/sitecustomize.py"))
-        runpy.run_path(command[0], run_name="__main__")
+        if command[0] == "-m":
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(command[0], run_name="__main__")
     except Exception:
         sys.excepthook(*sys.exc_info())
         sys.exit(1)
@@ -164,7 +176,9 @@ def answer(connection: socket.socket) -> None:
 def interpret(address: str) -> None:
     """In the interpreter: have the script run, pass signals on, and end as it does."""
     command = sys.argv[2:] if sys.argv[1:2] == ["-u"] else sys.argv[1:]  # -u is torchrun's
-    if not command or Path(command[0]).resolve() not in SCRIPTS:
+    if command[:2] == ["-m", "pip"]:  # the runner asks it whether the packages are there
+        return
+    if command[:2] != TORCHRUN and not (command and Path(command[0]).resolve() in SCRIPTS):
         os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.connect(address)

@@ -153,12 +153,12 @@ def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, 
         (["--demo"], {"BACKBONES": "resnet50 vgg"}, ["--backbone vgg", "resnet50"]),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, flags, variables, words):
+def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, forking_python, flags, variables, words):
     for name in ("resnet_ablation_1", "resnet_ablation_2"):
         (tmp_path / "logs" / name).mkdir(parents=True)
         (tmp_path / "logs" / name / "ablation_flags").write_text("yes\n\n")
     before = sorted(tmp_path.rglob("*"))
-    process = run_ablation(*flags, cwd=tmp_path, **variables)
+    process = run_ablation(*flags, cwd=tmp_path, PYTHON=forking_python, **variables)
     assert process.returncode == 2 and process.stdout == "" and sorted(tmp_path.rglob("*")) == before
     assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1, process.stderr
     assert [word for word in words if word not in process.stderr] == [], process.stderr

@@ -28,14 +28,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 from faults import without_times  # noqa: E402
 
 RUNNER = f"bash {shlex.quote(str(ROOT / 'run_resnet_ablation.sh'))}"
-PYTHON = shlex.quote(sys.executable)
 SAME = "--precision fp32"  # auto measures which precision is faster, and may choose either
 TINY = (
     f"--data_path ../data --weights none --patch_size 32 --batch_size 8 --train_patch_num 2 --test_patch_num 2 {SAME}"
 )
 COMMANDS = {
     "ablation": f"{RUNNER} {TINY} --epochs 2",
-    "run": f"{PYTHON} {shlex.quote(str(ROOT / 'train_resnet_improved.py'))} {TINY} --epochs 3 --save_model",
+    "run": f'"$PYTHON" {shlex.quote(str(ROOT / "train_resnet_improved.py"))} {TINY} --epochs 3 --save_model',
     "demo": f"{RUNNER} --demo --epochs 1 --train_patch_num 1 --test_patch_num 1 {SAME}",
     "whole_demo": f"{RUNNER} --demo {SAME}",
 }
@@ -49,7 +48,7 @@ def start(command: str, cwd: Path) -> subprocess.Popen:
     return subprocess.Popen(
         ["bash", "-c", f"exec env {command}"],
         cwd=cwd,
-        env={**os.environ, "PYTHON": sys.executable},
+        env={"PYTHON": sys.executable, **os.environ},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

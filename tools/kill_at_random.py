@@ -26,10 +26,10 @@ from faults import COMMAND, assert_same_run  # noqa: E402
 NAME = "resnet_improved_ss_noatt"
 
 
-def start(data: Path, cwd: Path, *flags: str, real: bool = False):
+def start(data: Path, cwd: Path, *flags: str):
     cwd.mkdir(exist_ok=True)
     flags = ("--data_path", data, "--epochs", "2", "--save_model", *flags)
-    return start_program(*COMMAND, *flags, cwd=cwd, real=real, session=False)
+    return start_program(*COMMAND, *flags, cwd=cwd, session=False)
 
 
 def finish(process) -> str:
@@ -66,12 +66,12 @@ def check_one(data: Path, whole: Path, cwd: Path, delay: float, epoch: int) -> s
 
 
 def survive(kills: int, seed: int = 0) -> Iterator[str]:
-    """A description of each kill; the uninterrupted run has its own interpreter."""
+    """A description of each kill."""
     generator = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         data, whole, cwd = (Path(folder) / name for name in ("koniq", "whole", "killed"))
         make_data(data)
-        process = start(data, whole, real=True)
+        process = start(data, whole)
         process.stdout.readline()
         begin = time.monotonic()
         finish(process)
