@@ -1,46 +1,29 @@
 """Made-up ablations with known effects: what the report says of each, and where its numbers come from."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
 from made_up_runs import (
+    BASELINE,
     DEMO,
+    FULL,
+    MULTISCALE,
     SEEDS,
     VARIANTS,
-    difference_of,
-    interval,
-    level_of,
     make_scores,
-    predictions,
-    report,
-    section_of,
-    srcc_of,
     write_ablation,
     write_failed_run,
-    write_run,
 )
+from read_report import difference_of, interval, level_of, predictions, report, section_of, srcc_of
 from scipy import stats
 
-BASELINE, MULTISCALE, FULL = VARIANTS
 FIVE = (42, 43, 44, 45, 46)
 
 
 def words_of(page):
     return re.findall(r"[^\s|*#]+", page)
-
-
-def write_variants(folder, counts, errors, images=1000, change=lambda variant, seed, mos, scores: scores, **more):
-    """An ablation with a number of seeds for each variant; `change` alters the scores of single runs."""
-    mos, scores = make_scores(
-        images, [error for error, count in zip(errors, counts, strict=True) for _ in range(count)]
-    )
-    scores = iter(scores)
-    for variant, count in zip(VARIANTS, counts, strict=True):
-        for seed in range(42, 42 + count):
-            changed = change(variant, seed, mos, next(scores))
-            write_run(folder, variant, mos, changed, seed=seed, suffix=f"_seed{seed}", **more)
-    return folder
 
 
 # ---- the right answer for each ablation ----------------------------------------------------------------------
@@ -91,11 +74,11 @@ def test_a_loss(tmp_path):
     ],
 )
 def test_one_collapsed_run_of_fifteen(tmp_path, capsys, collapse, kind):
-    folder = write_variants(
+    folder = write_ablation(
         tmp_path / "logs",
-        (5, 5, 5),
-        (8, 7, 6),
-        change=lambda variant, seed, mos, scores: collapse(mos, scores) if (variant, seed) == (FULL, 43) else scores,
+        errors=(8, 7, 6),
+        seeds=FIVE,
+        change=lambda run, mos, scores: (mos, collapse(mos, scores) if run == f"{FULL}_seed43" else scores),
         result={"selected_test_srcc": None, "selected_test_plcc": None},
     )
     numbers, page, tex = report(folder)
@@ -117,7 +100,8 @@ def test_one_collapsed_run_of_fifteen(tmp_path, capsys, collapse, kind):
 
 
 def test_a_run_without_any_score_never_prevents_a_report(tmp_path):
-    folder = write_variants(tmp_path / "logs", (3, 2, 3), (8, 7, 6))
+    folder = write_ablation(tmp_path / "logs", images=1000, errors=(8, 7, 6), seeds=SEEDS)
+    shutil.rmtree(folder / f"{MULTISCALE}_seed44")
     write_failed_run(folder, MULTISCALE, 1000, seed=44, suffix="_seed44")
     numbers, page, _ = report(folder)
     assert "1 of 3 runs of + Multi-scale failed: exp2_multiscale_seed44 (no epoch has a defined val SRCC" in page
@@ -125,7 +109,8 @@ def test_a_run_without_any_score_never_prevents_a_report(tmp_path):
 
 
 def test_unequal_numbers_of_seeds(tmp_path):
-    folder = write_variants(tmp_path / "logs", (3, 2, 3), (8, 7, 6))
+    folder = write_ablation(tmp_path / "logs", images=1000, errors=(8, 7, 6), seeds=SEEDS)
+    shutil.rmtree(folder / f"{MULTISCALE}_seed44")
     numbers, page, _ = report(folder)
     levels = {variant: level_of(numbers, variant)["srcc"]["value"] for variant in VARIANTS}
     for key, after, before in (
@@ -158,11 +143,14 @@ def test_one_seed_has_the_percentile_interval_over_images(tmp_path):
 
 def test_seeds_that_agree_by_luck_give_no_narrow_interval(tmp_path):
     """Three equal runs of each variant: the interval is as wide as the images alone make it."""
-    mos, scores = make_scores(1000, (8.0, 7.9, 7.8))
-    for variant, predicted in zip(VARIANTS, scores, strict=True):
-        for seed in SEEDS:
-            write_run(tmp_path, variant, mos, predicted, seed=seed, suffix=f"_seed{seed}")
-    numbers, _, _ = report(tmp_path)
+    known = dict(zip(VARIANTS, make_scores(1000, (8.0, 7.9, 7.8))[1], strict=True))
+    folder = write_ablation(
+        tmp_path / "logs",
+        images=1000,
+        seeds=SEEDS,
+        change=lambda run, mos, scores: (mos, known[run.partition("_seed")[0]]),
+    )
+    numbers, _, _ = report(folder)
     both = difference_of(numbers, "both")["srcc"]
     draws = both["standard_error"]
     assert both["high"] - both["low"] == pytest.approx(2 * 1.96 * draws, rel=0.01) and draws > 0.002
@@ -262,19 +250,17 @@ def test_the_setup_is_stated(ablation):
 
 
 def test_another_scale_of_mos_has_its_own_range_and_decimals(tmp_path):
-    mos, scores = make_scores(300, (8.0, 7.0, 6.9))
-    for variant, predicted in zip(VARIANTS, scores, strict=True):
-        write_run(tmp_path, variant, 1 + mos / 25, 1 + predicted / 25, config={"mos_range": [1, 5]})
-    _, page, _ = report(tmp_path)
+    folder = write_ablation(
+        tmp_path / "logs", change=lambda run, *pair: (1 + values / 25 for values in pair), config={"mos_range": [1, 5]}
+    )
+    _, page, _ = report(folder)
     assert "points of MOS (1–5)" in page
     assert re.search(r"\| \d{5}_photo\.jpg \| \d\.\d{3} \| \d\.\d{3} \| \d\.\d{3} \| [+-]\d\.\d{3} \|", page)
 
 
 def test_two_copies_of_one_run_differ_by_nothing(tmp_path):
-    mos, (scores,) = make_scores(300, [8.0])
-    for variant in VARIANTS:
-        write_run(tmp_path, variant, mos, scores)
-    numbers, page, _ = report(tmp_path)
+    scores = make_scores(300, [8.0])[1][0]
+    numbers, page, _ = report(write_ablation(tmp_path / "logs", change=lambda run, mos, _: (mos, scores)))
     for found in numbers["differences"]:
         assert (found["srcc"]["value"], found["srcc"]["low"], found["srcc"]["high"]) == (0, 0, 0)
     assert "No effect" in page

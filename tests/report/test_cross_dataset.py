@@ -5,22 +5,10 @@ import re
 import shutil
 
 import pytest
-from made_up_runs import (
-    SEEDS,
-    VARIANTS,
-    difference_of,
-    interval,
-    make_scores,
-    refusal,
-    report,
-    section_of,
-    write_ablation,
-    write_grid,
-    write_predictions,
-)
+from made_up_runs import FULL, SEEDS, VARIANTS, edit_json, make_scores, write_ablation, write_grid, write_predictions
+from read_report import difference_of, interval, refusal, report, section_of
 from scipy import stats
 
-FULL = "exp3_multiscale_attention"
 CROPS = "25 grid crops of 224 pixels"
 TITLE = "Other data sets"
 
@@ -140,8 +128,7 @@ def test_folders_can_be_named_and_those_of_other_runs_are_refused_there(tmp_path
         write_evaluation(folder / variant, mos, predicted, where=tmp_path / f"evaluation_{variant}")
         for variant, predicted in zip(VARIANTS, scores, strict=True)
     ]
-    config = json.loads((other / "exp1_baseline/config.json").read_text())
-    (other / "exp1_baseline/config.json").write_text(json.dumps(config | {"run_id": "another"}))
+    edit_json(other / "exp1_baseline/config.json", run_id="another")
     stray = write_evaluation(other / "exp1_baseline", mos, scores[0], where=folder / "evaluation_stray")
     numbers, page, _ = report(folder, *map(str, places))
     assert len(numbers["cross_dataset"]["data_sets"][0]["files"]) == 3
@@ -161,8 +148,7 @@ def test_folders_can_be_named_and_those_of_other_runs_are_refused_there(tmp_path
 def test_other_weights_of_a_run_are_left_out_and_named(tmp_path, change, named):
     folder = write_ablation(tmp_path / "logs", images=60)
     evaluate_all(folder, (9, 8, 7), images=60)
-    path = folder / "evaluation_exp1_baseline_best/evaluation_livec_all.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    edit_json(folder / "evaluation_exp1_baseline_best/evaluation_livec_all.json", **change)
     _, page, _ = report(folder)
     assert named in section_of(page, TITLE) and "Not evaluated on livec: exp1_baseline." in page
 
@@ -180,8 +166,7 @@ def test_other_weights_of_a_run_are_left_out_and_named(tmp_path, change, named):
 def test_evaluations_that_differ_are_compared_only_if_it_is_allowed(tmp_path, capsys, change, named):
     folder = write_ablation(tmp_path / "logs", images=60)
     evaluate_all(folder, (9, 8, 7), images=60)
-    path = folder / f"evaluation_{FULL}_best/evaluation_livec_all.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    edit_json(folder / f"evaluation_{FULL}_best/evaluation_livec_all.json", **change)
     error = refusal(folder, capsys)
     assert named in error and "--allow_mismatch" in error
     assert f"(--allow_mismatch): {named}" in section_of(report(folder, "--allow_mismatch")[1], TITLE)

@@ -4,27 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from made_up_runs import (
-    SEEDS,
-    VARIANTS,
-    difference_of,
-    interval,
-    make_scores,
-    predictions,
-    refusal,
-    report,
-    section_of,
-    srcc_of,
-    write_ablation,
-    write_grid,
-    write_run,
-)
+from made_up_runs import FULL, SEEDS, VARIANTS, write_ablation, write_grid
+from read_report import difference_of, interval, predictions, refusal, report, section_of, srcc_of
 from scipy import stats
 
 import report_ablation
 
 GROUPS = r"^00(\d)"  # 00000_photo.jpg to 00299_photo.jpg: three groups of a hundred
-FULL = "exp3_multiscale_attention"
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +48,14 @@ def test_groups_and_their_weighted_mean(grouped):
 
 @pytest.mark.parametrize("seeds", [(42,), SEEDS])
 def test_an_effect_in_one_group_only_is_not_generalised(tmp_path, seeds):
-    mos, scores = make_scores(900, [9.0] * 3 * len(seeds))
-    _, better = make_scores(900, [3.0] * len(seeds), seed=1)
-    scores = iter(scores)
-    for variant in VARIANTS:
-        for place, seed in enumerate(seeds):
-            found = next(scores).copy()
-            if variant == FULL:
-                found[:300] = better[place][:300]
-            suffix = f"_seed{seed}" if len(seeds) > 1 else ""
-            write_run(tmp_path, variant, mos, found, seed=seed, suffix=suffix)
-    numbers, page, _ = report(tmp_path, "--groups", r"^00([0-2]|[3-5]|[6-8])")
+    def better_on_a_third(run, mos, scores):
+        exact = mos + 0.3 * (scores - mos) if run.startswith(FULL) else scores
+        return mos, np.where(np.arange(900) < 300, exact, scores)
+
+    folder = write_ablation(
+        tmp_path / "logs", images=900, errors=(9.0, 9.0, 9.0), seeds=seeds, change=better_on_a_third
+    )
+    numbers, page, _ = report(folder, "--groups", r"^00([0-2]|[3-5]|[6-8])")
     assert len(numbers["groups"]["parts"]) == 9
     (test,) = numbers["groups"]["heterogeneity"]
     assert test["p_value"] < 0.05
@@ -147,6 +130,13 @@ def test_what_cannot_be_done_is_one_line(tmp_path, capsys, monkeypatch, argument
     assert not (folder / "report.md").exists()
 
 
-def test_an_invalid_pattern_is_refused_with_the_flags(tmp_path, capsys):
-    assert report_ablation.main([str(tmp_path), "--groups", "("]) == 2
-    assert re.search("--groups: '\\(' is not a regular expression", capsys.readouterr().err)
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--groups", "("], "--groups: '\\(' is not a regular expression"),
+        (["--draws", "5"], "--draws: '5' is not an integer, at least 1000"),
+    ],
+)
+def test_invalid_flags_are_refused_in_one_line(tmp_path, capsys, flags, named):
+    assert report_ablation.main([str(tmp_path), *flags]) == 2
+    assert re.fullmatch(rf"error: [^\n]*{named}[^\n]*\n", capsys.readouterr().err)

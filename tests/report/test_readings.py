@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from made_up_runs import DEMO, SEEDS, interval, level_of, report, section_of, write_ablation, write_grid
+from made_up_runs import DEMO, SEEDS, write_ablation, write_grid
+from read_report import interval, level_of, report, section_of
 
 from iqa.report.readings import attention_reading, choose_conclusion, outcome_of
 
