@@ -415,7 +415,7 @@ class Training:
         for name, (images, loader) in self.evaluation.items():
             settings["with_hidden"] = name == self.select_on
             scored = evaluate(self.scored_model, loader, len(images), title=f"{title} {name}", **settings)
-            try:  # over images, in float64
+            try:  # Spearman's and Pearson's correlation over images, in float64
                 pair, notes[name] = (srcc(scored.scores, images.mos), plcc(scored.scores, images.mos)), ""
             except ValueError as undefined:  # scores that are all equal or not finite
                 pair, notes[name] = (None, None), str(undefined)

@@ -6,6 +6,7 @@ FLAGS are those of train_resnet_improved.py that all runs share. The flags of ev
 before the first run begins: each mistake is one line on standard error and status 2. This file does not load torch.
 """
 
+import argparse
 import difflib
 import os
 import subprocess
@@ -20,7 +21,7 @@ from iqa.training.recipe import BEST, PUBLISHED_RECIPE
 
 TRAINING = Path(__file__).parent.parent / "train_resnet_improved.py"
 OWN_FLAGS = ("--demo", "--with_published")
-SET_FOR_EACH_RUN = ("use_multiscale", "use_attention", "output_dir", "checkpoint_suffix", "overwrite")
+SET_FOR_EACH_RUN = ("--use_multiscale", "--use_attention", "--output_dir", "--checkpoint_suffix", "--overwrite")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,13 +42,17 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
         ValueError: a flag, a variable or the data folder is not usable.
     """
     given = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
-    refuse_flags(arguments, given)
+    parser = OneLineParser(add_help=False, allow_abbrev=False)
+    for name in ("recipe", "backbone", "data_path"):
+        parser.add_argument(f"--{name}", action="append", default=[])
+    values, _ = parser.parse_known_args(arguments)  # all values of each flag
+    refuse_flags(values, given)
     processes = environment.get("NPROC") or "1"
     if not processes.isdecimal() or int(processes) < 1:
         raise ValueError(f"NPROC={processes}: not a number of processes; give 1 or more")
     seeds = different_words("SEEDS", environment.get("SEEDS", ""))
     backbones = different_words("BACKBONES", environment.get("BACKBONES") or "resnet50")
-    rows = table_rows(backbones, "--with_published" in given, values_of("recipe", arguments), given)
+    rows = table_rows(backbones, values.recipe, given)
 
     shared = [argument for argument in arguments if argument not in OWN_FLAGS]
     runs = []
@@ -55,10 +60,9 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
         suffix = f"_seed{seed}" if len(seeds) > 1 else ""
         for name, *flags in rows:
             flags += ["--seed", seed] * (seed is not None) + ["--checkpoint_suffix", suffix] * bool(suffix)
-            if not runs and "--demo" not in given:
-                check(name, [*shared, *flags, "--dry_run=data"])
-            elif len(runs) < len(rows) or name == rows[0][0]:  # every row, and every seed
-                check(name, [*shared, *flags, "--dry_run=flags"])
+            if len(runs) < len(rows) or name == rows[0][0]:  # every row, and every seed
+                check_data = not runs and "--demo" not in given
+                check(name, [*shared, *flags, f"--dry_run={'data' if check_data else 'flags'}"])
             runs.append([name + suffix, *flags])
     return runs
 
@@ -71,13 +75,6 @@ def check(name: str, flags: list[str]) -> None:
         raise ValueError(f"{name}: {process.stderr.strip().removeprefix('error: ')}")
 
 
-def values_of(name: str, arguments: list[str]) -> list[str]:
-    """All values of a flag on the command line."""
-    parser = OneLineParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(f"--{name}", action="append", default=[])
-    return vars(parser.parse_known_args(arguments)[0])[name]
-
-
 def different_words(variable: str, text: str) -> list[str]:
     """The words of an environment variable; a repeated word is an error."""
     words = text.split()
@@ -87,35 +84,34 @@ def different_words(variable: str, text: str) -> list[str]:
     return words
 
 
-def refuse_flags(arguments: list[str], given: set[str]) -> None:
+def refuse_flags(values: argparse.Namespace, given: set[str]) -> None:
     """Refuse flags that only a single run can have, and those that contradict each other."""
-    if "--model" in given:
-        raise ValueError("--model is set for each run; --with_published also trains HyperIQA and SMART-IQA")
-    if "--backbone" in given:
-        backbone = values_of("backbone", arguments)[-1]
-        raise ValueError(f'--backbone is set for each run; write BACKBONES="{backbone}" before the command')
+    of_each_run = {
+        "--model": "--with_published also trains HyperIQA and SMART-IQA",
+        "--backbone": f'write BACKBONES="{" ".join(values.backbone[-1:])}" before the command',
+        **dict.fromkeys(SET_FOR_EACH_RUN, "for a single run use train_resnet_improved.py"),
+    }
+    for flag, advice in of_each_run.items():
+        if flag in given:
+            raise ValueError(f"{flag} is set for each run; {advice}")
     if "--resume" in given:
         raise ValueError("--resume uses the flags of the interrupted ablation: give no others")
-    for name in SET_FOR_EACH_RUN:
-        if f"--{name}" in given:
-            raise ValueError(f"--{name} is set for each run; for a single run use train_resnet_improved.py")
     for flag in sorted(given - set(OWN_FLAGS)):
         for meant in difflib.get_close_matches(flag, OWN_FLAGS, 1, cutoff=0.8):
             raise ValueError(f"unrecognized arguments: {flag}; did you mean {meant}?")
-    data_paths = values_of("data_path", arguments)
-    if "--demo" in given and (len(data_paths) > 1 or "--dataset" in given):
-        flag = f"--data_path {data_paths[-1]}" if len(data_paths) > 1 else "--dataset"
+    if "--demo" in given and (len(values.data_path) > 1 or "--dataset" in given):
+        flag = f"--data_path {values.data_path[-1]}" if len(values.data_path) > 1 else "--dataset"
         raise ValueError(f"--demo makes its own images: leave out {flag}, or --demo")
 
 
-def table_rows(backbones: list[str], with_published: bool, recipes: list[str], given: set[str]) -> list[list[str]]:
+def table_rows(backbones: list[str], recipes: list[str], given: set[str]) -> list[list[str]]:
     """The name and the flags of the variants on each backbone, and of the published models.
 
     Args:
         recipes: the values of --recipe: one for all rows, and "published" for the published models.
         given: the flags that the command line contains.
     """
-    by_own = PUBLISHED_RECIPE in recipes
+    by_own, with_published = PUBLISHED_RECIPE in recipes, "--with_published" in given
     if by_own and not with_published:
         raise ValueError(f"--recipe {PUBLISHED_RECIPE} is for the published models: add --with_published")
     recipe = [OWN, *(name for name in recipes if name != PUBLISHED_RECIPE)][-1]

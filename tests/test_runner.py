@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, TINY_FLAGS, run_program
+from conftest import INSTEAD_OF_RESNET50, ROOT, TINY_FLAGS, run_program
 from faults import assert_nobody_is_left, inject, without_times
 
 RUNNER = ROOT / "run_resnet_ablation.sh"
@@ -118,10 +118,10 @@ def test_a_failure_stops_the_runner_and_its_printed_command_goes_on(tmp_path, ti
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, number, status):
+def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, forking_python, number, status):
     command = ["bash", RUNNER, "--data_path", tiny_data, *TINY_FLAGS, "--epochs", "1000"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    environment = {**os.environ, "PYTHON": sys.executable}
+    environment = {**os.environ, **INSTEAD_OF_RESNET50, "PYTHON": forking_python}
     runner = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **streams)
     try:
         for line in runner.stdout:

@@ -16,15 +16,6 @@ CURVES = {
 }
 
 
-def is_installed() -> bool:
-    """Whether the package tensorboard can be imported; torch is not loaded for it."""
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 @contextlib.contextmanager
 def live_view(folder: Path | None, history: list[dict]) -> Iterator[Callable]:
     """Yield show(row), which writes a line of metrics.jsonl into `folder`; None writes nothing.

@@ -1,13 +1,14 @@
 """Flags that depend on each other: values that a recipe or a published model sets, and contradictions. No torch."""
 
 import argparse
+import importlib.util
 from collections.abc import Iterator
 
 from iqa.data.flags import patch_mistake
 from iqa.models.backbones import STRIDE, backbone_problem, patch_size_problem
 from iqa.models.published import OWN, PATCH_MULTIPLE, PUBLISHED
 from iqa.models.variants import ATTENTION_ALONE
-from iqa.training.live_view import INSTALL, is_installed
+from iqa.training.live_view import INSTALL
 from iqa.training.recipe import BATCH_LOSSES, BEST, PUBLISHED_RECIPE, PUBLISHED_RECIPES
 
 VARIANT_FLAGS = ("backbone", "use_multiscale", "use_attention", "dropout_rate")  # a published model has its own values
@@ -58,7 +59,7 @@ def find_mistakes(flags: argparse.Namespace, given: set[str], processes: int) ->
         yield f"--checkpoint_suffix {flags.checkpoint_suffix}: part of a file name; folders go to --checkpoint_dir"
     if flags.resume and flags.overwrite:
         yield "--resume continues a run and --overwrite replaces it: choose one"
-    if flags.tensorboard and not is_installed():
+    if flags.tensorboard and importlib.util.find_spec("tensorboard") is None:
         yield f"--tensorboard needs the package tensorboard: {INSTALL}"
     problems = [patch_mistake(flags, given)]
     if flags.model != OWN:

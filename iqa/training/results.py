@@ -43,23 +43,13 @@ def summarise(
 
     Args:
         chosen: the row of the selected epoch; None if no epoch has a defined SRCC.
-        predictions: predictions of the selected epoch.
-        patches_per_epoch: number of training patches.
+        predictions: those of the selected epoch.
     """
-    health, failure = None, None
-    if chosen is None or chosen["test_srcc"] is None:
-        failure = f"No epoch has a defined {'test' if chosen else select_on} SRCC; see the warnings in the log."
-        chosen = None
-    best = {f"best_{name}": peak(history, name) if chosen else None for name in ("test_srcc", "test_plcc")}
+    best, health, failure = dict.fromkeys(("best_test_srcc", "best_test_plcc")), None, None
     say()
-    if failure:
-        say(f"Failed: {failure}")
-    else:
-        say(f"Best Test SRCC: {best['best_test_srcc']:.4f}")
-        say(f"Best Test PLCC: {best['best_test_plcc']:.4f}")
-        say(f"Selected epoch: {chosen['epoch']} (best {select_on.title()} SRCC {chosen[f'{select_on}_srcc']:.4f})")
-        say(f"Selected Test SRCC: {chosen['test_srcc']:.4f}")
-        say(f"Selected Test PLCC: {chosen['test_plcc']:.4f}")
+    if chosen and chosen["test_srcc"] is not None:
+        for name in ("test_srcc", "test_plcc"):
+            best[f"best_{name}"] = max(row[name] for row in history if row[name] is not None)
         health = run_health(
             scores=predictions["test"].scores,
             mos=predictions["test"].mos,
@@ -70,28 +60,32 @@ def summarise(
             select_on=select_on,
             constant_loss=float(np.abs(training_mos - np.median(training_mos)).mean()),
         )
-        for line in health_lines(health):
-            say(line)
+        print_results(chosen, best, select_on, health)
+    else:
+        failure = f"No epoch has a defined {'test' if chosen else select_on} SRCC; see the warnings in the log."
+        say(f"Failed: {failure}")
+        chosen = {}
+    seconds = [row["training_seconds"] for row in history if row.get("training_seconds")]  # older runs lack them
     return {
         **{key: config[key] for key in ("variant", "tag", "parameters")},
         "seed": config["flags"]["seed"],
         "epochs": len(history),
         "select_on": select_on,
-        "selected_epoch": chosen and chosen["epoch"],
-        **{f"selected_{name}": chosen and chosen.get(name) for name in METRICS},
+        "selected_epoch": chosen.get("epoch"),
+        **{f"selected_{name}": chosen.get(name) for name in METRICS},
         **best,
         "seconds": round(sum(row["seconds"] for row in history), 3),
-        "patches_per_second": training_rate(history, patches_per_epoch),
+        "patches_per_second": round(len(seconds) * patches_per_epoch / sum(seconds), 3) if seconds else None,
         "health": health,
         "failure": failure,
     }
 
 
-def peak(history: list[dict], name: str) -> float:
-    return max(row[name] for row in history if row[name] is not None)
-
-
-def training_rate(history: list[dict], patches_per_epoch: int) -> float | None:
-    """Training patches per second, evaluation aside, over the epochs whose time is known."""
-    seconds = [row["training_seconds"] for row in history if row.get("training_seconds")]
-    return round(len(seconds) * patches_per_epoch / sum(seconds), 3) if seconds else None
+def print_results(chosen: dict[str, Any], best: dict[str, float], select_on: str, health: dict[str, Any]) -> None:
+    say(f"Best Test SRCC: {best['best_test_srcc']:.4f}")
+    say(f"Best Test PLCC: {best['best_test_plcc']:.4f}")
+    say(f"Selected epoch: {chosen['epoch']} (best {select_on.title()} SRCC {chosen[f'{select_on}_srcc']:.4f})")
+    say(f"Selected Test SRCC: {chosen['test_srcc']:.4f}")
+    say(f"Selected Test PLCC: {chosen['test_plcc']:.4f}")
+    for line in health_lines(health):
+        say(line)
