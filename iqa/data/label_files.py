@@ -82,33 +82,34 @@ def read_mos(text: str, where: str, column: str, low: float = -math.inf, high: f
     return mos
 
 
-def read_mat(path: Path) -> dict[str, np.ndarray]:
+class MatFile:
     """The variables of a MATLAB 5 file."""
-    import scipy.io  # slow to load, and few label files need it
 
-    try:
-        return scipy.io.loadmat(path)
-    except NotImplementedError as error:
-        raise ValueError(f"{path}: a MATLAB 7.3 file; save it with save(..., '-v7')") from error
-    except Exception as error:  # scipy raises many kinds
-        raise ValueError(f"{path}: not a MATLAB 5 file ({error})") from error
+    def __init__(self, path: Path):
+        import scipy.io  # slow to load, and few label files need it
 
+        self.path = path
+        try:
+            self.variables = scipy.io.loadmat(path)
+        except NotImplementedError as error:
+            raise ValueError(f"{path}: a MATLAB 7.3 file; save it with save(..., '-v7')") from error
+        except Exception as error:  # scipy raises many kinds
+            raise ValueError(f"{path}: not a MATLAB 5 file ({error})") from error
 
-def numbers_of(variables: dict[str, np.ndarray], path: Path, key: str) -> np.ndarray:
-    """A vector of numbers, as a row or a column."""
-    value = variables.get(key)
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
-        raise ValueError(f"{path}: {key} is missing or not a vector of numbers")
-    return np.ravel(value)
+    def vector(self, key: str, kinds: str, name: str) -> np.ndarray:
+        """A row, a column or a matrix as a vector; `kinds` are numpy's letters for the kinds of dtypes."""
+        value = self.variables.get(key)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
+            raise ValueError(f"{self.path}: {key} is missing or not a {name}")
+        return np.ravel(value)
 
+    def numbers(self, key: str) -> np.ndarray:
+        return self.vector(key, "biuf", "vector of numbers")
 
-def texts_of(variables: dict[str, np.ndarray], path: Path, key: str) -> list[str]:
-    """A cell array of texts, or a matrix of characters with one text in each row."""
-    value = variables.get(key)
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "OU":
-        raise ValueError(f"{path}: {key} is missing or not a cell array of texts")
-    cells = [np.asarray(entry) for entry in np.ravel(value)]
-    for number, cell in enumerate(cells, 1):
-        if cell.dtype.kind != "U" or cell.size != 1:
-            raise ValueError(f"{path}: {key} entry {number} is not a text, but {cell!r:.60}")
-    return [cell.item().rstrip() for cell in cells]
+    def texts(self, key: str) -> list[str]:
+        """A cell array of texts, or a matrix of characters with one text in each row."""
+        cells = [np.asarray(entry) for entry in self.vector(key, "OU", "cell array of texts")]
+        for number, cell in enumerate(cells, 1):
+            if cell.dtype.kind != "U" or cell.size != 1:
+                raise ValueError(f"{self.path}: {key} entry {number} is not a text, but {cell!r:.60}")
+        return [cell.item().rstrip() for cell in cells]

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from iqa.data.label_files import numbers_of, read_json_list, read_mat, read_mos, read_table, read_words, texts_of
+from iqa.data.label_files import MatFile, read_json_list, read_mos, read_table, read_words
 from iqa.data.labels import SETS, Label, check_name, check_names
 from iqa.data.splits import read_split
 
@@ -42,7 +42,7 @@ def read_official(root: Path) -> Labels:
         yield Label(row["image_name"], read_mos(row["MOS"], where, "MOS", 0, 100), row["set"], where)
 
 
-def read_scores(root: Path) -> Labels:
+def read_scores(root: Path) -> list[Label]:
     """The scores csv, in the order of its split."""
     if not (root / SCORES_CSV).is_file():
         raise FileNotFoundError(f"--data_path {root}: has neither {OFFICIAL_CSV} nor {SCORES_CSV}")
@@ -52,26 +52,21 @@ def read_scores(root: Path) -> Labels:
     ]
     check_names(rows)
     if (root / SPLIT_JSONS["training"]).is_file():
-        members = read_json_split(root, {label.name: i for i, label in enumerate(rows)})
+        members = list(read_json_split(root, rows))
     elif (root / SPLIT_MAT).is_file():
-        members = read_mat_split(root / SPLIT_MAT, len(rows))
+        members = list(read_mat_split(root / SPLIT_MAT, rows))
     else:
         raise FileNotFoundError(
             f"--data_path {root}: {SCORES_CSV} has no split; add {SPLIT_JSONS['training']} and {SPLIT_JSONS['test']}, "
             f"or {SPLIT_MAT}, or use {OFFICIAL_CSV}"
         )
-    unused = dict(enumerate(rows))
-    for i, set_name, where in members:
-        unused.pop(i, None)
-        yield rows[i]._replace(set=set_name, where=where)
-    yield from unused.values()
+    used = {label.name for label in members}
+    return members + [label for label in rows if label.name not in used]
 
 
-Members = Iterator[tuple[int, str, str]]  # (index of the row of scores, set, where)
-
-
-def read_json_split(root: Path, index: dict[str, int]) -> Members:
+def read_json_split(root: Path, rows: list[Label]) -> Labels:
     """Lists of {"image": "<folder>/<name>.jpg"}; the one for validation may be absent."""
+    row_of = {row.name: row for row in rows}
     for set_name, file_name in SPLIT_JSONS.items():
         path = root / file_name
         if set_name == "validation" and not path.exists():
@@ -83,22 +78,22 @@ def read_json_split(root: Path, index: dict[str, int]) -> Members:
                 raise ValueError(f'{where}: {entry!r} is not {{"image": "<folder>/<name>.jpg"}}')
             check_name(image, where)
             name = PurePosixPath(image).name
-            if name not in index:
+            if name not in row_of:
                 raise ValueError(f"{where}: {name} is not in {SCORES_CSV}")
-            yield index[name], set_name, where
+            yield row_of[name]._replace(set=set_name, where=where)
 
 
-def read_mat_split(path: Path, rows: int) -> Members:
+def read_mat_split(path: Path, rows: list[Label]) -> Labels:
     """Vectors of 1-based row numbers; val_sel may be absent."""
-    selections = read_mat(path)
+    file = MatFile(path)
     for set_name, key in SPLIT_SELECTIONS.items():
-        if set_name == "validation" and key not in selections:
+        if set_name == "validation" and key not in file.variables:
             continue
-        for i, number in enumerate(numbers_of(selections, path, key), 1):
+        for i, number in enumerate(file.numbers(key), 1):
             where = f"{path}: {key} entry {i}"
-            if not (float(number).is_integer() and 1 <= number <= rows):
-                raise ValueError(f"{where}: {number} is not a row number in 1-{rows} of {SCORES_CSV}")
-            yield int(number) - 1, set_name, where
+            if not (float(number).is_integer() and 1 <= number <= len(rows)):
+                raise ValueError(f"{where}: {number} is not a row number in 1-{len(rows)} of {SCORES_CSV}")
+            yield rows[int(number) - 1]._replace(set=set_name, where=where)
 
 
 # Photographs and generated images
@@ -115,8 +110,7 @@ def read_csv(table: Path) -> Labels:
 
 def read_livec(names_file: Path, mos_file: Path) -> Labels:
     """LIVE In the Wild Challenge: a cell array of names and a vector of MOS, in one order."""
-    names = texts_of(read_mat(names_file), names_file, names_file.stem)
-    mos = numbers_of(read_mat(mos_file), mos_file, mos_file.stem)
+    names, mos = MatFile(names_file).texts(names_file.stem), MatFile(mos_file).numbers(mos_file.stem)
     if len(names) != len(mos):
         raise ValueError(f"{mos_file}: {len(mos)} MOS for the {len(names)} names of {names_file.name}")
     for i in range(LIVEC_EXAMPLES, len(names)):
@@ -193,9 +187,8 @@ def reference_and_level(name: str, pattern: re.Pattern, example: str, where: str
 
 def read_live(dmos_file: Path, references_file: Path) -> Labels:
     """LIVE, release 2: vectors over the images of five folders; `orgs` marks the undistorted ones."""
-    variables = read_mat(dmos_file)
-    dmos, undistorted = (numbers_of(variables, dmos_file, key) for key in ("dmos_new", "orgs"))
-    references = texts_of(read_mat(references_file), references_file, "refnames_all")
+    dmos, undistorted = map(MatFile(dmos_file).numbers, ("dmos_new", "orgs"))
+    references = MatFile(references_file).texts("refnames_all")
     names = [f"{folder}/img{i + 1}.bmp" for folder, count in LIVE_FOLDERS.items() for i in range(count)]
     vectors = (
         (dmos_file, "dmos_new", dmos),
