@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,10 +18,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import PIL
-from tqdm import tqdm
 
 from iqa.atomic_files import wait_for_lock, write_atomically
-from iqa.data.images import Resize, StoredImages, map_ahead, read_pixels
+from iqa.data.images import Resize, StoredImages, map_ahead, read_pixels, with_progress
 
 FLUSH_EVERY = 256  # images between two flushes to disk, the most that a power cut loses
 LOG_EVERY = 10  # seconds between two lines of progress in a log
@@ -147,14 +145,12 @@ class ImageCache:
 
     def decoded(self, files: list[Entry]) -> Iterator[np.ndarray]:
         """The resized images in order, with a progress bar on a terminal or regular lines in a log."""
-        start = shown = time.monotonic()
         self.log(f"Cache: resizing {len(files)} images, kept in {self.folder}")
-        with tqdm(total=len(files), desc="Cache", unit="image", disable=not sys.stderr.isatty()) as bar:
-            for i, image in enumerate(
-                map_ahead(lambda file: read_pixels(self.root / file.name, self.resize), files), 1
-            ):
+        start = shown = time.monotonic()
+        images = map_ahead(lambda file: read_pixels(self.root / file.name, self.resize), files)
+        with with_progress(images, "Cache", len(files)) as bar:
+            for i, image in enumerate(bar, 1):
                 yield image
-                bar.update()
                 now = time.monotonic()
                 if i == len(files) or (bar.disable and now - shown > LOG_EVERY):
                     shown, rate = now, i / (now - start)
