@@ -32,7 +32,7 @@ from pathlib import Path
 from iqa.atomic_files import write_atomically
 from iqa.metrics import DRAWS
 from iqa.report import render
-from iqa.report.analysis import Analysis, Options, analyse
+from iqa.report.analysis import Options, analyse
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -83,9 +83,11 @@ def pattern(text: str) -> str:
     return text
 
 
-def write_report(log_folder: Path, options: Options) -> Analysis:
-    """Read the runs and write the report beside them."""
-    analysis, runs = analyse(log_folder, options)
+def run(argv: list[str] | None) -> None:
+    """Read the runs, and write the report beside them."""
+    flags = vars(parse_arguments(argv))
+    log_folder = flags.pop("log_folder")
+    analysis, runs = analyse(log_folder, Options(**flags))
     render.add_words(analysis)
     from iqa.report.figures import write_figures  # matplotlib is slow to load: errors come first
 
@@ -93,12 +95,5 @@ def write_report(log_folder: Path, options: Options) -> Analysis:
     write_atomically(log_folder / "report.json", render.to_json(analysis))
     for name in ("report.tex", "report.md"):
         write_atomically(log_folder / name, render.page(name, analysis))
-    return analysis
-
-
-def run(argv: list[str] | None) -> None:
-    flags = vars(parse_arguments(argv))
-    log_folder = flags.pop("log_folder")
-    analysis = write_report(log_folder, Options(**flags))
     say(f"Report: {log_folder / 'report.md'} (also report.tex, report.json, figures/)\n")
     say(render.summary(analysis))

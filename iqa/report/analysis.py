@@ -8,14 +8,7 @@ import numpy as np
 
 from iqa import metrics
 from iqa.health import LIMITATIONS, is_improving, last_rise
-from iqa.report.comparisons import (
-    Difference,
-    comparisons_of,
-    estimate_differences,
-    estimate_levels,
-    measure,
-    with_tests,
-)
+from iqa.report.comparisons import Difference, comparisons_of, differences_of, levels_of, measure, with_tests
 from iqa.report.cross_dataset import CrossDataset, measure_data_sets, read_evaluations
 from iqa.report.parts import Groups, Plan, Without, declared_groups, measure_groups, measure_without
 from iqa.report.readings import Attention, Conclusion, Outcome, read_attention, read_conclusion, read_outcomes
@@ -145,12 +138,9 @@ class Analysis:
     def level(self, log_name: str) -> Level:
         return next(level for level in self.levels if level.row.log_name == log_name)
 
-    def difference(self, key: str) -> Difference | None:
-        return next((difference for difference in self.differences if difference.key == key), None)
-
     @property
     def primary(self) -> Difference | None:
-        return self.difference("both")
+        return next((difference for difference in self.differences if difference.key == "both"), None)
 
     def difference_to_baseline(self, log_name: str) -> Difference | None:
         """The difference to the baseline on the same backbone, or of the published models, for the main table."""
@@ -182,8 +172,8 @@ def analyse(log_folder: Path, options: Options) -> tuple[Analysis, list[Run]]:
     without = measure_without(scored, plan, options.without)
 
     measured = measure(scored, options.draws, options.seed)
-    estimates = estimate_levels(grid, scored, measured)
-    tested = with_tests(estimate_differences(plan.comparisons, scored, measured), images)
+    estimates = levels_of(grid, scored, measured)
+    tested = with_tests(differences_of(plan.comparisons, scored, measured), images)
     levels = [_level(row, runs, estimates) for row in grid.rows()]
     outcomes = read_outcomes(tested, estimates, images)
     dataset = _dataset(runs)
@@ -217,9 +207,9 @@ def analyse(log_folder: Path, options: Options) -> tuple[Analysis, list[Run]]:
 
 def _dataset(runs: Sequence[Run]) -> str:
     """The data set in words."""
-    notes = [note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))]
+    described = [note.rstrip(".") for run in runs if (note := run.config.get("dataset_note"))]
     flags = [flag for run in runs if (flag := run.config["flags"].get("dataset")) not in (None, "koniq-10k")]
-    return [*notes, *(f"--dataset {flag}" for flag in flags), KONIQ][0]
+    return [*described, *(f"--dataset {flag}" for flag in flags), KONIQ][0]
 
 
 def _run_numbers(run: Run) -> RunNumbers:
@@ -241,23 +231,22 @@ def _run_numbers(run: Run) -> RunNumbers:
 def _level(row: Row, runs: Sequence[Run], estimates: dict[str, dict[str, Estimate] | None]) -> Level:
     runs = [run for run in runs if run.variant == row.log_name]
     numbers = [_run_numbers(run) for run in runs]
-    levels, deviations = {}, {}
-    for metric in ("srcc", "plcc"):
-        values = [getattr(run, metric) for run in numbers if run.srcc is not None]
-        levels[metric] = estimates[row.log_name][metric] if values else None
-        deviations[f"{metric}_deviation"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
     config = runs[0].config if runs else {"flags": {}}
-    gflop = config.get("gflop_per_patch")
     return Level(
         row,
         numbers,
-        **levels,
-        **deviations,
+        **(estimates[row.log_name] or {"srcc": None, "plcc": None}),
+        srcc_deviation=_deviation([run.srcc for run in numbers if run.srcc is not None]),
+        plcc_deviation=_deviation([run.plcc for run in numbers if run.plcc is not None]),
         parameters=config.get("parameters"),
-        gflop_per_patch=float(gflop) if isinstance(gflop, int | float) else None,
+        gflop_per_patch=config.get("gflop_per_patch"),
         weights=config.get("backbone_weights") or config["flags"].get("weights"),
         rise=_mean_rise(runs),
     )
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _mean_rise(runs: Sequence[Run]) -> float | None:
@@ -302,11 +291,8 @@ def _setup(runs: Sequence[Run]) -> Setup:
     }
     config = runs[0].config
     return Setup(
-        config.get("commit"),
-        config.get("versions") or {},
-        config.get("device"),
-        config.get("precision"),
-        config["split"],
-        shared,
-        tuple(sorted({run.seed for run in runs})),
+        **{name: config.get(name) for name in ("commit", "device", "precision", "split")},
+        versions=config.get("versions") or {},
+        flags=shared,
+        seeds=tuple(sorted({run.seed for run in runs})),
     )

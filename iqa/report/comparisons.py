@@ -112,9 +112,7 @@ def measure(runs: Sequence[Run], draws: int, seed: int) -> dict[str, Measured]:
     }
 
 
-def estimate_levels(
-    grid: Grid, runs: Sequence[Run], measured: dict[str, Measured]
-) -> dict[str, dict[str, Estimate] | None]:
+def levels_of(grid: Grid, runs: Sequence[Run], measured: dict[str, Measured]) -> dict[str, dict[str, Estimate] | None]:
     """Mean SRCC and PLCC of the runs of each row, by log name; None for a row without runs."""
     places = {row.log_name: _places(runs, row.log_name) for row in grid.rows()}
     return {
@@ -125,7 +123,7 @@ def estimate_levels(
     }
 
 
-def estimate_differences(
+def differences_of(
     comparisons: Sequence[Comparison], runs: Sequence[Run], measured: dict[str, Measured]
 ) -> list[Difference]:
     """Estimates of the comparisons whose rows all have runs; `with_tests` adds the tests."""

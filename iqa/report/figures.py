@@ -4,34 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import MaxNLocator  # noqa: E402
-
-from iqa.atomic_files import atomic_path  # noqa: E402
-from iqa.report.analysis import Analysis  # noqa: E402
-from iqa.report.comparisons import Difference  # noqa: E402
-from iqa.report.rows import BASELINE, ENDINGS, FULL, HYPERIQA, MULTISCALE, SMART_IQA  # noqa: E402
-from iqa.report.runs import Run  # noqa: E402
+from iqa.atomic_files import atomic_path
+from iqa.report.analysis import Analysis
+from iqa.report.comparisons import Difference
+from iqa.report.rows import BASELINE, ENDINGS, FULL, HYPERIQA, MULTISCALE, SMART_IQA
+from iqa.report.runs import Run
 
 WIDTH, WIDE = 8.5 / 2.54, 17.6 / 2.54  # inches
 STYLE = {
-    "font.size": 7,
-    "axes.titlesize": 7,
-    "axes.labelsize": 7,
-    "legend.fontsize": 6.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 7),
+    **dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), 6.5),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     "lines.linewidth": 1.1,
     "lines.markersize": 3.5,
     "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 300,
     "pdf.fonttype": 42,
@@ -60,7 +51,7 @@ def write_figures(analysis: Analysis, runs: Sequence[Run], folder: Path) -> dict
     panels = panels_of(analysis, runs)
     gains = [difference for difference in analysis.differences if difference.comparison.kind == "both"]
     captions = {}
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         for name, figure, caption in (
             ("delta_srcc", interval_lines(analysis.differences, analysis), "Δ SRCC with 95% intervals"),
             (
@@ -82,7 +73,6 @@ def save(figure: Figure, stem: Path) -> None:
     for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):  # reproducible bytes
         with atomic_path(stem.with_suffix(f".{kind}")) as path:
             figure.savefig(path, format=kind, metadata=metadata)
-    plt.close(figure)
 
 
 def panels_of(analysis: Analysis, runs: Sequence[Run]) -> list[Panel]:
@@ -104,7 +94,8 @@ def training_curves(panels: Sequence[Panel]) -> Figure | None:
         return None
     split = "val" if any(line.get("val_srcc") is not None for line in lines) else "test"
     size = (WIDTH, WIDTH * 1.05) if len(panels) == 1 else (WIDE, WIDE * 0.5)
-    figure, axes = plt.subplots(2, len(panels), figsize=size, sharex="col", sharey="row", squeeze=False)
+    figure = Figure(figsize=size)
+    axes = figure.subplots(2, len(panels), sharex="col", sharey="row", squeeze=False)
     labels = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss"}
     for axes_row, (key, label) in zip(axes, labels.items(), strict=True):
         axes_row[0].set_ylabel(label)
@@ -120,7 +111,7 @@ def training_curves(panels: Sequence[Panel]) -> Figure | None:
     return figure
 
 
-def curve_with_range(axis: plt.Axes, runs: Sequence[Run], key: str, label: str, look: Look) -> None:
+def curve_with_range(axis: Axes, runs: Sequence[Run], key: str, label: str, look: Look) -> None:
     series = [{line["epoch"]: line[key] for line in run.epochs if line.get(key) is not None} for run in runs]
     epochs = sorted(set.intersection(*(set(values) for values in series)))
     values = np.array([[run[epoch] for epoch in epochs] for run in series])
@@ -130,7 +121,7 @@ def curve_with_range(axis: plt.Axes, runs: Sequence[Run], key: str, label: str, 
         axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
 
 
-def add_legend(figure: Figure, axes: Sequence[plt.Axes]) -> None:
+def add_legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One legend for all axes, with each label once."""
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     columns = min(len(entries), 3 if len(axes) == 1 and len(entries) == 3 else 6)
@@ -145,7 +136,8 @@ def predicted_against_true(panels: Sequence[Panel]) -> Figure:
     ends = [values.min() - margin, values.max() + margin]
     width = WIDTH if len(panels) == 1 else WIDE
     size = (width, width / len(ENDINGS) * (1.45 if len(panels) == 1 else 1.1) * len(panels))
-    figure, axes = plt.subplots(len(panels), len(ENDINGS), figsize=size, squeeze=False)
+    figure = Figure(figsize=size)
+    axes = figure.subplots(len(panels), len(ENDINGS), squeeze=False)
     for axes_row, (title, rows) in zip(axes, panels, strict=True):
         axes_row[0].set_ylabel("Predicted score")
         for axis in axes_row[len(rows) :]:
@@ -158,7 +150,7 @@ def predicted_against_true(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def scatter(axis: plt.Axes, run: Run, look: Look, ends: list[float]) -> None:
+def scatter(axis: Axes, run: Run, look: Look, ends: list[float]) -> None:
     colour, marker, _ = look
     mos, scores = run.predictions.mos, run.predictions.scores
     axis.plot(ends, ends, color="black", linewidth=0.6, linestyle=":")
@@ -172,7 +164,8 @@ def interval_lines(differences: Sequence[Difference], analysis: Analysis) -> Fig
     if not differences:
         return None
     wide = len(analysis.grid.families) > 1 or bool(analysis.grid.published)
-    figure, axis = plt.subplots(figsize=(WIDE if wide else WIDTH, 0.55 + 0.32 * len(differences)))
+    figure = Figure(figsize=(WIDE if wide else WIDTH, 0.55 + 0.32 * len(differences)))
+    axis = figure.subplots()
     for place, difference in enumerate(differences):
         colour, marker, _ = DIFFERENCE_LOOK.get(difference.comparison.kind, OTHER_LOOK)
         estimate = difference.srcc
@@ -191,7 +184,8 @@ def attention_by_mos(analysis: Analysis) -> Figure | None:
     if not found:
         return None
     size = (WIDTH, WIDTH * 0.62) if len(found) == 1 else (WIDE, WIDE * 0.34)
-    figure, axes = plt.subplots(1, len(found), figsize=size, sharey=True, squeeze=False)
+    figure = Figure(figsize=size)
+    axes = figure.subplots(1, len(found), sharey=True, squeeze=False)
     for axis, attention in zip(axes[0], found, strict=True):
         for stage, (weights, (colour, marker, line)) in enumerate(zip(attention.weights.T, STAGE_LOOK, strict=True), 1):
             axis.plot(attention.mos, weights, line, color=colour, marker=marker, label=f"Stage {stage}")

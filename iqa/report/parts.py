@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from iqa.metrics import plcc, srcc, srcc_and_plcc
-from iqa.report.comparisons import Comparison, Difference, estimate_differences, estimate_levels, measure
+from iqa.report.comparisons import Comparison, Difference, differences_of, levels_of, measure
 from iqa.report.rows import Grid
 from iqa.report.runs import Run, on_images
 from iqa.report.statistics import Estimate, Measured, heterogeneity_p
@@ -85,8 +85,8 @@ def measure_part(name: str, runs: Sequence[Run], plan: Plan) -> tuple[Part, dict
 
 
 def part_of(name: str, images: int, runs: Sequence[Run], plan: Plan, measured: dict[str, Measured]) -> Part:
-    levels = estimate_levels(plan.grid, runs, measured)
-    return Part(name, images, levels, estimate_differences(plan.comparisons, runs, measured))
+    levels = levels_of(plan.grid, runs, measured)
+    return Part(name, images, levels, differences_of(plan.comparisons, runs, measured))
 
 
 def why_without_numbers(runs: Sequence[Run]) -> str | None:
@@ -182,8 +182,7 @@ def read_names(path: Path) -> list[str]:
         raise FileNotFoundError(f"--without {path}: no such file") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"--without {path}: not a text file in UTF-8 ({error}); give one name a line") from None
-    names = [line.partition("\t")[0].strip() for line in lines]
-    return [name for name in names if name]
+    return [name for line in lines if (name := line.partition("\t")[0].strip())]
 
 
 def measure_without(runs: Sequence[Run], plan: Plan, path: Path | None) -> Without | None:

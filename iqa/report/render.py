@@ -5,15 +5,15 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jinja2
 import numpy as np
 
 from iqa.health import LIMITATIONS, mos_decimals
+from iqa.report import comparisons, readings
 from iqa.report.analysis import Analysis, Level
-from iqa.report.comparisons import PARTS, RUNS_FOR_IDEAS, SECOND, SMALL_DIFFERENCE, Difference
-from iqa.report.readings import CONCLUSIONS, OUTCOMES, PUBLISHED_FIGURES, PUBLISHED_GAIN, PublishedFigure
+from iqa.report.comparisons import PARTS, SECOND, Difference
+from iqa.report.readings import PUBLISHED_FIGURES, PublishedFigure
 from iqa.report.rows import KINDS
 from iqa.report.statistics import Estimate
 
@@ -27,14 +27,6 @@ TEX_ESCAPES = str.maketrans(
     | {"<": "$<$", ">": "$>$", "Δ": r"$\Delta$", "±": r"$\pm$", "×": r"$\times$"}
     | {"–": "--", "—": "---", "’": "'", "…": "..."}
 )
-
-
-class Block(NamedTuple):
-    """Rows of the main table on one kind of backbone."""
-
-    title: str
-    figures: list[PublishedFigure]
-    levels: list[Level]
 
 
 # ---- pages ---------------------------------------------------------------------------------------------------
@@ -67,56 +59,39 @@ def to_json(analysis: Analysis) -> str:
 
 
 def _render(template: str, analysis: Analysis) -> str:
-    """Render a template; those of LaTeX have delimiters that LaTeX does not use."""
-    delimiters = {}
-    if template.endswith(".tex.j2"):
-        delimiters = {
-            "block_start_string": "<%",
-            "block_end_string": "%>",
-            "variable_start_string": "<<",
-            "variable_end_string": ">>",
-            "comment_start_string": "<#",
-            "comment_end_string": "#>",
-        }
+    # Delimiters of blocks, variables and comments; LaTeX uses the customary ones itself.
+    delimiters = ("<%", "%>", "<<", ">>", "<#", "#>") if template.endswith(".tex.j2") else ()
     environment = jinja2.Environment(
+        *delimiters,
         loader=jinja2.FileSystemLoader(FOLDER),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
-        **delimiters,
     )
     environment.filters |= {function.__name__: function for function in (*NUMBER_FILTERS, *TEXT_FILTERS)}
-    differences = [(d, d.comparison.family) for d in analysis.differences]
     return environment.get_template(template).render(
         a=analysis,
         family=analysis.grid.families[0],
         several=len(analysis.grid.families) > 1 or bool(analysis.grid.published),
         blocks=blocks(analysis),
-        parts=[d for d, role in differences if role == PARTS],
-        second=[d for d, role in differences if role == SECOND],
+        parts=[difference for difference in analysis.differences if difference.comparison.family == PARTS],
+        second=[difference for difference in analysis.differences if difference.comparison.family == SECOND],
         mos_digits=mos_decimals(analysis.mos_range),
-        RUNS_FOR_IDEAS=RUNS_FOR_IDEAS,
-        SMALL_DIFFERENCE=SMALL_DIFFERENCE,
-        CONCLUSIONS=CONCLUSIONS,
-        OUTCOMES=OUTCOMES,
+        comparisons=comparisons,
+        readings=readings,
         LIMITATIONS=LIMITATIONS,
-        PUBLISHED_GAIN=PUBLISHED_GAIN,
     )
 
 
-def blocks(analysis: Analysis) -> list[Block]:
-    """Rows of the main table by kind of backbone; published figures only in a report on KonIQ."""
-    found = [
-        Block(
-            title,
-            [figure for figure in PUBLISHED_FIGURES if analysis.koniq and figure.kind == kind],
-            [level for level in analysis.levels if level.row.kind == kind],
-        )
-        for kind, title in BLOCK_TITLES.items()
-    ]
-    return [block for block in found if block.figures or block.levels]
+def blocks(analysis: Analysis) -> list[tuple[str, list[PublishedFigure], list[Level]]]:
+    """Title, published figures and rows of the main table for each kind of backbone; figures in reports on KonIQ."""
+    found = []
+    for kind, title in BLOCK_TITLES.items():
+        figures = [figure for figure in PUBLISHED_FIGURES if analysis.koniq and figure.kind == kind]
+        levels = [level for level in analysis.levels if level.row.kind == kind]
+        found += [(title, figures, levels)] if figures or levels else []
+    return found
 
 
 # ---- filters -------------------------------------------------------------------------------------------------
