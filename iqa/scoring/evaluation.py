@@ -32,14 +32,10 @@ def data_source(options: argparse.Namespace, config: dict[str, Any]) -> dict[str
         raise ValueError(f"{options.checkpoint}: its config lacks {missing[0]}, so its data are unknown; score images")
     if flags["dataset"] is None and options.dataset is None:
         raise ValueError(f"{options.checkpoint}: published weights name no data set; add --dataset and --data_path")
-    if options.dataset is None:
-        own = set(DATA_DEFAULTS)
-    else:
-        own = {"split_seed"} if options.dataset == flags["dataset"] else set()
-    source = {key: getattr(options, key) for key in DATA_DEFAULTS}
-    for key, default in DATA_DEFAULTS.items():
-        if source[key] is None:
-            source[key] = flags.get(key, default) if key in own else default
+    from_run = ["split_seed"] if options.dataset == flags["dataset"] else []
+    own = {key: flags[key] for key in (from_run if options.dataset else DATA_DEFAULTS) if key in flags}
+    given = {key: getattr(options, key) for key in DATA_DEFAULTS if getattr(options, key) is not None}
+    source = DATA_DEFAULTS | own | given
     return {"name": source.pop("dataset"), "root": source.pop("data_path"), **source}
 
 
@@ -53,12 +49,12 @@ class Evaluation:
     data: QualityData
     set: str  # val, test or all
     images: LabelledImages
-    warnings: list[str]
+    warning: str | None
 
     @classmethod
     def choose(cls, checkpoint: Path, scorer, dataset: str, data: QualityData, name: str) -> "Evaluation":
         """The set that --set names; "auto" is test if the run had the same labels and split, otherwise all images."""
-        trained_on = scorer.config["flags"]["dataset"]
+        trained_on = scorer.flags["dataset"]
         same = scorer.config["split"].get("sha256") == data.sha256
         if name == "auto":
             name = "test" if same else "all"
@@ -73,18 +69,20 @@ class Evaluation:
                 "trained on may be among these"
             )
         if name == "all":
-            images = join(list(data.sets.values()))
+            parts = data.sets.values()
+            names, paths = (sum((getattr(part, key) for part in parts), ()) for key in ("names", "paths"))
+            images = LabelledImages(names, np.concatenate([part.mos for part in parts]), paths)
         else:
             require_sets(data, (SHORT_NAMES[name],))
             require_correlation(data, SHORT_NAMES[name])
             images = data.sets[SHORT_NAMES[name]]
-        return cls(checkpoint, scorer, dataset, data, name, images, [warning] if warning else [])
+        return cls(checkpoint, scorer, dataset, data, name, images, warning)
 
     @property
     def crops(self) -> str:
-        flags = self.scorer.config["flags"]
+        flags = self.scorer.flags
         kind = f"random crops of seed {flags['seed']}" if flags["test_random_crop"] else "grid crops"
-        squeezed = ", images squeezed to 384x512" if self.scorer.resize == "squeeze" else ""
+        squeezed = ", images squeezed to 384x512" if flags["resize"] == "squeeze" else ""
         return f"{flags['test_patch_num']} {kind} of {flags['patch_size']} pixels{squeezed}"
 
     def files(self, folder: str | None, *, overwrite: bool) -> tuple[Path, Path]:
@@ -98,16 +96,15 @@ class Evaluation:
         return predictions, folder / f"evaluation_{name}.json"
 
     def announce(self) -> None:
-        scorer, data, trained_on = self.scorer, self.data, self.scorer.config["flags"]["dataset"]
+        scorer, data, trained_on = self.scorer, self.data, self.scorer.flags["dataset"]
         what = f"epoch {scorer.epoch}, trained on {trained_on}" if trained_on else "its published weights"
         say(f"Checkpoint: {self.checkpoint}: {scorer.variant.log_name}, {what}")
         say(f"Device: {device_name(scorer.device)}, {scorer.precision}, torch {torch.__version__}")
         which = "every image" if self.set == "all" else f"the {SHORT_NAMES[self.set]} set"
         say(f"Scoring: {which} of {self.dataset} in {data.root}: {len(self.images):,} images, {self.crops}")
-        for line in [*([data.note] if data.note else []), *data.facts]:
+        warnings = [f"Warning: {text}" for text in (*data.warnings, self.warning) if text]
+        for line in filter(None, [data.note, *data.facts, *warnings]):
             say(line)
-        for text in [*data.warnings, *self.warnings]:
-            say(f"Warning: {text}")
 
     def facts(self, srcc: float, plcc: float) -> dict[str, Any]:
         """The content of evaluation_<data set>_<set>.json."""
@@ -130,9 +127,3 @@ class Evaluation:
             "srcc": srcc,
             "plcc": plcc,
         }
-
-
-def join(sets: list[LabelledImages]) -> LabelledImages:
-    """The images of all sets."""
-    names, paths = (tuple(item for part in sets for item in getattr(part, key)) for key in ("names", "paths"))
-    return LabelledImages(names, np.concatenate([part.mos for part in sets]), paths)

@@ -20,40 +20,40 @@ def find_images(arguments: list[str]) -> list[str]:
     """
     found = {}
     for argument in arguments:
-        for path in expand(argument):
-            found.setdefault(os.path.abspath(path), path)
+        for match in matches(argument):
+            for path in images_below(match) if os.path.isdir(match) else [match]:
+                found.setdefault(os.path.abspath(path), path)
     return list(found.values())
 
 
-def expand(argument: str) -> list[str]:
-    if os.path.isdir(argument):
-        return search(argument)
+def matches(argument: str) -> list[str]:
+    """The files and folders that an argument names."""
     if os.path.lexists(argument):
         return [argument]
     if not glob.has_magic(argument):
         raise FileNotFoundError(f"{argument}: no such file or folder")
-    matches = sorted(glob.glob(argument, recursive=True))
-    if not matches:
+    found = sorted(glob.glob(argument, recursive=True))
+    if not found:
         raise FileNotFoundError(f"{argument}: no file matches this pattern")
-    return [path for match in matches for path in (search(match) if os.path.isdir(match) else [match])]
+    return found
 
 
-def search(folder: str) -> list[str]:
+def images_below(folder: str) -> list[str]:
     """The images in a folder and all below it; links to further folders are not followed."""
-    files = sorted(os.path.join(where, name) for where, _, names in os.walk(folder, onerror=fail) for name in names)
-    images = [path for path in files if is_image_name(os.path.basename(path))]
-    others = Counter(os.path.splitext(path)[1].lower() or "no ending" for path in set(files) - set(images))
+    images, others = [], Counter()
+    for where, _, names in os.walk(folder, onerror=fail):
+        for name in names:
+            ending = os.path.splitext(name)[1].lower()
+            if ending in ENDINGS and not name.startswith("."):  # macOS adds a `._photo.jpg` to each photo.jpg
+                images.append(os.path.join(where, name))
+            else:
+                others[ending or "no ending"] += 1
     if not images:
         raise FileNotFoundError(f"{folder}: contains no image; looked for {' '.join(sorted(ENDINGS))}")
     if others:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
         say(f"Note: {printable(folder)}: skipped hidden files and files without the ending of an image: {counts}")
-    return images
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file of a folder is scored; hidden files are not: macOS adds a `._photo.jpg` to each photo.jpg."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS
+    return sorted(images)
 
 
 def fail(error: OSError) -> None:

@@ -32,11 +32,10 @@ class Grid:
 def smallest_shape(size: tuple[int, int], patch_size: int, share: float) -> tuple[int, int]:
     """Rows and columns of the smallest even grid that covers a share of an image."""
     height, width = size
-    needed = math.floor(share * height * width)
-    shapes = []
-    for rows in range(1, math.ceil(height / patch_size) + 1):
-        covered_height = min(rows * patch_size, height)
-        columns = math.ceil(needed / (covered_height * patch_size))
-        if covered_height * min(columns * patch_size, width) >= needed:
-            shapes.append((rows * columns, rows, columns))
+    shapes = [
+        (rows * columns, rows, columns)
+        for rows in range(1, math.ceil(height / patch_size) + 1)
+        for columns in range(1, math.ceil(width / patch_size) + 1)
+        if min(rows * patch_size, height) * min(columns * patch_size, width) >= math.floor(share * height * width)
+    ]
     return min(shapes)[1:]

@@ -71,10 +71,12 @@ class EvaluationFlags(PatchFlags):
     overwrite: bool = flag(False, "replace an earlier evaluation")
 
 
-def build_parser(description: str | None = None) -> OneLineParser:
+def parse_options(description: str | None, argv: list[str] | None, about: str = "") -> argparse.Namespace:
+    """The flags, checked without access to files and devices; `about` is the prefix of an error."""
     parser = OneLineParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    parser.about = about
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="a file, a folder (searched with all below it) or a quoted pattern"
     )
@@ -90,13 +92,6 @@ def build_parser(description: str | None = None) -> OneLineParser:
     for section in (ImageFlags, EvaluationFlags):
         add_flags(parser.add_argument_group(section.__doc__), section)
     parser.set_defaults(dataset=None, split_seed=None)  # the defaults are those of the checkpoint
-    return parser
-
-
-def parse_options(description: str | None, argv: list[str] | None, about: str = "") -> argparse.Namespace:
-    """The flags, checked without access to files and devices; `about` is the prefix of an error."""
-    parser = build_parser(description)
-    parser.about = about
     options = parser.parse_args(argv)
     mistake = contradiction(options, given_flags(parser, argv, options))
     if mistake:
@@ -107,13 +102,13 @@ def parse_options(description: str | None, argv: list[str] | None, about: str = 
 def contradiction(options: argparse.Namespace, given: set[str]) -> str | None:
     """A contradiction between the flags, or None."""
     for_images, for_data = (
-        [f"--{field.name}" for field in fields(section) if field.name in given]
+        next((f"--{field.name}" for field in fields(section) if field.name in given), None)
         for section in (ImageFlags, EvaluationFlags)
     )
     if options.images:
-        return f"{for_data[0]} is for a labelled data set: leave it out, or the images" if for_data else None
+        return for_data and f"{for_data} is for a labelled data set: leave it out, or the images"
     if not for_data:
         return "name an IMAGE to score, or a labelled data set by --data_path and --dataset"
     if for_images:
-        return f"{for_images[0]} is for images, not for a labelled data set: leave it out"
+        return f"{for_images} is for images, not for a labelled data set: leave it out"
     return patch_mistake(options, given)

@@ -7,47 +7,22 @@ is loaded or run, whatever a file name contains.
 
 import base64
 import hashlib
-import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from iqa.cli import printable
-from iqa.scoring.results import STAGES, ModelFacts, ScoredImage, span
+from iqa.scoring.results import STAGES, ModelFacts, ScoredImage
 
 HERE = Path(__file__).parent
-PICTURE = (384, 288)  # width and height in pixels, at most: sharp in the table, enough under a heat map
 COLOUR_RANGE = (5, 95)  # percentiles of all patches: the scores of the darkest and of the lightest colour
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A small JPEG of an image."""
-
-    jpeg: bytes
-    width: int
-    height: int
-
-    @property
-    def uri(self) -> str:
-        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
-
-
-def picture_of(pixels: np.ndarray) -> Picture:
-    """Resized pixels [H, W, 3] uint8 -> the picture and patches that the page shows."""
-    image, file = Image.fromarray(pixels), io.BytesIO()
-    image.thumbnail(PICTURE, Image.Resampling.BILINEAR)
-    image.save(file, "JPEG", quality=80)
-    return Picture(file.getvalue(), *image.size)
-
-
 def page(images: list[ScoredImage], facts: ModelFacts, attention: bool) -> str:
-    """The page; image.extra is the Picture of each image that has a score."""
+    """The page; each image that has a score has a picture."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -68,7 +43,6 @@ def page(images: list[ScoredImage], facts: ModelFacts, attention: bool) -> str:
         scores=scores,
         colour_range=np.percentile(patches, COLOUR_RANGE).tolist() if patches else (0, 1),
         patch_map=patch_map,
-        span=span,
     )
 
 

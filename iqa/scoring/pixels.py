@@ -1,6 +1,9 @@
-"""A path, a PIL image or a tensor -> resized pixels, uint8 [H, W, 3]."""
+"""A path, a PIL image or a tensor -> resized pixels, uint8 [H, W, 3] -> a small picture."""
 
+import base64
+import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from iqa.data.images import Resize, check_size, read_pixels, to_upright_rgb
 
 Pixels = np.ndarray  # [H, W, 3] uint8, resized
 AnyImage = str | os.PathLike | Image.Image | Tensor
+PICTURE = (384, 288)  # width and height in pixels, at most: sharp in the table, enough under a heat map
 
 
 def pixels_of(image: AnyImage, resize: Resize) -> Pixels:
@@ -42,3 +46,24 @@ def reason(error: Exception) -> str:
     """The error of an image in one line; for a file, Pillow's message."""
     error = error.__cause__ if isinstance(error.__cause__, Exception) else error
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small JPEG of an image."""
+
+    jpeg: bytes
+    width: int
+    height: int
+
+    @property
+    def uri(self) -> str:
+        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
+
+
+def picture_of(pixels: Pixels) -> Picture:
+    """The picture that the page shows."""
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    image.thumbnail(PICTURE, Image.Resampling.BILINEAR)
+    image.save(file, "JPEG", quality=80)
+    return Picture(file.getvalue(), *image.size)

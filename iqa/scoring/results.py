@@ -5,27 +5,30 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from iqa.cli import printable, say
+from iqa.data.images import with_progress
 from iqa.health import findings
+from iqa.predictions import ATTENTION_COLUMNS
 from iqa.scoring.grid import Grid
+from iqa.scoring.pixels import Picture, Pixels
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 LEAST_SRCC = 0.5  # test SRCC below which the scores of a model have a warning
 
 
-@dataclass(frozen=True)
+@dataclass
 class ScoredImage:
     """A score on the scale of the training labels, or the reason why there is none."""
 
     image: str = ""  # the path, if it was given as one
+    pixels: Pixels | None = None  # until it is scored
+    grid: Grid | None = None  # positions of the patches
+    patches: tuple[float, ...] | None = None  # their scores, whose mean is the score
     score: float | None = None
     attention: tuple[float, ...] | None = None  # weights of stages 1-4, if the model has attention
     error: str | None = None
-    extra: Any = None  # what the caller of Scorer.stream computed from the pixels
-    patches: tuple[float, ...] | None = None  # scores of the patches, whose mean is the score
-    grid: Grid | None = None  # positions of these patches
+    picture: Picture | None = None  # for the page
 
     name = property(lambda self: printable(self.image))
     reason = property(lambda self: printable(self.error or ""))
@@ -53,10 +56,8 @@ class ModelFacts:
     def of(cls, scorer, checkpoint: str) -> "ModelFacts":
         config, results = scorer.config, scorer.results
         found = findings(results["health"]) if results.get("health") else []
-        failed = [finding.sentence for finding in found if finding.failed]
-        is_selected = (
-            results.get("selected_epoch", scorer.epoch) == scorer.epoch
-        )  # else the results are of other weights
+        failures = [results.get("failure"), *(finding.sentence for finding in found if finding.failed), None]
+        is_selected = results.get("selected_epoch", scorer.epoch) == scorer.epoch  # else results of other weights
         bounds = config.get("mos_range", (0, 100))
         return cls(
             checkpoint=printable(checkpoint),
@@ -65,7 +66,7 @@ class ModelFacts:
             dataset=config.get("dataset_note") or config["flags"].get("dataset"),
             test_srcc=results.get("selected_test_srcc") if is_selected else None,
             date=results.get("date"),
-            problem=results.get("failure") or next(iter(failed), None),
+            problem=failures[0] or failures[1],
             mos_range=bounds and tuple(bounds),
             patch_size=scorer.patch_size,
             patches=scorer.patches,
@@ -129,21 +130,23 @@ def span(values: list[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def print_scores(images: Iterator[ScoredImage], facts: ModelFacts, attention: bool) -> list[ScoredImage]:
-    """Print each score as soon as it is known; returns them all."""
+def print_scores(results: Iterator[ScoredImage], total: int, facts: ModelFacts, attention: bool) -> list[ScoredImage]:
+    """Print each score as soon as it is known, with a progress bar on a terminal; returns all results."""
     say(f"{facts.model}: {facts.quality}")
     if facts.warning:
         say(f"Warning: {facts.warning}")
     say(f"Scores: on {facts.scale}, higher is better; {facts.device}, {facts.precision}")
     say("   score  " + "".join(f"{name:<8}" for name in STAGES if attention) + "image")
-    kept = []
-    for image in images:
-        kept.append(image)
-        say(as_line(image, facts, attention))
-    if any(facts.is_outside(image.score) for image in kept):
+    images = []
+    with with_progress(results, "Scoring", total) as bar:
+        for image in bar:
+            images.append(image)
+            with bar.external_write_mode():  # the line takes the place of the bar
+                say(as_line(image, facts, attention))
+    if any(facts.is_outside(image.score) for image in images):
         say(f"* outside {facts.scale}")
-    say(f"Coverage: {facts.coverage(kept)}")
-    return kept
+    say(f"Coverage: {facts.coverage(images)}")
+    return images
 
 
 def as_line(image: ScoredImage, facts: ModelFacts, attention: bool) -> str:
@@ -157,19 +160,21 @@ def as_csv(images: list[ScoredImage], attention: bool) -> str:
     """image, score, the four attention weights on request, error; numbers in full."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "score", *(f"attention_{name}" for name in STAGES if attention), "error"])
-    empty = [None] * len(STAGES)
-    weights = [(image.attention or empty) if attention else () for image in images]
-    writer.writerows([x.image, x.score, *row, x.error] for x, row in zip(images, weights, strict=True))
+    writer.writerow(["image", "score", *(ATTENTION_COLUMNS if attention else ()), "error"])
+    for image in images:
+        weights = (image.attention or (None,) * len(STAGES)) if attention else ()
+        writer.writerow([image.image, image.score, *weights, image.error])
     return text.getvalue()
 
 
 def as_json(images: list[ScoredImage], facts: ModelFacts, attention: bool) -> str:
     """The facts, and under "images" one object per image; a score is null if there is an error."""
-    rows = [{key: getattr(image, key) for key in ("image", "score", "error", "coverage")} for image in images]
-    for row, image in zip(rows, images, strict=True):
+    rows = []
+    for image in images:
+        row = {key: getattr(image, key) for key in ("image", "score", "error", "coverage")}
         row["patches"] = len(image.patches or ())
         if attention and image.attention:
             row["attention"] = dict(zip(STAGES, image.attention, strict=True))
+        rows.append(row)
     content = {**asdict(facts), "warning": facts.warning, "images": rows}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

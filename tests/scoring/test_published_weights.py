@@ -60,7 +60,11 @@ def as_there(path) -> Tensor:
 
 def test_images_score_as_the_model_scores_their_squeezed_patches(weights, photos):
     scorer = load_scorer(weights, device="cpu")
-    assert (scorer.variant.log_name, scorer.resize, scorer.precision) == ("published_hyperiqa", "squeeze", "fp32")
+    assert (scorer.variant.log_name, scorer.flags["resize"], scorer.precision) == (
+        "published_hyperiqa",
+        "squeeze",
+        "fp32",
+    )
     model = published_model(torch.load(weights, weights_only=True))
     patches = as_there(photos[1])
     with torch.inference_mode():

@@ -11,11 +11,11 @@ from conftest import write_image
 from PIL import Image
 
 from iqa.data.images import cpu_count
-from iqa.scoring.options import build_parser
+from iqa.scoring.options import parse_options
+from iqa.scoring.results import ModelFacts, print_scores
 from iqa.training.run_folder import save_checkpoint
 from models_resnet_improved import ImageQualityResNet
 from score_images import load_scorer, run
-from score_images import score as score_rows
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_the_variant_comes_from_the_checkpoint(checkpoint, photos, tmp_path):
     assert (scorer.variant.log_name, scorer.patches, scorer.patch_size) == ("exp1_baseline", 3, 64)
     assert next(scorer.stream(photos)).attention is None
     with pytest.raises(ValueError, match="--attention: .*baseline.pth is exp1_baseline, which has no attention"):
-        run(build_parser().parse_args(["--checkpoint", str(path), "x.png", "--attention"]), [str(photos[0])])
+        run(parse_options(None, ["--checkpoint", str(path), "x.png", "--attention"]), [str(photos[0])])
     config["flags"]["use_multiscale"] = True
     save_checkpoint(path, {"model": model, "epoch": 1, "config": config})
     with pytest.raises(ValueError, match="baseline.pth: its weights are not those of exp2_multiscale"):
@@ -194,5 +194,6 @@ def test_a_checkpoint_of_the_wrong_kind_is_refused(tmp_path, content, words):
 def test_a_terminal_gets_a_progress_bar_and_a_log_does_not(scorer, photos, monkeypatch, is_terminal):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
-    assert len(list(score_rows(list(map(str, photos)), scorer))) == len(photos)
+    results = print_scores(scorer.stream(photos), len(photos), ModelFacts.of(scorer, "best.pth"), attention=False)
+    assert len(results) == len(photos)
     assert ("Scoring" in sys.stderr.getvalue() and "/5" in sys.stderr.getvalue()) == is_terminal
