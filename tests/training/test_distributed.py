@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY_FLAGS, read_scores, run_program
+from conftest import ROOT, TINY_FLAGS, read_scores, run_program, start_program
 from faults import FLAGS, NAME, copy_run, inject, is_running
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -46,7 +46,7 @@ def test_gradients_and_batch_norm_are_those_of_the_whole_batch(tmp_path, forking
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_data, tmp_path_factory):
+def runs(tiny_data, tmp_path_factory, forking_python):
     """The same three steps by one process and by two: the folder with one/ and two/, and the output of the two.
 
     At a learning rate that leaves rounding small: AdamW's first steps are the signs of the gradients. The 40 patches of
@@ -65,7 +65,8 @@ def runs(tiny_data, tmp_path_factory):
         sys.executable, TRAIN, *TINY_FLAGS, *flags, "--output_dir", "one", "--checkpoint_dir", "one", cwd=cwd
     )
     assert alone.returncode == 0, alone.stderr
-    process = together(*flags, "--output_dir", "two", "--checkpoint_dir", "two", cwd=cwd)
+    by_two = (*flags, "--output_dir", "two", "--checkpoint_dir", "two")
+    process = together(*by_two, cwd=cwd, PYTHON_EXEC=forking_python)
     assert process.returncode == 0, process.stderr
     return cwd, process.stdout
 
@@ -127,17 +128,8 @@ def test_a_run_goes_on_with_more_processes_and_says_what_that_changes(
 @contextlib.contextmanager
 def running_together(data, cwd):
     """torchrun with two processes in their second epoch, each in its own session; the process and their numbers."""
-    command = [*TORCHRUN, TRAIN, *TINY_FLAGS, "--data_path", data, "--epochs", "1000", "--output_dir", "run"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        list(map(str, command)),
-        cwd=cwd,
-        env=environment,
-        start_new_session=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    command = (*TORCHRUN, TRAIN, *TINY_FLAGS, "--data_path", data, "--epochs", "1000", "--output_dir", "run")
+    process = start_program(*command, cwd=cwd, OMP_NUM_THREADS="1")
     try:
         assert any("Summary" in line for line in process.stdout), process.stderr.read()
         children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
