@@ -35,11 +35,6 @@ class Estimate:
     run_variance: float  # sum over variants of coefficient^2 * variance between runs, images' noise included
     run_image_variance: float  # the same sum of the images' noise that each run has for itself
 
-    @property
-    def critical(self) -> float:
-        """Standard errors from the estimate to an end of the interval."""
-        return float(stats.t.ppf((1 + LEVEL) / 2, self.freedom))
-
     def clipped(self, low: float, high: float) -> "Estimate":
         """Return the estimate with an interval cut to the possible values."""
         return replace(self, low=max(low, self.low), high=min(high, self.high))
@@ -76,6 +71,11 @@ def weights_of(terms: Sequence[tuple[int, Sequence[int]]], count: int) -> np.nda
     for coefficient, runs in terms:
         weights[list(runs)] += coefficient / len(runs)
     return weights
+
+
+def critical_value(freedom: float) -> float:
+    """Standard errors from an estimate to an end of its interval."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def sum_of_means(values: np.ndarray, terms: Sequence[tuple[int, Sequence[int]]]) -> float:
@@ -124,7 +124,7 @@ def combined_estimate(
     value, error = sum_of_means(values, terms), math.sqrt(variance)
     spread = float(np.sum((between / seeds) ** 2 / (seeds - 1)))
     degrees = variance**2 / spread if spread > 0 else math.inf
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * error
+    reach = critical_value(degrees) * error
     p_value = float(2 * stats.t.sf(abs(value) / error, degrees)) if error > 0 else float(value == 0)
     return Estimate(
         value,
@@ -186,7 +186,7 @@ def heterogeneity_p(estimates: Sequence[Estimate]) -> float:
 
 def resolvable_difference(estimate: Estimate) -> float:
     """The smallest true difference that one two-sided 5% test of this design shows with 80% power."""
-    return (estimate.critical + Z_POWER) * estimate.standard_error
+    return (critical_value(estimate.freedom) + Z_POWER) * estimate.standard_error
 
 
 def images_needed(estimate: Estimate, images: int, standard_error: float) -> int | None:
