@@ -16,6 +16,7 @@ import atexit
 import contextlib
 import dataclasses
 import difflib
+import io
 import math
 import os
 import signal
@@ -80,10 +81,9 @@ def add_flags(parser: argparse._ActionsContainer, section: type) -> None:
         del settings["may_change"]
         if kind is bool:
             settings.setdefault("action", "store_true")
-        elif "low" in settings:
-            low, high, below = settings.pop("low"), settings.pop("high", math.inf), settings.pop("below", None)
-            kind = (typing.get_args(kind) or (kind,))[0]  # of `int | None`
-            settings["type"] = number(kind, low, high if below is None else below, below=below is not None)
+        bounds = {name: settings.pop(name) for name in ("low", "high", "below") if name in settings}
+        if bounds:
+            settings["type"] = number((typing.get_args(kind) or (kind,))[0], **bounds)  # the first of `int | None`
         parser.add_argument(f"--{field.name}", default=field.default, **settings)
 
 
@@ -94,16 +94,16 @@ def given_flags(parser: argparse.ArgumentParser, argv: list[str] | None, options
     return {name for name, value in vars(parser.parse_args(argv, blank)).items() if value is not unset}
 
 
-def number(kind: type, low: float, high: float = math.inf, *, below: bool = False) -> Callable:
-    """An argparse type: a finite `kind` in [low, high], or in [low, high) with `below`."""
-    bounds = f"{low} to {'below ' * below}{high}"
-    if high == math.inf:
+def number(kind: type, low: float, high: float = math.inf, *, below: float = math.inf) -> Callable:
+    """An argparse type: a finite `kind` in [low, high], and less than `below`."""
+    bounds = f"{low} to below {below}" if below < math.inf else f"{low} to {high}"
+    if high == below == math.inf:
         bounds = "finite" if low == -math.inf else f"at least {low}"
 
     def parse(text):
         try:
             value = kind(text)
-            in_range = math.isfinite(value) and low <= value <= high and not (below and value == high)
+            in_range = math.isfinite(value) and low <= value <= high and value < below
         except (ValueError, OverflowError):
             in_range = False
         if not in_range:
@@ -141,7 +141,7 @@ class Command:
 
     def __enter__(self) -> "Command":
         global _log
-        _log = []
+        _log = io.StringIO()
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         self._unraisable_hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
@@ -162,11 +162,14 @@ class Command:
         raise Stopped(number)
 
     def __exit__(self, _kind, error: BaseException | None, _trace) -> bool:
+        global _log
         sys.unraisablehook = self._unraisable_hook
         if error is not None:
             sys.unraisablehook = lambda _: None  # failures of the clean-up must not hide the error
             self.status = self._report(error)
-        close_log()
+        with contextlib.suppress(OSError):
+            _log.close()
+        _log = None
         if self.signal is None:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
@@ -253,30 +256,21 @@ def printable(text: str) -> str:
 # redirected to /dev/null (Python documentation, module signal, "Note on SIGPIPE").
 
 
-_log: list[str] | TextIO | None = None  # the log: its lines until the file is open, its file, or None
+_log: TextIO | None = None  # the log of a command: in memory until its file is open
 
 
 def open_log(path: Path, *, append: bool) -> None:
     """Write all lines of this command into a file too."""
     global _log
-    lines, _log = _log or [], open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace")
-    for line in lines:
-        write_log(line)
+    before, _log = _log.getvalue(), open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace")
+    write_log(before)
 
 
-def close_log() -> None:
-    global _log
-    if _log and not isinstance(_log, list):
-        _log.close()
-    _log = None
-
-
-def write_log(line: str) -> None:
-    if isinstance(_log, list):
-        _log.append(line)
-    elif _log:
+def write_log(text: str) -> None:
+    if _log:
         with contextlib.suppress(OSError):  # a full disk is reported where a result is written
-            print(line, file=_log, flush=True)
+            _log.write(text)
+            _log.flush()
 
 
 def say(line: str = "") -> None:
@@ -290,7 +284,7 @@ def write_error(line: str) -> None:
 
 
 def write_line(line: str, stream: TextIO) -> None:
-    write_log(line)
+    write_log(f"{line}\n")
     try:
         print(line, file=stream, flush=True)
     except BrokenPipeError:
