@@ -1,5 +1,9 @@
 """A file is replaced completely or stays as it was, and no temporary file is left."""
 
+import errno
+import os
+import stat
+
 import pytest
 
 from iqa.atomic_files import atomic_path, remove_leftovers, write_atomically
@@ -38,3 +42,17 @@ def test_only_the_temporary_files_of_one_path_are_removed(tmp_path):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path / "[a]_best.pth")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_a_folder_that_cannot_be_flushed_to_disk_changes_nothing(tmp_path, monkeypatch, number):
+    flush = os.fsync
+
+    def flush_files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush_files_only)
+    write_atomically(tmp_path / "scores.csv", "image,score\n")
+    assert (tmp_path / "scores.csv").read_text() == "image,score\n"

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, read_scores, run_program, train
+from conftest import ROOT, assert_one_line_error, read_scores, run_main, run_program, train
 from data_folders import make_csv, make_kadid, make_livec, names_of
 from faults import SNAPSHOTS, inject
 
 import report_ablation
-import score_images
-import train_resnet_improved
 from iqa.data.datasets import load_dataset
 
 BEST = "checkpoints/resnet_improved_ms_att_best.pth"
@@ -48,13 +46,14 @@ def test_a_run_on_a_csv_says_its_scale_and_leaves_its_split(photos_run):
     assert set(scores) == names_of(kept)["test"]
 
 
-def evaluate(checkpoint, *flags) -> None:
-    """Evaluate in this process."""
-    command = ["--checkpoint", checkpoint, "--device", "cpu", *flags]
-    assert score_images.main([str(argument) for argument in command]) == 0
+def evaluate(checkpoint, *flags) -> str:
+    """Evaluate in this process; returns the output."""
+    process = run_main("score_images", "--checkpoint", checkpoint, "--device", "cpu", *flags)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
-def test_an_evaluation_reproduces_the_test_scores_of_the_run(photos_run, monkeypatch):
+def test_an_evaluation_reproduces_the_test_scores_of_the_run(photos_run):
     command = (sys.executable, ROOT / "score_images.py", "--checkpoint", BEST, "--set", "auto", "--output_dir", "again")
     process = run_program(*command, "--device", "cpu", "--precision", "fp32", cwd=photos_run)
     assert process.returncode == 0, process.stderr
@@ -63,38 +62,34 @@ def test_an_evaluation_reproduces_the_test_scores_of_the_run(photos_run, monkeyp
     result = json.loads((photos_run / "run/result.json").read_text())
     for name in ("SRCC", "PLCC"):
         assert f"\n{name}: {result[f'selected_test_{name.lower()}']:.4f}\n" in process.stdout
-    monkeypatch.chdir(photos_run)
-    command = ["--checkpoint", BEST, "--set", "test", "--device", "cpu", "--output_dir", "again"]
-    assert_one_line_error(
-        run_program(sys.executable, ROOT / "score_images.py", *command, cwd=photos_run), "--overwrite"
-    )
+    flags = "--set test --device cpu --output_dir again".split()
+    assert_one_line_error(run_main("score_images", "--checkpoint", BEST, *flags, cwd=photos_run), "--overwrite")
 
 
-def test_the_flag_of_the_training_script_hands_over(photos_run, tmp_path, monkeypatch, capfd):
+def test_the_flag_of_the_training_script_hands_over(photos_run, tmp_path):
     """--evaluate prints the same lines and writes the same files."""
     make_livec(tmp_path / "livec")
-    data = ["--dataset", "livec", "--data_path", str(tmp_path / "livec"), "--device", "cpu"]
-    checkpoint, printed = str(photos_run / BEST), {}
-    for name, main, command in (
-        ("old", train_resnet_improved.main, ["--evaluate", checkpoint, "--evaluate_set", "all"]),
-        ("new", score_images.main, ["--checkpoint", checkpoint, "--set", "all"]),
+    data = ["--dataset", "livec", "--data_path", tmp_path / "livec", "--device", "cpu", "--no_cache"]
+    checkpoint, printed = photos_run / BEST, {}
+    for name, command in (
+        ("old", ["train_resnet_improved", "--evaluate", checkpoint, "--evaluate_set", "all"]),
+        ("new", ["score_images", "--checkpoint", checkpoint, "--set", "all"]),
     ):
         (tmp_path / name).mkdir()
-        monkeypatch.chdir(tmp_path / name)
-        assert main([*command, *data]) == 0
-        lines = capfd.readouterr().out.splitlines()
-        printed[name] = [line for line in lines if not line.startswith("Cache: ")]  # which the first one fills
+        process = run_main(*command, *data, cwd=tmp_path / name)
+        assert process.returncode == 0, process.stderr
+        printed[name] = process.stdout.splitlines()
     assert printed["old"] == printed["new"] and printed["old"][-3].startswith("SRCC: ")
     for file in ("predictions_livec_all.csv", "evaluation_livec_all.json"):
         old, new = (tmp_path / name / "logs/evaluation_resnet_improved_ms_att_best" / file for name in ("old", "new"))
         assert old.read_bytes() == new.read_bytes()
 
 
-def test_a_checkpoint_scores_every_image_of_another_data_set(photos_run, tmp_path, capsys):
+def test_a_checkpoint_scores_every_image_of_another_data_set(photos_run, tmp_path):
     make_livec(tmp_path / "livec")
     flags = ("--dataset", "livec", "--data_path", tmp_path / "livec", "--output_dir", tmp_path)
-    evaluate(photos_run / BEST, *flags)
-    summary, printed = json.loads((tmp_path / "evaluation_livec_all.json").read_text()), capsys.readouterr().out
+    printed = evaluate(photos_run / BEST, *flags)
+    summary = json.loads((tmp_path / "evaluation_livec_all.json").read_text())
     for line in (f"SRCC: {summary['srcc']:.4f}", f"PLCC: {summary['plcc']:.4f}", "every image of livec", "10 images"):
         assert line in printed
     scores = read_scores(tmp_path / "predictions_livec_all.csv")
@@ -104,15 +99,8 @@ def test_a_checkpoint_scores_every_image_of_another_data_set(photos_run, tmp_pat
 def test_an_evaluation_beside_the_runs_is_in_their_report(photos_run, tmp_path):
     shutil.copytree(photos_run / "run", tmp_path / "logs/exp3_multiscale_attention")
     make_kadid(tmp_path / "kadid")
-    evaluate(
-        photos_run / BEST,
-        "--dataset",
-        "kadid10k",
-        "--data_path",
-        tmp_path / "kadid",
-        "--output_dir",
-        tmp_path / "logs/evaluation_best",
-    )
+    flags = ("--dataset", "kadid10k", "--data_path", tmp_path / "kadid")
+    evaluate(photos_run / BEST, *flags, "--output_dir", tmp_path / "logs/evaluation_best")
     assert report_ablation.main([str(tmp_path / "logs"), "--draws", "1000"]) == 0
     facts, numbers = (
         json.loads((tmp_path / "logs" / name).read_text())
@@ -131,67 +119,26 @@ def test_an_evaluation_beside_the_runs_is_in_their_report(photos_run, tmp_path):
 def test_the_set_can_be_chosen(photos_run, tmp_path, name, count):
     make_kadid(tmp_path)
     evaluate(
-        photos_run / BEST,
-        "--dataset",
-        "kadid10k",
-        "--data_path",
-        tmp_path,
-        "--set",
-        name,
-        "--output_dir",
-        tmp_path,
+        photos_run / BEST, *f"--dataset kadid10k --set {name} --data_path {tmp_path} --output_dir {tmp_path}".split()
     )
     assert len(read_scores(tmp_path / f"predictions_kadid10k_{name}.csv")) == count
 
 
-def test_the_run_s_own_images_are_never_scored_as_if_they_were_new(photos_run, tmp_path, capsys):
+def test_the_run_s_own_images_are_never_scored_as_if_they_were_new(photos_run, tmp_path):
     data = make_csv(tmp_path / "photos", mos="1.5")
     flags = (photos_run / BEST, "--dataset", "csv", "--output_dir", tmp_path)
-    evaluate(*flags, "--data_path", data)
-    printed = capsys.readouterr().out
+    printed = evaluate(*flags, "--data_path", data)
     assert "every image of csv" in printed and "Warning: the checkpoint was trained on csv with other labels" in printed
-    evaluate(*flags, "--data_path", photos_run / "photos", "--set", "all", "--overwrite")
-    assert "Warning: images that the checkpoint was trained on are among these" in capsys.readouterr().out
+    printed = evaluate(*flags, "--data_path", photos_run / "photos", "--set", "all", "--overwrite")
+    assert "Warning: images that the checkpoint was trained on are among these" in printed
 
 
-def test_a_file_that_is_no_checkpoint_or_a_part_of_one_is_an_error_that_names_it(photos_run, tmp_path, capfd):
-    def refused(checkpoint) -> str:
-        assert score_images.main(["--checkpoint", str(checkpoint), "--set", "auto", "--device", "cpu"]) == 1
-        error = capfd.readouterr().err
-        assert error.startswith("error: ") and error.count("\n") == 1
-        return error
-
-    assert "none.pth: no such checkpoint" in refused(tmp_path / "none.pth")
-    (tmp_path / "part.pth").write_bytes((photos_run / BEST).read_bytes()[:100_000])
-    assert "part.pth: damaged or not a checkpoint" in refused(tmp_path / "part.pth")
+def test_a_checkpoint_of_a_data_set_that_is_unknown_is_an_error_that_names_it(photos_run, tmp_path):
     saved = torch.load(photos_run / BEST, weights_only=True)
-    for key, value, words in (
-        ("dataset", "gone", "--dataset gone: not one of koniq-10k, csv"),
-        ("seed", "1", "seed"),
-    ):
-        config = {**saved["config"], "flags": {**saved["config"]["flags"], key: value}}
-        torch.save({**saved, "config": config}, tmp_path / "changed.pth")
-        assert words in refused(tmp_path / "changed.pth")
-    torch.save({"model": {}}, tmp_path / "other.pth")
-    assert "other.pth" in (error := refused(tmp_path / "other.pth")) and "config" in error
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--set", "all", "--report", "scores.html"], ["--report", "not for a labelled data set"]),
-        (["--set", "all", "photo.jpg"], ["--set", "leave it out, or the images"]),
-        (["--set", "train"], ["--set", "train"]),
-        (["--dataset", "livec"], ["--dataset livec", "--data_path"]),
-        (["--data_path", "x", "--split_seed", "1"], ["--split_seed", "--dataset"]),
-        (["--data_path", "x", "--no_cache", "--cache_dir", "y"], ["--no_cache", "--cache_dir"]),
-        ([], ["IMAGE", "--data_path"]),
-    ],
-)
-def test_wrong_flags_are_one_line(arguments, words, capfd):
-    assert score_images.main(["--checkpoint", "x.pth", *arguments]) == 2
-    error = capfd.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and all(word in error for word in words)
+    saved["config"]["flags"]["dataset"] = "gone"
+    torch.save(saved, tmp_path / "changed.pth")
+    process = run_main("score_images", *"--checkpoint changed.pth --set auto --device cpu".split(), cwd=tmp_path)
+    assert_one_line_error(process, "--dataset gone: not one of koniq-10k, csv")
 
 
 def test_a_resumed_run_keeps_the_split_it_began_with(photos_run, tmp_path):

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, read_rows, run_main, run_program, start_program, write_image
-from faults import inject
 
 import score_images
 from iqa.health import run_health
@@ -31,8 +30,12 @@ ODD_NAMES = ("line\nbreak.png", "<b onclick=alert(1)>'\"&.png", "ümlaut 木.png
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-def score(*arguments, cwd, **environment) -> subprocess.CompletedProcess:
-    return run_program(sys.executable, ROOT / "score_images.py", *arguments, cwd=cwd, **environment)
+pytestmark = pytest.mark.usefixtures("small_cnn_here")
+
+
+def score(*arguments, cwd) -> subprocess.CompletedProcess:
+    """The command in this process."""
+    return run_main("score_images", *arguments, "--device", "cpu", cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,8 @@ def test_the_test_images_get_the_scores_of_the_evaluation(finished_run, checkpoi
     expected = read_rows(finished_run / "run/predictions_test.csv")
     paths = [tiny_data / "1024x768" / row["image_name"] for row in expected]
     flags = ("--attention", "--patches", "checkpoint", "--output", "new/scores.csv", "--device", "cpu")
-    process = score("--checkpoint", checkpoint, *reversed(paths), *flags, cwd=tmp_path)
+    command = (sys.executable, ROOT / "score_images.py", "--checkpoint", checkpoint, *reversed(paths), *flags)
+    process = run_program(*command, cwd=tmp_path)
     assert (process.returncode, process.stderr) == (0, "")
     rows = read_rows(tmp_path / "new/scores.csv")[::-1]
     assert [row["image"] for row in rows] == list(map(str, paths))
@@ -68,14 +72,14 @@ def test_random_crops_of_the_evaluation_are_reproduced(checkpoint, tiny_data, tm
     saved = torch.load(checkpoint, weights_only=True)
     saved["config"]["flags"]["test_random_crop"] = True
     torch.save(saved, tmp_path / "random.pth")
-    flags = ("--evaluate", "random.pth", "--data_path", tiny_data, "--output_dir", "evaluation", "--device", "cpu")
-    process = run_program(sys.executable, ROOT / "train_resnet_improved.py", *flags, cwd=tmp_path)
+    flags = ("--set", "test", "--data_path", tiny_data, "--output_dir", "evaluation")
+    process = score("--checkpoint", "random.pth", *flags, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     expected = read_rows(tmp_path / "evaluation/predictions_koniq-10k_test.csv")
     paths = [tiny_data / "1024x768" / row["image_name"] for row in expected]
     scores = {}
     for patches in ("checkpoint", "2"):
-        flags = ("--patches", patches, "--output", "scores.csv", "--device", "cpu")
+        flags = ("--patches", patches, "--output", "scores.csv")
         process = score("--checkpoint", "random.pth", *paths, *flags, cwd=tmp_path)
         assert ("evaluated on random crops" in process.stdout) == (patches == "2")
         scores[patches] = [float(row["score"]) for row in read_rows(tmp_path / "scores.csv")]
@@ -99,7 +103,8 @@ def album(checkpoint, tmp_path_factory):
     write_image(cwd / "holiday/long.png", 50, (1700, 100))
     outputs = ("--output", "scores.json", "--report", "scores.html", "--attention")
     images = ("single.jpg", "holiday", "shots/*.png", "./single.jpg")
-    process = score("--checkpoint", checkpoint, *images, *outputs, cwd=cwd)
+    command = (sys.executable, ROOT / "score_images.py", "--checkpoint", checkpoint, *images, *outputs)
+    process = run_program(*command, cwd=cwd)
     (cwd / "stdout.txt").write_text(process.stdout)
     assert (process.returncode, process.stderr) == (1, "")
     return cwd
@@ -383,46 +388,31 @@ def test_a_truncated_checkpoint_is_one_line(checkpoint, tmp_path):
         (["photo.jpg", "--report", "folder.html"], ["--report folder.html", "is a folder"]),
         (["photo.jpg", "--output", "x" * 250 + ".csv"], ["--output xxx", "cannot be written (File name too long)"]),
         (["photo.jpg", "--report", "x" * 300 + ".html"], ["--report xxx", "cannot be written (File name too long)"]),
+        (["--set", "all", "--report", "scores.html"], ["--report", "not for a labelled data set"]),
+        (["--set", "all", "photo.jpg"], ["--set", "leave it out, or the images"]),
+        (["--set", "train"], ["--set", "train"]),
+        (["--dataset", "livec"], ["--dataset livec", "--data_path"]),
+        (["--data_path", "x", "--split_seed", "1"], ["--split_seed", "--dataset"]),
+        (["--data_path", "x", "--no_cache", "--cache_dir", "y"], ["--no_cache", "--cache_dir"]),
+        ([], ["IMAGE", "--data_path"]),
     ],
 )
 def test_a_mistake_is_one_line_before_the_work(tmp_path, monkeypatch, arguments, words):
     monkeypatch.setattr(score_images, "run", None)
+    monkeypatch.setattr(score_images, "evaluate", None)
     (tmp_path / "photo.jpg").touch()
     for folder in ("empty", "folder.html"):
         (tmp_path / folder).mkdir()
     (tmp_path / "empty/notes.txt").touch()
-    assert_one_line_error(run_main("score_images", "--checkpoint", "x.pth", *arguments, cwd=tmp_path), *words)
-
-
-@pytest.mark.parametrize("number", ["EINVAL", "ENOSYS", "ENOTSUP"])
-def test_a_folder_that_cannot_be_flushed_to_disk_changes_nothing(checkpoint, tmp_path, number):
-    write_image(tmp_path / "photo.png", 40)
-    code = f"""
-import errno, os, stat
-fsync = os.fsync
-def files_only(descriptor):
-    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-        raise OSError(errno.{number}, os.strerror(errno.{number}))
-    fsync(descriptor)
-os.fsync = files_only
-"""
-    arguments = ("--checkpoint", checkpoint, "photo.png", "--output", "scores.csv", "--device", "cpu")
-    process = score(*arguments, cwd=tmp_path, **inject(code))
-    assert (process.returncode, process.stderr) == (0, "") and len(read_rows(tmp_path / "scores.csv")) == 1
+    assert_one_line_error(score("--checkpoint", "x.pth", *arguments, cwd=tmp_path), *words)
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_file(checkpoint, tmp_path):
     write_image(tmp_path / "many/0.jpg", 50)
     for i in range(1, 5000):
         os.link(tmp_path / "many/0.jpg", tmp_path / f"many/{i}.jpg")
-    command = [
-        sys.executable,
-        ROOT / "score_images.py",
-        "--checkpoint",
-        checkpoint,
-        *"many --batch_size 2 --device cpu --output scores.csv".split(),
-    ]
-    process = start_program(*command, cwd=tmp_path)
+    flags = "many --batch_size 2 --device cpu --output scores.csv".split()
+    process = start_program(sys.executable, ROOT / "score_images.py", "--checkpoint", checkpoint, *flags, cwd=tmp_path)
     while "many/" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
