@@ -21,10 +21,6 @@ def column(rows, name) -> np.ndarray:
     return np.array([float(row[name]) for row in rows])
 
 
-def without_times(result: str) -> str:
-    return "\n".join(line for line in result.splitlines() if "second" not in line)
-
-
 def test_the_log_has_the_lines_that_people_grep(finished_run):
     log = (finished_run / "log.txt").read_text()
     result = json.loads((finished_run / "run/result.json").read_text())
@@ -114,22 +110,6 @@ def test_the_config_has_what_a_repetition_needs(finished_run, tiny_data, small_c
     assert config["flags"]["seed"] == 42 and config["flags"]["patch_size"] == 32
     assert config["split"] == {**SIZES, "sha256": load_dataset("koniq-10k", tiny_data).sha256}
     assert config["versions"]["torch"] == torch.__version__ and config["precision"] == "fp32"
-
-
-def test_one_seed_gives_the_same_bytes_whatever_the_workers_and_the_cache(finished_run, tiny_data):
-    process = train(
-        "--data_path",
-        tiny_data,
-        *(
-            "--use_multiscale --use_attention --epochs 2 --lr 1e-3 --precision fp32 --output_dir again "
-            "--checkpoint_dir again --num_workers 2 --no_cache"
-        ).split(),
-        cwd=finished_run,
-    )
-    assert process.returncode == 0, process.stderr
-    for name in ("result.json", "predictions_test.csv", "predictions_val.csv"):
-        first, again = ((finished_run / folder / name).read_text() for folder in ("run", "again"))
-        assert without_times(first) == without_times(again)
 
 
 def test_a_few_images_can_be_overfitted(tmp_path):
@@ -326,12 +306,11 @@ def test_a_mistake_is_one_line_with_the_flag_and_the_way_out(tmp_path, tiny_data
     assert not list(tmp_path.iterdir())  # a refused command leaves no folder behind
 
 
-@pytest.mark.parametrize("flags", [["--epochs", "0"], ["--data_path", "no_such_folder"], ["--output_dir", "a_file"]])
-def test_a_mistake_is_found_before_torch_is_loaded(tmp_path, tiny_data, flags):
+def test_a_folder_that_cannot_be_written_is_found_before_torch_is_loaded(tmp_path, tiny_data):
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
     (tmp_path / "a_file").touch()
-    process = train("--data_path", tiny_data, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert_one_line_error(process, flags[1])
+    process = train("--data_path", tiny_data, "--output_dir", "a_file/run", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert_one_line_error(process, "a_file/run: cannot be written")
 
 
 def test_help_names_every_flag_that_notes_and_commands_use(tmp_path):

@@ -85,18 +85,6 @@ REFUSALS = {
         ("--weights", "weights.pth"),
         lambda cwd: torch.save({"features.0.0.weight": torch.zeros(128, 3, 4, 4)}, cwd / "weights.pth"),
     ),
-    "an output folder with a run": Refusal(
-        ("--output_dir run", "--resume", "--overwrite"),
-        prepare=lambda cwd: ((cwd / "run").mkdir(), (cwd / "run/config.json").write_text("{}")),
-    ),
-    "an output folder below a file": Refusal(
-        ("file/run", "cannot be written", "another folder"),
-        ("--output_dir", "file/run"),
-        lambda cwd: (cwd / "file").touch(),
-    ),
-    "a checkpoint folder below a file": Refusal(
-        ("file/weights", "cannot be written"), ("--checkpoint_dir", "file/weights"), lambda cwd: (cwd / "file").touch()
-    ),
     "a cache folder below a file": Refusal(
         ("--cache_dir", "--no_cache"), ("--cache_dir", "file/cache"), lambda cwd: (cwd / "file").touch()
     ),
