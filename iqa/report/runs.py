@@ -143,16 +143,14 @@ def _findings(run: Run, predictions: Predictions) -> list[Finding]:
 
 
 def _read_epochs(path: Path) -> list[dict]:
-    """The complete lines of metrics.jsonl; a last line that is incomplete is skipped, as a killed run leaves it."""
+    """The lines of metrics.jsonl without a last one that has no line break, as a killed run may leave it."""
+    lines = path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
     epochs = []
-    lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
             epoch = json.loads(line)
         except ValueError:
-            if number < len(lines):
-                raise ValueError(f"{path}: line {number} is not JSON; repeat the run") from None
-            continue
+            raise ValueError(f"{path}: line {number} is not JSON; repeat the run") from None
         if not (isinstance(epoch, dict) and isinstance(epoch.get("epoch"), int)):
             raise ValueError(f"{path}: line {number} does not describe an epoch; repeat the run")
         epochs.append(epoch)

@@ -19,6 +19,8 @@ POWER = 0.80  # power at the smallest difference that a test set resolves
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 Z_POWER = float(stats.norm.ppf(POWER))
 
+Terms = Sequence[tuple[int, Sequence[int]]]  # of a sum of coefficient * mean: the coefficients, and the runs of a mean
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -53,8 +55,8 @@ class Measured:
         defined = self.resamples[:, ~np.isnan(self.resamples).any(axis=0)]
         return np.atleast_2d(np.cov(defined))
 
-    def contrast(self, terms: Sequence[tuple[int, Sequence[int]]]) -> Estimate:
-        """Estimate the sum of coefficient * mean over runs; a term is a coefficient and the runs of one variant.
+    def contrast(self, terms: Terms) -> Estimate:
+        """Estimate a sum of coefficient * mean over the runs of a variant.
 
         With one run of any variant the interval is the percentile bootstrap over images, for the trained models alone.
         Otherwise it also covers other seeds.
@@ -65,7 +67,7 @@ class Measured:
         return percentile_estimate(sum_of_means(self.values, terms), resamples, tuple(len(runs) for _, runs in terms))
 
 
-def weights_of(terms: Sequence[tuple[int, Sequence[int]]], count: int) -> np.ndarray:
+def weights_of(terms: Terms, count: int) -> np.ndarray:
     """Weight of each of `count` runs in the sum of coefficient * mean."""
     weights = np.zeros(count)
     for coefficient, runs in terms:
@@ -78,7 +80,7 @@ def critical_value(freedom: float) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
-def sum_of_means(values: np.ndarray, terms: Sequence[tuple[int, Sequence[int]]]) -> float:
+def sum_of_means(values: np.ndarray, terms: Terms) -> float:
     """Exactly 0 for the difference of equal runs, unlike a product of weights and values."""
     return float(sum(coefficient * values[list(runs)].mean() for coefficient, runs in terms))
 
@@ -98,9 +100,7 @@ def percentile_estimate(value: float, resamples: np.ndarray, seeds: tuple[int, .
     )
 
 
-def combined_estimate(
-    values: np.ndarray, covariance: np.ndarray, terms: Sequence[tuple[int, Sequence[int]]]
-) -> Estimate:
+def combined_estimate(values: np.ndarray, covariance: np.ndarray, terms: Terms) -> Estimate:
     """Estimate over images and seeds, at least two runs of each variant.
 
     With s^2 the variance between a variant's S runs, o their own image noise (mean diagonal less mean off-diagonal of
