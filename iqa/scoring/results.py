@@ -56,7 +56,6 @@ class ModelFacts:
     def of(cls, scorer, checkpoint: str) -> "ModelFacts":
         config, results = scorer.config, scorer.results
         found = findings(results["health"]) if results.get("health") else []
-        failures = [results.get("failure"), *(finding.sentence for finding in found if finding.failed), None]
         is_selected = results.get("selected_epoch", scorer.epoch) == scorer.epoch  # else results of other weights
         bounds = config.get("mos_range", (0, 100))
         return cls(
@@ -66,7 +65,7 @@ class ModelFacts:
             dataset=config.get("dataset_note") or config["flags"].get("dataset"),
             test_srcc=results.get("selected_test_srcc") if is_selected else None,
             date=results.get("date"),
-            problem=failures[0] or failures[1],
+            problem=results.get("failure") or next((finding.sentence for finding in found if finding.failed), None),
             mos_range=bounds and tuple(bounds),
             patch_size=scorer.patch_size,
             patches=scorer.patches,

@@ -124,22 +124,15 @@ def theirs():
     return resnet50(weights=None).state_dict()
 
 
-@pytest.mark.parametrize("classifier", [True, False])
-def test_weights_from_a_file_with_or_without_classifier(theirs, tmp_path, classifier):
-    torch.save(
-        {key: value for key, value in theirs.items() if classifier or not key.startswith("fc.")}, tmp_path / "w.pth"
-    )
-    model = make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
-    torch.testing.assert_close(model.backbone.stem[0].weight, theirs["conv1.weight"])
-    torch.testing.assert_close(model.backbone.stages[3][2].conv3.weight, theirs["layer4.2.conv3.weight"])
-
-
-def test_weights_without_the_counters_of_batch_norms_are_taken(theirs, tmp_path):
-    """torchvision's own files for ResNet50 are older than these counters."""
-    state = {key: value for key, value in theirs.items() if "num_batches" not in key}
+@pytest.mark.parametrize("left_out", [None, "fc.", "num_batches"])
+def test_weights_from_a_file_with_or_without_classifier_and_counters(theirs, tmp_path, left_out):
+    """torchvision's own files for ResNet50 are older than the counters of batch norms."""
+    state = {key: value for key, value in theirs.items() if not left_out or left_out not in key}
     torch.save(state, tmp_path / "w.pth")
-    model = make_model(VARIANTS[0], weights=str(tmp_path / "w.pth"))
-    torch.testing.assert_close(model.backbone.stages[3][2].bn3.running_var, state["layer4.2.bn3.running_var"])
+    backbone = make_model(VARIANTS[0], weights=str(tmp_path / "w.pth")).backbone
+    torch.testing.assert_close(backbone.stem[0].weight, theirs["conv1.weight"])
+    torch.testing.assert_close(backbone.stages[3][2].conv3.weight, theirs["layer4.2.conv3.weight"])
+    torch.testing.assert_close(backbone.stages[3][2].bn3.running_var, theirs["layer4.2.bn3.running_var"])
 
 
 def test_weights_that_cannot_be_had_are_an_error_with_the_choices(tmp_path):
