@@ -6,8 +6,8 @@
     torchrun --nproc_per_node=4 train_resnet_improved.py --use_multiscale --use_attention    # 4 GPUs share each batch
 
 From top to bottom: the flags with their defaults; `main` and `prepare`, which check them before torch is loaded;
-`train`, the course of a run; its model, optimizer, loss, step and data; `train_epoch`; and `evaluate`, the scores of
-images. docs/training.md describes the files and the log of a run.
+`train`, the course of a run; `Training`, its epochs and its files; its optimizer, loss, model and data; `train_epoch`;
+and `evaluate`, the scores of images. docs/training.md describes the files and the log of a run.
 """
 
 import argparse
@@ -321,7 +321,7 @@ def train(options: Options, run: Run) -> None:
                 if training.last_is_best():
                     training.predictions = predictions
                 if is_first():
-                    # First _last.pth, with all that --resume needs; then the files that report this epoch.
+                    # First resnet_improved_<tag>_last.pth, which --resume needs; then the files that report this epoch.
                     save_checkpoint(run.folder.last, training.state(), keep_previous=True)
                     training.write_epoch()
                 show(row)
@@ -458,9 +458,9 @@ class Training:
         write_atomically(output / "metrics.jsonl", "".join(lines))
         for name, predictions in self.predictions.items():
             write_atomically(output / f"predictions_{name}.csv", predictions.to_csv())  # of val and test
-        if self.options.save_model and self.last_is_best():  # …_best.pth
+        if self.options.save_model and self.last_is_best():
             state = best_state(self.scored_model.weights(), len(self.history), self.config)
-            save_checkpoint(self.folder.best, state)
+            save_checkpoint(self.folder.best, state)  # resnet_improved_<tag>_best.pth
 
     def finish(self) -> None:
         """Print the results; write _best.pth with them, then result.json: a run is finished when it exists."""

@@ -23,7 +23,26 @@ KEEP = 2**31 - 1  # bytes
 
 def open_device(name: str) -> torch.device:
     """Select the device of --device and prepare this process for it; ValueError for one that does not exist."""
-    device = choose_device(name)
+    (number, here), gpus = processes_here(), torch.cuda.device_count()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if process_count() > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise ValueError(f"--device {name}: torchrun assigns a GPU to each process; use --device cuda")
+        if here > gpus:
+            raise ValueError(
+                f"torchrun --nproc_per_node={here}: torch sees {gpus} CUDA devices here; start one process for each, "
+                "or add --device cpu"
+            )
+        name = f"cuda:{number}"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in EVALUATION_BATCH:
+        raise ValueError(f"--device {name}: not a device of this program; choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise ValueError(f"--device {name}: torch sees {gpus} CUDA devices; choose another or cpu")
     if device.type == "cpu":
         keep_large_blocks()
     elif device.index is not None:
@@ -38,30 +57,6 @@ def choose_kernels(*, deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-
-
-def choose_device(name: str) -> torch.device:
-    number, here = processes_here()
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if process_count() > 1 and name.startswith("cuda"):
-        if name != "cuda":
-            raise ValueError(f"--device {name}: torchrun assigns a GPU to each process; use --device cuda")
-        if here > torch.cuda.device_count():
-            raise ValueError(
-                f"torchrun --nproc_per_node={here}: torch sees {torch.cuda.device_count()} CUDA devices here; "
-                "start one process for each, or add --device cpu"
-            )
-        name = f"cuda:{number}"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in EVALUATION_BATCH:
-        raise ValueError(f"--device {name}: not a device of this program; choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; choose another or cpu")
-    return device
 
 
 def keep_large_blocks() -> None:
