@@ -32,7 +32,7 @@ from pathlib import Path
 from iqa.atomic_files import write_atomically
 from iqa.metrics import DRAWS
 from iqa.report import render
-from iqa.report.analysis import Options, analyse
+from iqa.report.analysis import analyse
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -86,8 +86,8 @@ def pattern(text: str) -> str:
 def run(argv: list[str] | None) -> None:
     """Read the runs, and write the report beside them."""
     flags = vars(parse_arguments(argv))
-    log_folder = flags.pop("log_folder")
-    analysis, runs = analyse(log_folder, Options(**flags))
+    log_folder = flags["log_folder"]
+    analysis, runs = analyse(**flags)
     render.add_words(analysis)
     from iqa.report.figures import write_figures  # matplotlib is slow to load: errors come first
 

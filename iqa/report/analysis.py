@@ -9,7 +9,7 @@ import numpy as np
 from iqa import metrics
 from iqa.health import LIMITATIONS, is_improving, last_rise
 from iqa.report.comparisons import Difference, comparisons_of, differences_of, levels_of, measure, with_tests
-from iqa.report.cross_dataset import CrossDataset, measure_data_sets, read_evaluations
+from iqa.report.cross_dataset import CrossDataset, measure_data_sets
 from iqa.report.parts import Groups, Plan, Without, declared_groups, measure_groups, measure_without
 from iqa.report.readings import Attention, Conclusion, Outcome, read_attention, read_conclusion, read_outcomes
 from iqa.report.rows import BASELINE, FULL, Grid, Row, find_grid
@@ -19,18 +19,6 @@ from iqa.report.statistics import Estimate
 KONIQ = "KonIQ-10k"
 TO_BASELINE = ("both", "multiscale", "published")  # kinds of comparisons in the main table
 DISAGREEMENTS = 5  # images to name
-
-
-@dataclass(frozen=True)
-class Options:
-    """Flags of report_ablation.py."""
-
-    evaluations: Sequence[Path]
-    groups: str | None
-    without: Path | None
-    allow_mismatch: bool
-    draws: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -154,55 +142,66 @@ class Analysis:
         return {kind: folders for kind, folders in found.items() if folders}
 
 
-def analyse(log_folder: Path, options: Options) -> tuple[Analysis, list[Run]]:
+def analyse(
+    log_folder: Path,
+    *,
+    evaluations: Sequence[Path],
+    groups: str | None,
+    without: Path | None,
+    allow_mismatch: bool,
+    draws: int,
+    seed: int,
+) -> tuple[Analysis, list[Run]]:
     """Read the runs of a log folder; returns their numbers and the runs on their common test images.
+
+    The arguments are the flags of report_ablation.py.
 
     Raises:
         FileNotFoundError, ValueError: names the file or flag, and the way out.
     """
     grid = find_grid(log_folder)
-    runs, unfinished, found = comparable_runs(log_folder, grid.rows(), allow_mismatch=options.allow_mismatch)
+    runs, unfinished, found = comparable_runs(log_folder, grid.rows(), allow_mismatch=allow_mismatch)
     scored = [run for run in runs if run.predictions]
-    images = len(scored[0].predictions.names)
-    plan = Plan(grid, comparisons_of(grid), options.draws, options.seed)
-    # The parts come first: errors of the flags before the long computation on all images.
-    evaluations, left_out = read_evaluations(log_folder, options.evaluations, scored)
-    cross_dataset = measure_data_sets(evaluations, left_out, scored, plan, allow_mismatch=options.allow_mismatch)
-    groups = measure_groups(scored, plan, options.groups or declared_groups(scored))
-    without = measure_without(scored, plan, options.without)
-
-    measured = measure(scored, options.draws, options.seed)
-    estimates = levels_of(grid, scored, measured)
-    tested = with_tests(differences_of(plan.comparisons, scored, measured), images)
-    levels = [_level(row, runs, estimates) for row in grid.rows()]
-    outcomes = read_outcomes(tested, estimates, images)
+    plan = Plan(grid, comparisons_of(grid), draws, seed)
     dataset = _dataset(runs)
     analysis = Analysis(
         dataset=dataset,
         koniq=dataset == KONIQ,
         mos_range=tuple(scored[0].config.get("mos_range") or (0, 100)),
-        test_images=images,
         select_on=" and ".join(sorted({run.select_on for run in scored})),
         grid=grid,
-        levels=levels,
-        differences=tested,
-        outcomes=outcomes,
-        conclusion=read_conclusion(grid, tested, outcomes),
         attention=read_attention(grid, scored),
         disagreements=_disagreements(grid, scored),
-        groups=groups,
-        without=without,
-        cross_dataset=cross_dataset,
-        missing=[level.row.log_name for level in levels if not level.runs],
+        # The parts come first: errors of the flags before the long computation on all images.
+        cross_dataset=measure_data_sets(log_folder, evaluations, scored, plan, allow_mismatch=allow_mismatch),
+        groups=measure_groups(scored, plan, groups or declared_groups(scored)),
+        without=measure_without(scored, plan, without),
+        **_on_all_images(runs, scored, plan),
+        missing=[row.log_name for row in grid.rows() if row.log_name not in {run.variant for run in runs}],
         unfinished=unfinished,
         mismatches=found,
         notes=notes(runs),
-        undefined_resamples=int(np.isnan(measured["srcc"].resamples).any(axis=0).sum()),
-        draws=options.draws,
-        seed=options.seed,
+        draws=draws,
+        seed=seed,
         setup=_setup(runs),
     )
     return analysis, runs
+
+
+def _on_all_images(runs: Sequence[Run], scored: Sequence[Run], plan: Plan) -> dict[str, object]:
+    """The fields of Analysis that are computed on all test images."""
+    images, measured = len(scored[0].predictions.names), measure(scored, plan.draws, plan.seed)
+    levels = levels_of(plan.grid, scored, measured)
+    differences = with_tests(differences_of(plan.comparisons, scored, measured), images)
+    outcomes = read_outcomes(differences, levels, images)
+    return {
+        "test_images": images,
+        "levels": [_level(row, runs, levels[row.log_name]) for row in plan.grid.rows()],
+        "differences": differences,
+        "outcomes": outcomes,
+        "conclusion": read_conclusion(plan.grid, differences, outcomes),
+        "undefined_resamples": int(np.isnan(measured["srcc"].resamples).any(axis=0).sum()),
+    }
 
 
 def _dataset(runs: Sequence[Run]) -> str:
@@ -228,14 +227,14 @@ def _run_numbers(run: Run) -> RunNumbers:
     return replace(numbers, **measures, **{name: run.result.get(name) for name in stored})
 
 
-def _level(row: Row, runs: Sequence[Run], estimates: dict[str, dict[str, Estimate] | None]) -> Level:
+def _level(row: Row, runs: Sequence[Run], estimates: dict[str, Estimate] | None) -> Level:
     runs = [run for run in runs if run.variant == row.log_name]
     numbers = [_run_numbers(run) for run in runs]
     config = runs[0].config if runs else {"flags": {}}
     return Level(
         row,
         numbers,
-        **(estimates[row.log_name] or {"srcc": None, "plcc": None}),
+        **(estimates or {"srcc": None, "plcc": None}),
         srcc_deviation=_deviation([run.srcc for run in numbers if run.srcc is not None]),
         plcc_deviation=_deviation([run.plcc for run in numbers if run.plcc is not None]),
         parameters=config.get("parameters"),

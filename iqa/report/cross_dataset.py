@@ -51,17 +51,10 @@ class CrossDataset:
     mismatches: list[str]
 
 
-def read_evaluations(
+def _read_evaluations(
     log_folder: Path, named: Iterable[Path], runs: Sequence[Run]
 ) -> tuple[list[Evaluation], list[str]]:
-    """The evaluations of these runs, and sentences on those in the log folder that belong to none.
-
-    Args:
-        named: folders that the user names; everything in them has to belong to these runs.
-
-    Raises:
-        FileNotFoundError, ValueError: names the file.
-    """
+    """The evaluations of these runs, and sentences on those in the log folder that belong to none."""
     named = list(dict.fromkeys(folder.resolve() for folder in named))
     found = [path for path in sorted(log_folder.glob("evaluation_*")) if path.is_dir() and path.resolve() not in named]
     evaluations, left_out = [], []
@@ -107,9 +100,17 @@ def _read_evaluation(path: Path, runs: Sequence[Run]) -> Evaluation | str:
 
 
 def measure_data_sets(
-    evaluations: Sequence[Evaluation], left_out: list[str], runs: Sequence[Run], plan: Plan, *, allow_mismatch: bool
+    log_folder: Path, named: Iterable[Path], runs: Sequence[Run], plan: Plan, *, allow_mismatch: bool
 ) -> CrossDataset | None:
-    """Numbers on each data set; None if there is no evaluation."""
+    """Numbers on each data set that these runs were evaluated on; None if there is no evaluation.
+
+    Args:
+        named: folders that the user names; everything in them has to belong to these runs.
+
+    Raises:
+        FileNotFoundError, ValueError: names the file.
+    """
+    evaluations, left_out = _read_evaluations(log_folder, named, runs)
     if not evaluations and not left_out:
         return None
     by_name = {name: [x for x in evaluations if x.name == name] for name in sorted({x.name for x in evaluations})}
