@@ -13,7 +13,6 @@ From Python, with paths, PIL images or tensors [3, H, W] (uint8, or floats in 0-
 """
 
 import sys
-import warnings
 
 from iqa.atomic_files import check_writable
 from iqa.cli import Command, say
@@ -26,7 +25,6 @@ def main(argv: list[str] | None = None, about: str = "") -> int:
 
     `about` is put before an error in the flags.
     """
-    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an unreadable file is an error of its own
     sys.stdout.reconfigure(errors="backslashreplace")
     with Command(argv) as command:
         options = parse_options(__doc__, argv, about)
@@ -225,10 +223,8 @@ class Scorer:
             path = as_utf8(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
             try:
                 pixels = pixels_of(image, Resize(self.flags["resize"]))
-                grid = self.choose_grid(path, pixels.shape[:2])
-                return ScoredImage(
-                    path, pixels=pixels, grid=grid, picture=picture_of(pixels) if with_pictures else None
-                )
+                picture = picture_of(pixels) if with_pictures else None
+                return ScoredImage(path, pixels, self.choose_grid(path, pixels.shape[:2]), picture=picture)
             except Exception as error:  # damaged files make Pillow raise almost anything
                 return ScoredImage(path, error=reason(error))
 
@@ -238,17 +234,19 @@ class Scorer:
 
     def choose_grid(self, path: str, size: tuple[int, int]) -> Grid:
         """The patches of an image of this size, (height, width)."""
-        positions = data_loader.grid_positions(self.patches)
+
+        def grid_at(positions: np.ndarray, replaced: float | None = None) -> Grid:
+            tops, lefts = data_loader.corners(np.array([size]), positions, self.patch_size)
+            return Grid(size, self.patch_size, tops, lefts, replaced)
+
         if self.choice == "checkpoint" and self.flags["test_random_crop"]:
             if not path:
                 raise ValueError("the random crops of the evaluation depend on the file name, and this is no path")
-            positions = data_loader.random_positions(Path(path).name, self.patches, self.flags["seed"])
-        grid = Grid(size, self.patch_size, *data_loader.corners(np.array([size]), positions, self.patch_size))
+            return grid_at(data_loader.random_positions(Path(path).name, self.patches, self.flags["seed"]))
+        grid = grid_at(data_loader.grid_positions(self.patches))
         if self.choice == "auto" and grid.coverage < ENOUGH:
             rows, columns = map(data_loader.evenly_spaced, smallest_shape(size, self.patch_size, ENOUGH))
-            positions = np.array([(y, x) for y in rows for x in columns])
-            tops, lefts = data_loader.corners(np.array([size]), positions, self.patch_size)
-            grid = Grid(size, self.patch_size, tops, lefts, replaced=grid.coverage)
+            grid = grid_at(np.array([(y, x) for y in rows for x in columns]), replaced=grid.coverage)
         return grid
 
     def batches(self, images: Iterator[ScoredImage]) -> Iterator[list[ScoredImage]]:
@@ -269,13 +267,7 @@ class Scorer:
         """Fill in the scores and attention of images, each the mean over the image's patches, and drop the pixels."""
         if not images:
             return
-        size = self.patch_size
-        patches = [
-            image.pixels[top : top + size, left : left + size]
-            for image in images
-            for top, left in zip(image.grid.tops, image.grid.lefts, strict=True)
-        ]
-        outputs = []
+        patches, outputs = [patch for image in images for patch in image.grid.cut(image.pixels)], []
         for start in range(0, len(patches), self.batch_size):
             pixels = torch.from_numpy(np.stack(patches[start : start + self.batch_size])).to(self.device)
             still = torch.zeros(len(pixels), dtype=torch.bool, device=self.device)

@@ -20,12 +20,17 @@ class Grid:
     def __len__(self) -> int:
         return len(self.tops)
 
+    def cut(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """The patches of an array [H, W, ...], as views."""
+        side = self.patch_size
+        return [pixels[y : y + side, x : x + side] for y, x in zip(self.tops, self.lefts, strict=True)]
+
     @cached_property
     def coverage(self) -> float:
         """Share of the image that is in at least one patch."""
         covered = np.zeros(self.size, bool)
-        for top, left in zip(self.tops, self.lefts, strict=True):
-            covered[top : top + self.patch_size, left : left + self.patch_size] = True
+        for patch in self.cut(covered):
+            patch[...] = True
         return float(covered.mean())
 
 

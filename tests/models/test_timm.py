@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, assert_one_line_error, read_rows, read_scores, refuse, run_program, train
+from conftest import assert_one_line_error, read_rows, read_scores, refuse, run_main, train
 from safetensors.torch import save_file
 
 from iqa.models.backbones import backbone_problem, find_backbone
@@ -31,7 +31,7 @@ FUSION = {"use_multiscale": True, "use_attention": True}
 
 
 @pytest.mark.parametrize("name, size", MODELS.items())
-def test_a_model_of_timm_trains_and_scores_the_same_in_a_new_process(name, size, tiny_data, tmp_path):
+def test_a_model_of_timm_trains_and_scores_the_same_in_another_process(name, size, tiny_data, tmp_path):
     flags = ("--use_multiscale", "--use_attention", "--save_model", "--precision", "fp32", "--lr", "1e-3")
     process = train(
         *("--backbone", f"timm:{name}", "--patch_size", size, "--epochs", "1", "--output_dir", "run"),
@@ -42,8 +42,8 @@ def test_a_model_of_timm_trains_and_scores_the_same_in_a_new_process(name, size,
     checkpoint = tmp_path / f"checkpoints/resnet_improved_timm_{name}_ms_att_best.pth"
     expected = read_scores(tmp_path / "run/predictions_test.csv")
     images = [tiny_data / "1024x768" / image for image in expected]
-    flags = ("--checkpoint", checkpoint, "--patches", "checkpoint", "--output", "scores.csv")
-    process = run_program(sys.executable, ROOT / "score_images.py", *flags, *images, cwd=tmp_path)
+    flags = "--patches checkpoint --device cpu --output scores.csv".split()
+    process = run_main("score_images", "--checkpoint", checkpoint, *flags, *images, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     scores = [float(row["score"]) for row in read_rows(tmp_path / "scores.csv")]
     assert scores == pytest.approx(list(expected.values()), abs=1e-3)
