@@ -30,7 +30,15 @@ def patch_choice(text: str) -> str | int:
 
 
 @dataclass(frozen=True)
-class MachineFlags:
+class CommonFlags:
+    checkpoint: Path = flag(
+        None,
+        "a _best.pth or _last.pth, which decides variant, patch size and number of patches, or weights published for "
+        "HyperIQA or SMART-IQA",
+        required=True,
+        type=Path,
+        metavar="PATH",
+    )
     device: str = flag("auto", "auto (CUDA if there is a GPU), cpu, cuda or cuda:N")
     precision: str = flag(
         "auto",
@@ -80,15 +88,7 @@ def parse_options(description: str | None, argv: list[str] | None, about: str = 
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="a file, a folder (searched with all below it) or a quoted pattern"
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        type=Path,
-        metavar="PATH",
-        help="a _best.pth or _last.pth, which decides variant, patch size and number of patches, or weights published "
-        "for HyperIQA or SMART-IQA",
-    )
-    add_flags(parser, MachineFlags)
+    add_flags(parser, CommonFlags)
     for section in (ImageFlags, EvaluationFlags):
         add_flags(parser.add_argument_group(section.__doc__), section)
     parser.set_defaults(dataset=None, split_seed=None)  # the defaults are those of the checkpoint
