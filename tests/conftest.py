@@ -149,7 +149,7 @@ def run_program(*command, cwd: Path, real: bool = False, **environment) -> subpr
 
 
 def run_main(module: str, *argv, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """`main(argv)` of a script in this process, for scoring and for what ends before the work: `run_main("score_images", "--help")`."""
+    """`main(argv)` of a script in this process, for scoring and what ends before the work."""
     main, argv, before, hook = (
         importlib.import_module(module).main,
         list(map(str, argv)),
