@@ -1,13 +1,15 @@
 """Atomic file writes, links and locks, also on file systems that lack some of them."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import glob
+import io
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -55,6 +57,13 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
     """Write `data` as the whole content of `path`; text as UTF-8, its line ends unchanged."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def csv_text(rows: Iterable[Iterable]) -> str:
+    """The text of a csv file; the first row is its header."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

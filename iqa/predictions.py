@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from iqa.atomic_files import csv_text
+
 ATTENTION_COLUMNS = tuple(f"attention_stage{stage}" for stage in (1, 2, 3, 4))
 
 
@@ -22,14 +24,10 @@ class Predictions:
 
     def to_csv(self) -> str:
         """Return the text of the file. Numbers are written in full precision."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         columns = ATTENTION_COLUMNS if self.attention is not None else ()
         weights = [()] * len(self.names) if self.attention is None else self.attention.tolist()
-        writer.writerow(["image_name", "mos", "score", *columns])
         rows = zip(self.names, self.mos.tolist(), self.scores.tolist(), weights, strict=True)
-        writer.writerows([name, mos, score, *row] for name, mos, score, row in rows)
-        return text.getvalue()
+        return csv_text([("image_name", "mos", "score", *columns), *((*row, *more) for *row, more in rows)])
 
     @classmethod
     def from_csv(cls, text: str) -> "Predictions":

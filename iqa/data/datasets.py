@@ -1,8 +1,6 @@
 """The table of data sets, and how each becomes checked sets of labelled images."""
 
-import csv
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from iqa.atomic_files import csv_text
 from iqa.data import readers
 from iqa.data.image_paths import Layout, check_distinct, locate_images
 from iqa.data.labels import FOLDER_OF_SET, SETS, Label, LabelledImages, QualityData, check_names, require_sets
@@ -309,11 +308,9 @@ def warn_of_unused(labels: list[Label], split: str) -> list[str]:
 
 def split_csv(data: QualityData) -> str:
     """A csv of image,mos,split, for --split_file or as a labels.csv."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "mos", "split"])
-    for name, images in data.sets.items():
-        writer.writerows(
-            [image, mos, FOLDER_OF_SET[name]] for image, mos in zip(images.names, images.mos.tolist(), strict=True)
-        )
-    return text.getvalue()
+    rows = [
+        (name, mos, FOLDER_OF_SET[set_name])
+        for set_name, images in data.sets.items()
+        for name, mos in zip(images.names, images.mos.tolist(), strict=True)
+    ]
+    return csv_text([("image", "mos", "split"), *rows])

@@ -1,9 +1,7 @@
 """The folder of the demo: its note, its csv and its images, which a later call completes."""
 
 import contextlib
-import csv
 import hashlib
-import io
 import multiprocessing
 import os
 import signal
@@ -12,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from iqa.atomic_files import wait_for_lock, write_atomically
+from iqa.atomic_files import csv_text, wait_for_lock, write_atomically
 from iqa.cli import say
 from iqa.data.readers import DEMO_NOTE, OFFICIAL_CSV
 from iqa.demo.faults import demo_image
@@ -64,11 +62,7 @@ def write_folder(output: Path, rows: list[Row], seed: int, workers: int) -> None
 
 
 def as_csv(rows: list[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text([rows[0], *(row.values() for row in rows)])
 
 
 def prepare_folder(output: Path, seed: int, table: str) -> None:

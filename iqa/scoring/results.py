@@ -1,11 +1,10 @@
 """Scores and facts about their model, as lines on the terminal, as csv and as JSON."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from iqa.atomic_files import csv_text
 from iqa.cli import printable, say
 from iqa.data.images import with_progress
 from iqa.health import findings
@@ -157,13 +156,11 @@ def as_line(image: ScoredImage, facts: ModelFacts, attention: bool) -> str:
 
 def as_csv(images: list[ScoredImage], attention: bool) -> str:
     """image, score, the four attention weights on request, error; numbers in full."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "score", *(ATTENTION_COLUMNS if attention else ()), "error"])
+    rows = [["image", "score", *(ATTENTION_COLUMNS if attention else ()), "error"]]
     for image in images:
         weights = (image.attention or (None,) * len(STAGES)) if attention else ()
-        writer.writerow([image.image, image.score, *weights, image.error])
-    return text.getvalue()
+        rows.append([image.image, image.score, *weights, image.error])
+    return csv_text(rows)
 
 
 def as_json(images: list[ScoredImage], facts: ModelFacts, attention: bool) -> str:
