@@ -18,10 +18,11 @@ def complete_flags(flags: argparse.Namespace, given: set[str]) -> None:
     """Replace the defaults that a recipe or a published model decides; `given` are the flags of the command line."""
     values = {}
     if flags.model != OWN:
-        variant = PUBLISHED[flags.model].variant._asdict()
-        values = {name: variant.get(name) for name in VARIANT_FLAGS}
+        model = PUBLISHED[flags.model]
+        values = {name: getattr(model.variant, name, None) for name in VARIANT_FLAGS}
         if flags.recipe == PUBLISHED_RECIPE:
             values |= PUBLISHED_RECIPES[flags.model].flags
+            values |= {"train_patch_num": model.patch_num, "test_patch_num": model.patch_num}
     if flags.recipe == "best":
         values |= BEST
     vars(flags).update({name: value for name, value in values.items() if name not in given})

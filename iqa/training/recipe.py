@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from iqa.models.published import OWN, PUBLISHED
+from iqa.models.published import OWN
 
 # L1 and Huber's loss are on the MOS scale. The batch losses are not: after an epoch, a linear map puts the scores on
 # that scale (iqa/training/scored_model.py). docs/recipe.md names the papers.
@@ -42,7 +42,7 @@ class Recipe(NamedTuple):
         optimizer: class name in torch.optim.
         rates: (--lr, --head_lr_ratio, epochs before, epochs of the run) -> learning rates of the backbone with its
             distortion modules, and of the rest.
-        flags: those that --recipe published sets, if they are not given.
+        flags: those that --recipe published sets besides the numbers of patches, if they are not given.
     """
 
     optimizer: str
@@ -54,29 +54,11 @@ PUBLISHED_RECIPES = {
     "hyperiqa": Recipe(
         "Adam",
         in_steps,
-        {
-            "head_lr_ratio": 10.0,
-            "lr": 2e-5,
-            "weight_decay": 5e-4,
-            "batch_size": 96,
-            "epochs": 16,
-            "train_patch_num": PUBLISHED["hyperiqa"].patch_num,
-            "test_patch_num": PUBLISHED["hyperiqa"].patch_num,
-            "max_grad_norm": 0.0,
-        },
+        dict(head_lr_ratio=10.0, lr=2e-5, weight_decay=5e-4, batch_size=96, epochs=16, max_grad_norm=0.0),
     ),
     "smart_iqa": Recipe(
         "AdamW",
         on_a_cosine,
-        {
-            "head_lr_ratio": 10.0,
-            "lr": 5e-7,
-            "weight_decay": 2e-4,
-            "batch_size": 32,
-            "epochs": 10,
-            "train_patch_num": PUBLISHED["smart_iqa"].patch_num,
-            "test_patch_num": PUBLISHED["smart_iqa"].patch_num,
-            "max_grad_norm": 1.0,
-        },
+        dict(head_lr_ratio=10.0, lr=5e-7, weight_decay=2e-4, batch_size=32, epochs=10, max_grad_norm=1.0),
     ),
 }

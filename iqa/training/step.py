@@ -30,14 +30,7 @@ class EagerStep:
 
     name = "eager"
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        loss_of: Callable[[Tensor, Tensor], Tensor],
-        *,
-        max_grad_norm: float = 0.0,
-    ):
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable, max_grad_norm: float = 0):
         self.optimizer, self.loss_of, self.max_grad_norm = optimizer, loss_of, max_grad_norm
         self.parameters = list(model.parameters())
         optimizer.found_inf = torch.zeros((), device=self.parameters[0].device)
