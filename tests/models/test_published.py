@@ -114,18 +114,6 @@ def published_state(name: str) -> dict[str, Tensor]:
     return state_of(build(name, "meta"))
 
 
-def bare(state):
-    return state
-
-
-def under_a_name(state):
-    return {"model_state_dict": state, "epoch": 7}
-
-
-def of_data_parallel(state):
-    return {f"module.{key}": value for key, value in state.items()}
-
-
 def of_older_timm(state):
     """With the buffers of timm in 2022 and without the counts that older PyTorch lacked."""
     buffers = {
@@ -135,13 +123,18 @@ def of_older_timm(state):
     return {key: value for key, value in {**state, **buffers}.items() if not key.endswith("num_batches_tracked")}
 
 
-WRAPPINGS = (of_data_parallel, bare, of_older_timm, under_a_name)
+WRAPPINGS = {  # of published files
+    "DataParallel": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "bare": lambda state: state,
+    "older timm": of_older_timm,
+    "with its epoch": lambda state: {"model_state_dict": state, "epoch": 7},
+}
 
 
-@pytest.mark.parametrize("name, wrap", list(zip(REFERENCES, WRAPPINGS, strict=True)))
-def test_weights_score_as_in_the_program_that_they_are_of(name, wrap):
+@pytest.mark.parametrize("name, wrapping", list(zip(REFERENCES, WRAPPINGS, strict=True)))
+def test_weights_score_as_in_the_program_that_they_are_of(name, wrapping):
     count, names_and_shapes, expected, expected_attention = REFERENCES[name]
-    model = published_model(wrap(published_state(name)))
+    model = published_model(WRAPPINGS[wrapping](published_state(name)))
     assert (sum(parameter.numel() for parameter in model.parameters()), digest(model)) == (count, names_and_shapes)
     assert not model.training and model.variant.use_attention == (expected_attention is not None)
     with torch.inference_mode():

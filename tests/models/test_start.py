@@ -1,13 +1,14 @@
 """The start of a training: the same for every variant, every scale of features and every scale of MOS."""
 
 import copy
+import functools
 
 import pytest
 import torch
 from torch import nn
 
 from iqa.models.backbones import BACKBONES, Backbone
-from iqa.models.variants import FUSIONS, VARIANTS
+from iqa.models.variants import FUSIONS
 from models_resnet_improved import ImageQualityResNet
 
 CHANNELS = (24, 40, 112, 1280)
@@ -36,11 +37,13 @@ class Maps(nn.Module):
         return [self.scale * (weight * traits).relu() for weight in self.weights]
 
 
-@pytest.fixture(params=[0.1, 1.0, 10.0])
-def scaled(request, monkeypatch):
-    """A backbone whose features are multiplied by a factor."""
-    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(request.param), "maps"))
-    return "maps"
+SCALES = {"maps/10": 0.1, "maps": 1.0, "maps*10": 10.0}  # backbone -> factor of its features
+
+
+@pytest.fixture(autouse=True)
+def backbones(monkeypatch):
+    for name, scale in SCALES.items():
+        monkeypatch.setitem(BACKBONES, name, Backbone("Maps", functools.partial(Maps, scale), "maps"))
 
 
 def first_scores(backbone: str, flags: dict, mos: tuple[float, float], images: torch.Tensor, others: torch.Tensor):
@@ -54,23 +57,20 @@ def first_scores(backbone: str, flags: dict, mos: tuple[float, float], images: t
 
 @pytest.mark.parametrize("flags", FLAGS, ids=ids)
 @pytest.mark.parametrize("ends", RANGES)
-def test_first_scores_spread_alike_whatever_the_features_and_the_scale_of_mos(scaled, flags, ends):
+@pytest.mark.parametrize("backbone", SCALES)
+def test_first_scores_spread_alike_whatever_the_features_and_the_scale_of_mos(backbone, flags, ends):
     """A spread of 5% to 50% of the range, around the mean MOS."""
     low, high = ends
     images, others = torch.randn(2, 32, 3, 7, 7, generator=torch.Generator().manual_seed(1))
-    for scores in first_scores(scaled, flags, RANGES[ends], images, others):
+    for scores in first_scores(backbone, flags, RANGES[ends], images, others):
         assert 0.005 <= scores.std().item() / (high - low) <= 0.05
         assert abs(scores.mean().item() - RANGES[ends][0]) / (high - low) <= 0.03
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=ids)
-def test_first_scores_spread_the_same_for_features_of_every_scale(monkeypatch, flags):
+def test_first_scores_spread_the_same_for_features_of_every_scale(flags):
     images, others = torch.randn(2, 32, 3, 7, 7, generator=torch.Generator().manual_seed(1))
-    found = []
-    for scale in (0.1, 1.0, 10.0):
-        row = Backbone("Maps", lambda scale=scale: Maps(scale), "maps")
-        monkeypatch.setitem(BACKBONES, "maps", row)
-        found.append(torch.stack(first_scores("maps", flags, (50, 15), images, others)))
+    found = [torch.stack(first_scores(backbone, flags, (50, 15), images, others)) for backbone in SCALES]
     for scores in found[1:]:  # but for the epsilon of the adapters' batch norms
         torch.testing.assert_close(scores.std(1), found[0].std(1), rtol=0.2, atol=0)
 
@@ -81,19 +81,17 @@ def resnet50():
     return BACKBONES["resnet50"].build()
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.tag)
+@pytest.mark.parametrize("flags", FLAGS, ids=ids)
 @pytest.mark.parametrize("size", [32, 96])
-def test_a_resnet50_from_random_weights_starts_so_too(resnet50, variant, size, monkeypatch):
+def test_a_resnet50_from_random_weights_starts_so_too(resnet50, flags, size, monkeypatch):
     monkeypatch.setitem(BACKBONES, "resnet50", BACKBONES["resnet50"]._replace(build=lambda: copy.deepcopy(resnet50)))
     images, others = torch.randn(2, 16, 3, size, size, generator=torch.Generator().manual_seed(1))
-    flags = {"use_multiscale": variant.use_multiscale, "use_attention": variant.use_attention}
     for scores in first_scores("resnet50", flags, (50, 15), images, others):
         assert 0.5 <= scores.std().item() <= 5
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=ids)
-def test_the_start_draws_no_random_number_and_leaves_the_modes_and_other_statistics(monkeypatch, flags):
-    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), "maps"))
+def test_the_start_draws_no_random_number_and_leaves_the_modes_and_other_statistics(flags):
     model = ImageQualityResNet(backbone="maps", weights="none", **flags).train()
     model.projection.eval()
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
@@ -108,14 +106,12 @@ def test_the_start_draws_no_random_number_and_leaves_the_modes_and_other_statist
 
 @pytest.mark.parametrize("images", [torch.zeros(4, 3, 7, 7), torch.ones(1, 3, 7, 7)], ids=["all the same", "one"])
 @pytest.mark.parametrize("flags", FLAGS, ids=ids)
-def test_images_that_do_not_differ_leave_finite_scores(monkeypatch, flags, images):
-    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), "maps"))
+def test_images_that_do_not_differ_leave_finite_scores(flags, images):
     for scores in first_scores("maps", flags, (50, 15), images, torch.randn(4, 3, 7, 7)):
         assert scores.isfinite().all()
 
 
-def test_the_start_is_part_of_the_state(monkeypatch):
-    monkeypatch.setitem(BACKBONES, "maps", Backbone("Maps", lambda: Maps(1.0), "maps"))
+def test_the_start_is_part_of_the_state():
     images = torch.randn(8, 3, 7, 7)
     first = ImageQualityResNet(backbone="maps", weights="none", use_multiscale=True, mos_mean=3, mos_deviation=0.5)
     first.start(images)
