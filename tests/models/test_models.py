@@ -16,8 +16,6 @@ from iqa.models.variants import VARIANTS, find_variant
 from models_resnet_improved import ImageQualityResNet, ScaleAttention, target_net
 from train_resnet_improved import choose_optimizer, parse_options
 
-COUNTS = {"exp1_baseline": 25_624_337, "exp2_multiscale": 28_124_177, "exp3_multiscale_attention": 28_649_749}
-
 
 def make_model(variant, **arguments) -> ImageQualityResNet:
     torch.manual_seed(0)
@@ -28,10 +26,6 @@ def make_model(variant, **arguments) -> ImageQualityResNet:
 @pytest.fixture(scope="module", params=VARIANTS, ids=lambda variant: variant.tag)
 def model(request):
     return make_model(request.param)
-
-
-def test_parameter_counts_are_exact(model):
-    assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[model.variant.log_name]
 
 
 @pytest.mark.parametrize("batch", [1, 3])

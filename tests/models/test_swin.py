@@ -16,7 +16,6 @@ from iqa.models.weights import build_backbone, fill
 from models_resnet_improved import ImageQualityResNet
 
 ROW = BACKBONES["swin_b"]
-COUNTS = {"swin1_baseline": 88_218_505, "swin2_multiscale": 89_124_361, "swin3_multiscale_attention": 89_387_789}
 
 
 @contextlib.contextmanager
@@ -136,12 +135,11 @@ def test_one_name_of_both_is_told_apart_by_the_others(network):
 
 
 @pytest.mark.parametrize("variant", variants_of("swin_b"), ids=lambda variant: variant.tag)
-def test_counts_scores_and_gradients(variant, network, monkeypatch):
+def test_scores_and_gradients(variant, network, monkeypatch):
     assert variant.tag.startswith("swin_b_")
     flags = {"use_multiscale": variant.use_multiscale, "use_attention": variant.use_attention}
     monkeypatch.setitem(BACKBONES, "swin_b", ROW._replace(build=lambda: network))  # the same for every variant
     model = ImageQualityResNet(backbone="swin_b", weights="none", **flags)
-    assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[model.variant.log_name]
     for layer in model.train().modules():
         if isinstance(layer, StochasticDepth):  # which leaves whole blocks out
             layer.eval()
