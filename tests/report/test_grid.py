@@ -5,18 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from made_up_runs import (
-    DEMO,
-    GRID,
-    GRID_ERRORS,
-    PUBLISHED,
-    SEEDS,
-    VARIANTS,
-    edit_json,
-    rows_of,
-    write_ablation,
-    write_grid,
-)
+from made_up_runs import DEMO, FULL, GRID, GRID_ERRORS, PUBLISHED, SEEDS, edit_json, rows_of, write_ablation, write_grid
 from read_report import difference_of, level_of, refusal, report, section_of, srcc_of
 
 from iqa.report.rows import CNN, TRANSFORMER, find_grid, kind_of
@@ -133,7 +122,7 @@ def test_an_added_backbone_gets_the_whole_report(tmp_path):
 def test_title_and_kind_are_those_of_the_table_or_of_config_json(tmp_path):
     config = {"backbone_title": "EfficientNet-lite0", "backbone_kind": "other"}
     folder = write_ablation(
-        tmp_path / "logs", images=60, rows=(*VARIANTS, *LITE), errors=(9, 8, 7, 9, 8, 7), config=config
+        tmp_path / "logs", images=60, rows=(*GRID[:3], *LITE), errors=(9, 8, 7, 9, 8, 7), config=config
     )
     numbers, page, _ = report(folder)
     assert level_of(numbers, LITE[0])["row"]["title"] == "EfficientNet-lite0 baseline"
@@ -158,7 +147,7 @@ def test_three_backbones_are_each_set_against_the_first(tmp_path):
 
 
 def test_one_backbone_with_the_published_models(tmp_path):
-    numbers, page, tex = report(write_grid(tmp_path / "logs", rows=VARIANTS, errors=(9, 8, 7), published=(9.5, 5)))
+    numbers, page, tex = report(write_grid(tmp_path / "logs", rows=GRID[:3], errors=(9, 8, 7), published=(9.5, 5)))
     assert difference_of(numbers, "published") and not numbers["conclusion"] and "HyperIQA (trained here)" in tex
     assert "Interaction" not in page
 
@@ -178,10 +167,11 @@ def test_missing_rows_are_named_and_their_cells_say_so(tmp_path, capsys):
 
 
 def test_without_the_full_variant_there_is_no_answer(tmp_path):
-    folder = write_ablation(tmp_path / "logs")
-    shutil.rmtree(folder / "exp3_multiscale_attention")
+    folder = write_grid(tmp_path / "logs", errors=(9, 8.9, 8, 6.5, 6.45, 6.4))
+    shutil.rmtree(folder / FULL)
     numbers, page, _ = report(folder)
     assert "There is no answer yet" in page and difference_of(numbers, "multiscale")["verdict"] is None
+    assert "| Swin-B | " in section_of(page, "Outcome") and len(numbers["outcomes"]) == 1  # of one seed, undecided
 
 
 def test_what_the_runner_was_asked_for_is_missed_before_it_began(tmp_path):
@@ -198,7 +188,7 @@ def test_a_folder_that_only_looks_like_a_run_is_no_backbone(tmp_path, capsys):
     (folder / "lite1_baseline").mkdir()
     (folder / "lite1_baseline" / "config.json").write_text("{")
     assert [family.prefix for family in find_grid(folder).families] == ["exp"]
-    for name in (*LITE, *VARIANTS):
+    for name in (*LITE, *GRID[:3]):
         shutil.rmtree(folder / name, ignore_errors=True)
     assert "no finished run (no exp1_baseline/result.json" in refusal(folder, capsys)
 
