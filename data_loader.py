@@ -243,17 +243,7 @@ class PatchLoader:
         ValueError: the workers have too little shared memory.
     """
 
-    def __init__(
-        self,
-        images,
-        plan,
-        *,
-        patch_size: int,
-        color_jitter: bool,
-        device,
-        num_workers: int,
-        share=(0, 1),
-    ):
+    def __init__(self, images, plan, *, patch_size: int, color_jitter: bool, device, num_workers: int, share=(0, 1)):
         self.images, self.plan, self.patch_size, self.device = images, plan, patch_size, device
         self.part = plan if share == (0, 1) else plan.share(*share)
         self.transform = PatchTransform(color_jitter=color_jitter).to(device)
