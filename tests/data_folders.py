@@ -61,9 +61,9 @@ def make_csv(root: Path, splits=None, **changes) -> Path:
     return root
 
 
-def make_livec(root: Path, images=10, **variables) -> Path:
-    names = [f"t{i}.bmp" for i in range(1, 8)] + [f"{i}.bmp" for i in range(1, images + 1)]
-    mos = [99.0] * 7 + [3.42 + 7.9 * (i * 3 % images) for i in range(images)]
+def make_livec(root: Path, **variables) -> Path:
+    names = [f"t{i}.bmp" for i in range(1, 8)] + [f"{i}.bmp" for i in range(1, 11)]
+    mos = [99.0] * 7 + [3.42 + 7.9 * (i * 3 % 10) for i in range(10)]
     for name, value in zip(names, mos, strict=True):
         write_image(root / "Images" / ("trainingImages" if name[0] == "t" else ".") / name, value)
     variables = {"AllImages_release": cell_array(names).T, "AllMOS_release": np.array([mos]), **variables}
@@ -73,8 +73,8 @@ def make_livec(root: Path, images=10, **variables) -> Path:
     return root
 
 
-def make_kadid(root: Path, scenes=10, dmos=None) -> Path:
-    images = [(f"I{s:02d}_{d:02d}_01.png", f"I{s:02d}.png") for s in range(1, scenes + 1) for d in (1, 2, 3)]
+def make_kadid(root: Path, dmos=None) -> Path:
+    images = [(f"I{s:02d}_{d:02d}_01.png", f"I{s:02d}.png") for s in range(1, 11) for d in (1, 2, 3)]
     for name, _ in images:
         write_image(root / "images" / name, 50)
     rows = [(name, scene, dmos or round(1 + i % 5 * 0.97, 2), 0.8) for i, (name, scene) in enumerate(images)]
@@ -82,13 +82,13 @@ def make_kadid(root: Path, scenes=10, dmos=None) -> Path:
     return root
 
 
-def make_biq2021(root: Path, training=40, test=10) -> Path:
+def make_biq2021(root: Path) -> Path:
     """As released: one table has two empty columns, and one name differs from its file in the case of its ending."""
-    names = [f"ss{1 + i % 3:02d} ({i + 1}).jpg" for i in range(training + test)]
+    names = [f"ss{1 + i % 3:02d} ({i + 1}).jpg" for i in range(50)]
     rows = [(name, round((i * 7 % 50) / 49, 4)) for i, name in enumerate(names)]
-    wide_rows = [(*row, "", "") for row in rows[:training]]
+    wide_rows = [(*row, "", "") for row in rows[:40]]
     write_rows(root / "Train (Images and MOS).csv", ("Image Name", "MOS", "", ""), *wide_rows)
-    write_rows(root / "Test (Images and MOS).csv", ("Image Name", "MOS"), *rows[training:])
+    write_rows(root / "Test (Images and MOS).csv", ("Image Name", "MOS"), *rows[40:])
     touch(root / "Images", [names[0].replace(".jpg", ".JPG"), *names[1:]])
     return root
 
@@ -100,18 +100,18 @@ def make_bid(root: Path, numbers=range(1, 21), folder="ImageDatabase") -> Path:
     return root
 
 
-def make_spaq(root: Path, images=20) -> Path:
-    names = [f"{i:05d}.jpg" for i in range(1, images + 1)]
-    rows = [(name, 2 + 90 * i / images, 50) for i, name in enumerate(names)]
+def make_spaq(root: Path) -> Path:
+    names = [f"{i:05d}.jpg" for i in range(1, 21)]
+    rows = [(name, 2 + 90 * i / 20, 50) for i, name in enumerate(names)]
     write_rows(root / "Annotations/MOS and Image attribute scores.csv", ("Image name", "MOS", "Brightness"), *rows)
     touch(root / "TestImage", names)
     return root
 
 
-def make_agiqa3k(root: Path, prompts=10, folder="AGIQA-3K") -> Path:
+def make_agiqa3k(root: Path, folder="AGIQA-3K") -> Path:
     rows = [
         (f"{model}_normal_{i:03d}.jpg", f"a statue, number {i}", "", "", "", (i + j) / 4, 0.2, 5 - i / 4, 0.6)
-        for i in range(prompts)
+        for i in range(10)
         for j, model in enumerate(("AttnGAN", "glide", "sd1.5"))
     ]
     header = ("name", "prompt", "adj1", "adj2", "style", "mos_quality", "std_quality", "mos_align", "std_align")
@@ -120,9 +120,9 @@ def make_agiqa3k(root: Path, prompts=10, folder="AGIQA-3K") -> Path:
     return root
 
 
-def make_tid2013(root: Path, scenes=10, worse=1) -> Path:
+def make_tid2013(root: Path, worse=1) -> Path:
     """As in the release, the case of names differs between the list and the disk."""
-    names = [f"i{s:02d}_{d:02d}_{level}.bmp" for s in range(1, scenes + 1) for d in (1, 2) for level in (1, 2, 3, 4, 5)]
+    names = [f"i{s:02d}_{d:02d}_{level}.bmp" for s in range(1, 11) for d in (1, 2) for level in (1, 2, 3, 4, 5)]
     rows = [
         (f"{4 - worse * 0.5 * (int(name[-5]) - 3) + i / 1000:.5f}", name.capitalize() if i % 3 == 0 else name)
         for i, name in enumerate(names)
@@ -132,8 +132,8 @@ def make_tid2013(root: Path, scenes=10, worse=1) -> Path:
     return root
 
 
-def make_csiq(root: Path, scenes=10, worse=1, folders=None) -> Path:
-    names = [f"{s}.{d}.{level}.png" for s in range(1600, 1600 + scenes) for d in CSIQ_FOLDERS for level in range(1, 6)]
+def make_csiq(root: Path, worse=1, folders=None) -> Path:
+    names = [f"{s}.{d}.{level}.png" for s in range(1600, 1610) for d in CSIQ_FOLDERS for level in range(1, 6)]
     rows = [(name, f"{0.5 + worse * 0.2 * (int(name[-5]) - 3) + i / 1e5:.6f}") for i, name in enumerate(names)]
     write_lines(root / "csiq_label.txt", *rows)
     folders = folders or {d: f"dst_imgs/{folder}" for d, folder in CSIQ_FOLDERS.items()}
