@@ -169,15 +169,13 @@ class Benchmark:
     def evaluation(self) -> dict[str, Callable]:
         """Eager or compiled -> function that evaluates the batches of a loader."""
 
-        def evaluate_by(model: ScoredModel) -> Callable:
-            settings = {"precision": self.precision, "title": "benchmark"}
+        def evaluate_by(name: str) -> Callable:
+            model, settings = ScoredModel(self.model, ema=0.0), {"precision": self.precision, "title": "benchmark"}
+            if name == "compiled":
+                model.compile()
             return lambda loader: evaluate(model, loader, len(loader) * loader.plan.batch_size, **settings)
 
-        models = {"eager": ScoredModel(self.model, ema=0.0)}
-        if self.options.compile:
-            models["compiled"] = ScoredModel(self.model, ema=0.0)
-            models["compiled"].compile()
-        return {name: evaluate_by(model) for name, model in models.items()}
+        return {name: evaluate_by(name) for name in ("eager", *["compiled"] * self.options.compile)}
 
     def loader(self, kind: str, steps: int) -> PatchLoader:
         """A loader of that many batches, from a plan with enough patches of each image."""

@@ -498,8 +498,8 @@ class Training:
             "history": self.history,
             "predictions": {
                 name: {
-                    key: None if x is None else torch.from_numpy(x)
-                    for key, x in (("scores", p.scores), ("attention", p.attention))
+                    "scores": torch.from_numpy(p.scores),
+                    "attention": None if p.attention is None else torch.from_numpy(p.attention),
                 }
                 for name, p in self.predictions.items()
             },
