@@ -120,7 +120,7 @@ class TolerantPngStream(PngImagePlugin.PngStream):
             super().crc(kind, data)
 
 
-PngImagePlugin.PngStream = TolerantPngStream
+PngImagePlugin.PngStream = TolerantPngStream  # PngImageFile looks it up here
 
 
 def scale_transparency(image: PngImagePlugin.PngImageFile) -> None:
