@@ -73,11 +73,11 @@ def make_livec(root: Path, **variables) -> Path:
     return root
 
 
-def make_kadid(root: Path, dmos=None) -> Path:
+def make_kadid(root: Path) -> Path:
     images = [(f"I{s:02d}_{d:02d}_01.png", f"I{s:02d}.png") for s in range(1, 11) for d in (1, 2, 3)]
     for name, _ in images:
         write_image(root / "images" / name, 50)
-    rows = [(name, scene, dmos or round(1 + i % 5 * 0.97, 2), 0.8) for i, (name, scene) in enumerate(images)]
+    rows = [(name, scene, round(1 + i % 5 * 0.97, 2), 0.8) for i, (name, scene) in enumerate(images)]
     write_rows(root / "dmos.csv", ("dist_img", "ref_img", "dmos", "var"), *rows)
     return root
 

@@ -125,21 +125,6 @@ def test_a_folder_that_lacks_half_of_biq2021_is_one_clear_line(tmp_path, half):
     assert_one_line_error(process, str(tmp_path), *words)
 
 
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([], ["the split has no test images (BIQ2021's own"]),
-        ([("ss02 (41).jpg", "61.2")], ["Test (Images and MOS).csv: row 2: MOS 61.2 is outside 0 to 1"]),
-        ([("ss02 (41).jpg", "")], ["Test (Images and MOS).csv: row 2: MOS is ''"]),
-    ],
-)
-def test_a_bad_file_of_biq2021_is_one_line(tmp_path, rows, words):
-    write_rows(make_biq2021(tmp_path) / "Test (Images and MOS).csv", ("Image Name", "MOS"), *rows)
-    process = check_folder(tmp_path, "--dataset", "biq2021")
-    assert process.returncode == 1
-    assert_one_line_error(process, *words)
-
-
 @pytest.mark.skipif(not BIQ2021.exists(), reason=f"the repository of BIQ2021 is not at {BIQ2021}")
 def test_the_repository_of_biq2021_is_read_as_it_is():
     data = load_dataset("biq2021", BIQ2021)

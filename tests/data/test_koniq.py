@@ -118,11 +118,6 @@ def test_the_larger_folder_comes_first_unless_it_lacks_images(tmp_path):
     assert load_koniq(root).sets["test"].paths[0].parent.name == "512x384"
 
 
-def test_a_split_of_other_sizes_than_the_official_one_is_one_warning_with_the_sizes(root):
-    (warning,) = load_koniq(root).warnings
-    assert "8 / 4 / 4" in warning and "7,058 / 1,000 / 2,015" in warning
-
-
 @pytest.mark.skipif(not OFFICIAL.exists(), reason=f"the official metadata is not at {OFFICIAL}")
 def test_the_full_official_csv(tmp_path):
     os.symlink(OFFICIAL, tmp_path / OFFICIAL.name)
@@ -179,18 +174,6 @@ def test_an_image_with_two_rows_of_scores_is_an_error_even_if_no_set_has_it(root
 def test_a_one_to_five_column_is_noticed(root):
     write_official_csv(root, [(name, 1 + mos / 25, set_name) for name, mos, set_name in make_rows()])
     assert_refused(root, "1-5 scale")
-
-
-def test_labels_without_images_are_an_error(root):
-    write_official_csv(root, [])
-    assert_refused(root, "--data_path .*koniq: its labels name no image")
-
-
-@pytest.mark.parametrize("column", ["image_name", "MOS", "set"])
-def test_a_missing_column_is_named(root, column):
-    path = root / "koniq10k_distributions_sets.csv"
-    path.write_text(path.read_text().replace(column, "other", 1))
-    assert_refused(root, f"koniq10k_distributions_sets.csv: no column {column}")
 
 
 def test_a_short_row_is_an_error(root):
