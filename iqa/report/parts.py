@@ -41,9 +41,6 @@ class Part:
     differences: list[Difference]
     error: str | None = None  # why there are no numbers
 
-    def difference(self, key: str) -> Difference | None:
-        return next((difference for difference in self.differences if difference.key == key), None)
-
 
 @dataclass(frozen=True)
 class Heterogeneity:
@@ -165,7 +162,7 @@ def _weighted_mean(known: Sequence[tuple[int, dict[str, Measured]]]) -> dict[str
 def _heterogeneity(parts: Sequence[Part], comparisons: Sequence[Comparison]) -> list[Heterogeneity]:
     found = []
     for comparison in comparisons:
-        estimates = [d.srcc for part in parts if (d := part.difference(comparison.key))]
+        estimates = [d.srcc for part in parts for d in part.differences if d.key == comparison.key]
         if comparison.kind == "both" and len(estimates) > 1:
             found.append(Heterogeneity(comparison.key, comparison.title, heterogeneity_p(estimates)))
     return found

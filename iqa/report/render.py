@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import jinja2
@@ -146,18 +146,19 @@ def finding(difference: Difference) -> str:
 
 def runs_of(estimate: Estimate) -> str:
     """'one run of each variant', '3 runs of each variant' or '3 and 2 runs of the variants'"""
-    seeds = estimate.seeds
-    if len(set(seeds)) > 1:
-        return f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]} runs of the variants"
-    return "one run of each variant" if seeds[0] == 1 else f"{seeds[0]} runs of each variant"
+    first, *others = estimate.seeds
+    if any(count != first for count in others):
+        return f"{names(map(str, estimate.seeds))} runs of the variants"
+    return "one run of each variant" if first == 1 else f"{first} runs of each variant"
 
 
-def names(items: Sequence[str]) -> str:
+def names(items: Iterable[str]) -> str:
     """'a, b and c'; of many, the first and the number of the others"""
     items = list(items)
     if len(items) > NAMES_SHOWN:
-        return f"{', '.join(items[: NAMES_SHOWN - 1])} and {len(items) - NAMES_SHOWN + 1} more"
-    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
+        items = [*items[: NAMES_SHOWN - 1], f"{len(items) - NAMES_SHOWN + 1} more"]
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def duration(seconds: float | None) -> str:

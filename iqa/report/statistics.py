@@ -161,14 +161,14 @@ def gatekeeping(primary: float, parts: Sequence[float]) -> list[float]:
 
 
 def heterogeneity_p(estimates: Sequence[Estimate]) -> float:
-    """p-value of the hypothesis that the groups' true values are equal: Welch's test for unequal variances.
+    """p-value of the hypothesis that two or more groups have one true value: Welch's test for unequal variances.
 
     Welch (1951), On the comparison of several mean values, Biometrika 38, 330-336.
     """
     values = np.array([estimate.value for estimate in estimates])
     variances = np.array([estimate.standard_error**2 for estimate in estimates])
     groups = len(values)
-    if groups < 2 or not (variances > 0).all():
+    if not (variances > 0).all():
         return 1.0
     weights = 1 / variances
     shares = weights / weights.sum()
