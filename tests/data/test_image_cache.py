@@ -222,9 +222,3 @@ def test_too_little_disk_is_an_error_that_says_how_much_and_offers_no_cache(imag
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match=r"needs 0\.0 GB.*--cache_dir.*--no_cache"):
         open_cache(images)
-
-
-def test_a_folder_that_cannot_be_written_is_an_error_with_both_ways_out(images):
-    (images[0].parent.parent / "cache").write_text("a file in the way")
-    with pytest.raises(OSError, match=r"--cache_dir.*--no_cache"):
-        open_cache(images)
