@@ -243,7 +243,7 @@ def prepare(options: Options) -> Run | None:
     output = Path(options.output_dir or f"logs/{variant.log_name}")
     checkpoint_dir = Path(options.checkpoint_dir) if options.checkpoint_dir else None
     folder = RunFolder(output, f"resnet_improved_{variant.tag}{options.checkpoint_suffix}", checkpoint_dir)
-    before = folder.config_to_resume(options)
+    before = None if options.dry_run else folder.config_to_resume(options)
     if before and folder.result.exists():
         say(f"{folder.output}: this run is finished; see {folder.result}")
         return None
@@ -277,7 +277,7 @@ from torch import Tensor, nn
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
 from iqa.health import layer_health
-from iqa.metrics import plcc, srcc
+from iqa.metrics import srcc_and_plcc
 from iqa.models.weights import build_backbone
 from iqa.training import devices, distributed
 from iqa.training.description import announce, changed_processes, describe_run, size_of
@@ -415,11 +415,9 @@ class Training:
         for name, (images, loader) in self.evaluation.items():
             settings["with_hidden"] = name == self.select_on
             scored = evaluate(self.scored_model, loader, len(images), title=f"{title} {name}", **settings)
-            try:  # Spearman's and Pearson's correlation over images, in float64
-                pair, notes[name] = (srcc(scored.scores, images.mos), plcc(scored.scores, images.mos)), ""
-            except ValueError as undefined:  # scores that are all equal or not finite
-                pair, notes[name] = (None, None), str(undefined)
-            row[f"{name}_srcc"], row[f"{name}_plcc"] = pair
+            # Spearman's and Pearson's correlation over images, in float64; for scores that are all equal or not finite
+            # None twice, and the reason
+            row[f"{name}_srcc"], row[f"{name}_plcc"], notes[name] = srcc_and_plcc(scored.scores, images.mos)
             predictions[name] = Predictions(images.names, images.mos, scored.scores, scored.attention)
             if scored.hidden:
                 row["target_layers"] = [layer_health(units) for units in scored.hidden]
@@ -480,7 +478,10 @@ class Training:
         keep_selected = options.save_model and result["failure"] is None
         if keep_selected:
             try:
-                state = load_checkpoint(folder.best)
+                selected = load_checkpoint(folder.best)
+                if selected["epoch"] != result["selected_epoch"]:  # repeated after a kill, with another result
+                    raise ValueError(f"{folder.best} has those of epoch {selected['epoch']}")
+                state = selected
             except (OSError, ValueError) as error:
                 say(f"Warning: the weights of the selected epoch are lost ({error}); those of the last epoch are kept")
         save_checkpoint(folder.best, {**state, "results": result, "date": time.strftime("%Y-%m-%d")})

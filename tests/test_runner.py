@@ -165,12 +165,16 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, forking_python, fl
 
 
 def test_two_ablations_side_by_side_lose_nothing(tmp_path, tiny_data, ablation, forking_python):
+    """Beside a single run of the first variant, which keeps its folder."""
+    single = tmp_path / "logs/exp1_baseline/config.json"
+    single.parent.mkdir(parents=True)
+    single.write_text("{}")
     command = ["bash", str(RUNNER), "--data_path", str(tiny_data), *TINY_FLAGS, "--epochs", "1"]
     both = f"{shlex.join(command)} & first=$!; {shlex.join(command)} & second=$!; wait $first && wait $second"
     process = run_program("bash", "-c", both, cwd=tmp_path, PYTHON=forking_python)
     assert process.returncode == 0, process.stdout + process.stderr
-    folders = list((tmp_path / "logs").iterdir())
-    assert len(folders) == 2
+    folders = list((tmp_path / "logs").glob("resnet_ablation_*"))
+    assert len(folders) == 2 and single.read_text() == "{}"
     for variant, result in results(ablation[0]).items():
         for folder in folders:
             assert without_times(json.loads((folder / variant / "result.json").read_text())) == result

@@ -72,7 +72,8 @@ def published_model(saved: Mapping[str, Any]):
     row = PUBLISHED[name]
     backbone, fusion = BACKBONES[row.variant.backbone].build(), {}
     if name == "smart_iqa":  # multi-scale has a wider first convolution, attention its own entries
-        fusion["use_multiscale"] = state["conv1.0.weight"].shape[1] != backbone.channels[-1]
+        width = getattr(state["conv1.0.weight"], "shape", ())[1:2]  # `fill` reports what is no tensor
+        fusion["use_multiscale"] = width != backbone.channels[-1:]
         fusion["use_attention"] = any(key.startswith("multiscale_attention.") for key in state)
     model = build_published(name, backbone, **fusion)
     problem = fill(model, state)

@@ -228,9 +228,10 @@ def test_damaged_weights_name_the_first_entry(change, word):
         published_model(state)
 
 
-def test_smart_iqa_on_a_smaller_swin_is_told():
+@pytest.mark.parametrize("weight", [torch.zeros(512, 768, 1, 1), 3], ids=["of a smaller Swin", "no tensor"])
+def test_other_smart_iqa_weights_are_refused(weight):
     state = published_state("smart_iqa single")
-    state["conv1.0.weight"] = torch.zeros(512, 768, 1, 1)
+    state["conv1.0.weight"] = weight
     with pytest.raises(ValueError, match="not SMART-IQA as it was published"):
         published_model(state)
 

@@ -8,6 +8,8 @@ from conftest import assert_one_line_error, refuse, train
 from faults import FLAGS, KILLED_AFTER_LAST, NAME, assert_same_run, copy_run, files_below, inject
 from kill_at_random import survive
 
+from iqa.training.run_folder import load_checkpoint, save_checkpoint
+
 
 def resume(data, cwd, *flags, **environment):
     return train("--data_path", data, *FLAGS, "--resume", *flags, cwd=cwd, **environment)
@@ -119,3 +121,20 @@ def test_a_damaged_config_is_named(finished_run, tiny_data, tmp_path):
     cwd = copy_run(finished_run, tmp_path / "copy")
     (cwd / "run/config.json").write_text("{")
     assert_one_line_error(refuse_to_resume(tiny_data, cwd), "run/config.json: not JSON", "--overwrite")
+
+
+def test_weights_of_another_epoch_than_the_selected_one_are_not_kept_as_its(finished_run, tiny_data, tmp_path):
+    """As after a kill, if the repeated epoch has another result."""
+    cwd = copy_run(finished_run, tmp_path / "copy", epochs=2)
+    last, best = (cwd / f"run/{NAME}_{name}.pth" for name in ("last", "best"))
+    for path, change in (
+        (last, lambda state: state["history"][0].update(val_srcc=1.0)),  # the first epoch is selected
+        (best, lambda state: state.update(epoch=3)),
+    ):
+        state = load_checkpoint(path)
+        change(state)
+        path.unlink()
+        save_checkpoint(path, state)
+    process = resume(tiny_data, cwd)
+    assert process.returncode == 0 and "the weights of the selected epoch are lost" in process.stdout, process.stderr
+    assert json.loads((cwd / "run/result.json").read_text())["selected_epoch"] == 1
