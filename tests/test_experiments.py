@@ -9,9 +9,10 @@ from conftest import ROOT, read_rows, read_scores
 from scipy import stats
 
 from iqa import metrics
+from iqa.predictions import read_predictions
 
 FOLDER = ROOT / "docs/experiments"
-LITE = ROOT / "docs/biq2021"
+LITE = FOLDER / "efficientnet_lite0"
 PAGE = (FOLDER / "recipe_trials.md").read_text(encoding="utf-8")
 RUNS = {
     "the recipe under test": FOLDER / "recipe_trials/under_test",
@@ -87,6 +88,19 @@ def test_within_sources():
         best, base = within(f"--recipe best{end}"), within(f"the recipe under test{end}")
         assert numbers(rows[size][0]) == pytest.approx([best, base], abs=6e-5)
         assert numbers(rows[size][1])[0] == pytest.approx(best - base, abs=6e-5)
+
+
+@pytest.mark.parametrize("run", sorted(path.parent for path in LITE.glob("*/result.json")), ids=lambda run: run.name)
+def test_the_runs_with_an_efficientnet(run):
+    found = read_predictions(run / "predictions_test.csv")
+    srcc, plcc = (f(found.scores, found.mos).statistic for f in (stats.spearmanr, stats.pearsonr))
+    sources = np.array([name[:4] for name in found.names])
+    within = sum(
+        members.mean() * stats.spearmanr(found.scores[members], found.mos[members]).statistic
+        for members in (sources == source for source in np.unique(sources))
+    )
+    row = f"| {run.name} | {srcc:.4f} / {plcc:.4f} | {within:.4f} |"
+    assert row in (LITE / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_speed_on_a_gpu():
