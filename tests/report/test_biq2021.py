@@ -46,13 +46,26 @@ def test_the_page_names_every_result():
     assert "--groups" in page and "--without" in page  # the command that makes the report
 
 
+def test_the_page_has_a_row_for_each_run_and_the_gain_of_the_last_epoch():
+    page, gains = (FOLDER / "README.md").read_text(encoding="utf-8").replace("−", "-"), []
+    for folder in RUNS:
+        run = json.loads((folder / "result.json").read_text())
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        gains.append(rows[-1]["val_srcc"] - rows[-2]["val_srcc"])
+        test = f"{run['selected_test_srcc']:.4f} / {run['selected_test_plcc']:.4f}"
+        cells = (folder.name, run["selected_epoch"], f"{run['selected_val_srcc']:.4f}", test, f"{gains[-1]:+.4f}")
+        assert f"| {' | '.join(map(str, cells))} |" in page
+    low, high = stats.t.interval(0.95, len(gains) - 1, np.mean(gains), stats.sem(gains))
+    assert f"{np.mean(gains):+.4f} in validation SRCC, 95% interval [{low:+.4f}, {high:+.4f}]" in page
+
+
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_the_front_pages_show_the_report(name):
     page = (ROOT / name).read_text(encoding="utf-8").replace("−", "-")
     for level in NUMBERS["levels"]:
         within = NUMBERS["groups"]["within"]["levels"][level["row"]["log_name"]]["srcc"]["value"]
         found = [f"{x['value']:.4f} [{x['low']:.4f}, {x['high']:.4f}]" for x in (level["srcc"], level["plcc"])]
-        assert f"| {found[0]} | {found[1]} | {within:.4f} |" in page
+        assert f"| {found[0]} | {found[1]} | {within:.4f} |" in page and f"{level['srcc_deviation']:.4f}" in page
     for difference in NUMBERS["differences"]:
         x, against_baseline = difference["srcc"], difference["comparison"]["terms"][1][1].endswith("baseline")
         assert not against_baseline or f"| {x['value']:+.4f} [{x['low']:+.4f}, {x['high']:+.4f}] |" in page
