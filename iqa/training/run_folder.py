@@ -110,7 +110,7 @@ class RunFolder:
             locks.callback(self.remove_unused)
             if self.checkpoint_dir:
                 locks.enter_context(hold_lock(self.checkpoint_dir / f".{self.checkpoint_name}.lock"))
-            for path in (self.config, *(self.output / name for name in RESULTS), self.best, self.last):
+            for path in (self.config, *(self.output / name for name in RESULTS), self.best, *both(self.last)):
                 remove_leftovers(path)
             yield
 

@@ -29,7 +29,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(finished_run, tin
     last.write_bytes(content)
     metrics = cwd / "run/metrics.jsonl"
     metrics.write_text(metrics.read_text()[:-30])
-    leftovers = [cwd / "run/.result.json.1.tmp", cwd / f"run/.{NAME}_last.pth.1.tmp"]
+    names = (".result.json", f".{NAME}_last.pth", f".{NAME}_last_previous.pth")
+    leftovers = [cwd / f"run/{name}.1.tmp" for name in names]
     of_another_run = cwd / f"run/.{NAME}_seed43_last.pth.1.tmp"
     for path in (*leftovers, of_another_run):
         path.write_text("half")
