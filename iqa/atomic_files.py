@@ -47,10 +47,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     _flush_to_disk(path.parent, os.O_RDONLY)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Delete the temporary file of a killed process that wrote `path`; no process may be writing it now."""
+def remove_leftovers(path: Path, *, only: Path | None = None) -> None:
+    """Delete the temporary files of killed processes that wrote `path`; no process may be writing it now.
+
+    Args:
+        only: delete those that are links to this file, and leave others, which a process may be writing.
+    """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if only is None or leftover.samefile(only):
+                leftover.unlink()
 
 
 def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:

@@ -137,7 +137,7 @@ def assert_same_run(one: Path, other: Path, name: str = NAME) -> None:
         assert same_bits(saved[0][key], saved[1][key]), key
     for folder in folders:
         assert [path.name for path in (folder / "run").glob("*.pth")] == [f"{name}_best.pth"]
-    assert not list(one.rglob("*.tmp")) and not list(other.rglob("*.tmp"))
+    assert [*one.rglob("*.tmp"), *other.rglob("*.tmp")] == []
 
 
 def is_running(session: int) -> bool:

@@ -112,6 +112,8 @@ class RunFolder:
                 locks.enter_context(hold_lock(self.checkpoint_dir / f".{self.checkpoint_name}.lock"))
             for path in (self.config, *(self.output / name for name in RESULTS), self.best, *both(self.last)):
                 remove_leftovers(path)
+            if self.best.exists():  # in checkpoints/ other runs may be writing theirs now
+                remove_leftovers(self.newest, only=self.best)
             yield
 
     def remove_unused(self) -> None:

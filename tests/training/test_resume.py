@@ -34,6 +34,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(finished_run, tin
     of_another_run = cwd / f"run/.{NAME}_seed43_last.pth.1.tmp"
     for path in (*leftovers, of_another_run):
         path.write_text("half")
+    (cwd / "checkpoints").mkdir()
+    leftovers.append(cwd / f"checkpoints/.{NAME}_best.pth.1.tmp")
+    leftovers[-1].hardlink_to(cwd / f"run/{NAME}_best.pth")
     process = resume(tiny_data, cwd, "--num_workers", "2", "--no_cache")
     assert process.returncode == 0 and process.stderr == "", process.stderr
     assert f"{NAME}_last.pth: damaged" in process.stdout and f"{NAME}_last_previous.pth" in process.stdout
