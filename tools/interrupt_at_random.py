@@ -96,7 +96,7 @@ def survive(name: str, folder: Path, interruptions: int, generator: random.Rando
             printed = [line.partition(GO_ON)[2] for line in errors.splitlines() if GO_ON in line]
             if process.returncode == 0 or (not printed and results(cwd)):  # the signal came after the last file
                 break
-            assert len(printed) <= 1 and "error:" not in errors, f"{command}\n{errors}"
+            assert len(printed) <= 1 and ": error:" not in errors, f"{command}\n{errors}"
             assert printed or "Stopped by" not in errors, f"{command}\n{errors}"
             command = printed[0] if printed else command  # the same one where the interpreter was still starting
         assert results(cwd) == expected, f"{cwd}: other results than without interruption"
