@@ -265,8 +265,10 @@ def prepare(options: Options) -> Run | None:
 if __name__ == "__main__":
     sys.exit(main())
 
+import functools
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable
 
@@ -274,6 +276,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LinearLR, StepLR
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
 from iqa.health import layer_health
@@ -283,13 +286,13 @@ from iqa.training import devices, distributed
 from iqa.training.description import announce, changed_processes, describe_run, size_of
 from iqa.training.live_view import live_view
 from iqa.training.losses import training_loss
-from iqa.training.optimization import LearningRates, build_schedule, freeze_batch_norms
+from iqa.training.optimization import LearningRates, freeze_batch_norms, rates_by_epoch
 from iqa.training.precision import measured_precision, settled_precision
 from iqa.training.progress import Forecast, LossMeter, watch
 from iqa.training.recipe import BATCH_LOSSES
 from iqa.training.results import print_summary, summarise
 from iqa.training.scored_model import ScoredModel, sample_indices
-from iqa.training.step import CapturedStep, EagerStep, check_cuda_graph, choose_step
+from iqa.training.step import CapturedStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
 START_PATCHES = 32  # the first patches of the training, from which a new model's start is computed
@@ -356,7 +359,9 @@ class Training:
         model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
         if not settled:  # the faster one of bf16 and fp32
             batch = options.batch_size // process_count()
-            config |= distributed.by_first(lambda: measured_precision(model, device, batch, options.patch_size))
+            config |= distributed.by_first(
+                lambda: measured_precision(EagerStep, model, device, batch, options.patch_size)
+            )
         config |= size_of(model, options.patch_size)
         announce(config, data)
         self.select_on = choose_selection_set(options.select_on, data)
@@ -542,16 +547,51 @@ def choose_optimizer(options: Options, model: nn.Module, steps_per_epoch: int) -
     kind = getattr(torch.optim, recipe.optimizer) if recipe else torch.optim.AdamW
     # A fused optimizer skips a step whose `found_inf` is set.
     optimizer = kind(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    schedule = build_schedule(
-        optimizer,
-        options.lr_schedule,
-        warmup_steps=options.warmup_steps,
-        epochs=options.epochs,
-        steps_per_epoch=steps_per_epoch,
-        published=recipe and (lambda before: recipe.rates(options.lr, options.head_lr_ratio, before, options.epochs)),
-    )
+    # A constant rate, after a warm-up in which step n of N has n / N of it.
+    warm_up = max(1, options.warmup_steps)
+    schedules = [LinearLR(optimizer, 1 / warm_up, total_iters=warm_up - 1)]
+    steps = options.epochs * steps_per_epoch
+    if options.lr_schedule == "cosine":
+        schedules.append(CosineAnnealingLR(optimizer, steps))
+    elif options.lr_schedule == "step":
+        schedules.append(StepLR(optimizer, math.ceil(steps / 3), gamma=0.1))
+    elif recipe:
+        rates = functools.partial(recipe.rates, options.lr, options.head_lr_ratio, epochs=options.epochs)
+        schedules.append(rates_by_epoch(optimizer, rates, steps_per_epoch))
     on_gpu = next(model.parameters()).device.type == "cuda"
-    return LearningRates(optimizer, schedule, as_tensors=on_gpu)
+    return LearningRates(optimizer, ChainedScheduler(schedules), as_tensors=on_gpu)
+
+
+class EagerStep:
+    """Loss, backward pass, clipping and optimizer, one kernel after the other.
+
+    A step whose gradients are not finite does not change the weights. The host does not wait for the device.
+
+    Args:
+        model: has the trained parameters.
+        optimizer: a fused one, which heeds `found_inf`.
+        loss_of: inputs [B, 3, P, P] and MOS [B] -> a scalar.
+        max_grad_norm: longer gradients are clipped to it; 0: never.
+    """
+
+    name = "eager"
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable, max_grad_norm: float = 0):
+        self.optimizer, self.loss_of, self.max_grad_norm = optimizer, loss_of, max_grad_norm
+        self.parameters = list(model.parameters())
+        optimizer.found_inf = torch.zeros((), device=self.parameters[0].device)
+
+    def __call__(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
+        """Train on inputs [B, 3, P, P] and MOS [B]; returns loss and gradient norm, valid until the next step."""
+        loss = self.loss_of(inputs, mos)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
+        self.optimizer.found_inf.copy_(~norm.isfinite())
+        if self.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+        self.optimizer.step()
+        return loss.detach(), norm
 
 
 def build_step(

@@ -10,7 +10,7 @@ from conftest import RESNET50, ROOT, run_program
 from faults import inject
 from torchvision.models import resnet50
 
-from iqa.models.normalisation import fold_batch_norms
+from iqa.models.folding import fold_batch_norms
 from iqa.models.pooling import pool_to_grid
 from iqa.models.variants import VARIANTS, find_variant
 from models_resnet_improved import ImageQualityResNet, ScaleAttention, target_net

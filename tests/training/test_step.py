@@ -15,8 +15,9 @@ from iqa.training.losses import training_loss
 from iqa.training.optimization import LearningRates
 from iqa.training.recipe import LOSSES
 from iqa.training.scored_model import ScoredModel
-from iqa.training.step import WARM_UP, CapturedStep, EagerStep, check_cuda_graph, choose_step
+from iqa.training.step import WARM_UP, CapturedStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet
+from train_resnet_improved import EagerStep
 
 STEPS, BATCH = 20, 6
 

@@ -14,8 +14,9 @@ from iqa.data.images import DecodedImages
 from iqa.models.variants import VARIANTS
 from iqa.training.optimization import LearningRates
 from iqa.training.scored_model import ScoredModel
-from iqa.training.step import WARM_UP, CapturedStep, EagerStep
+from iqa.training.step import WARM_UP, CapturedStep
 from models_resnet_improved import ImageQualityResNet
+from train_resnet_improved import EagerStep
 
 pytestmark = pytest.mark.gpu
 
