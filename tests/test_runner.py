@@ -135,7 +135,7 @@ def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, 
     printed_command(output, tmp_path)
     names = sorted(path.name for path in log_folder(tmp_path).iterdir())
     assert names == ["ablation_flags", "exp1_baseline", "exp1_baseline.log"]
-    assert_nobody_is_left(runner)
+    assert_nobody_is_left(runner.pid)
 
 
 @pytest.mark.parametrize(

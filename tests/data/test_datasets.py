@@ -89,8 +89,7 @@ def test_linked_images_are_read_wherever_they_point(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "file"),
-    [("csv", "labels.csv"), ("biq2021", "Test (Images and MOS).csv"), ("kadid10k", "dmos.csv")],
+    ("name", "file"), [("csv", "labels.csv"), ("biq2021", "Test (Images and MOS).csv"), ("kadid10k", "dmos.csv")]
 )
 def test_a_row_with_more_fields_than_the_header_is_an_error_unless_they_are_empty(tmp_path, name, file):
     path = MAKERS[name](tmp_path) / file

@@ -92,14 +92,6 @@ def write_run(log_folder, variant, mos, scores, *, seed=42, suffix="", val_srccs
     (folder / "result.json").write_text(json.dumps(result))
 
 
-def edit_json(path, **changes):
-    """Change entries of a JSON file; a dictionary is merged into the one that is there."""
-    contents = json.loads(path.read_text())
-    for key, value in changes.items():
-        contents[key] = contents[key] | value if isinstance(value, dict) and key in contents else value
-    path.write_text(json.dumps(contents))
-
-
 def write_failed_run(log_folder, variant, images=300, *, seed=42, suffix=""):
     """A run without any defined score, as training leaves it: nulls, a failure and no predictions."""
     mos, (scores,) = make_scores(images, (8.0,))

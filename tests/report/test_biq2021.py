@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, read_epochs
 from scipy import stats
 
 from iqa.predictions import read_predictions
@@ -50,7 +50,7 @@ def test_the_page_has_a_row_for_each_run_and_the_gain_of_the_last_epoch():
     page, gains = (FOLDER / "README.md").read_text(encoding="utf-8").replace("−", "-"), []
     for folder in RUNS:
         run = json.loads((folder / "result.json").read_text())
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        rows = read_epochs(folder)
         gains.append(rows[-1]["val_srcc"] - rows[-2]["val_srcc"])
         test = f"{run['selected_test_srcc']:.4f} / {run['selected_test_plcc']:.4f}"
         cells = (folder.name, run["selected_epoch"], f"{run['selected_val_srcc']:.4f}", test, f"{gains[-1]:+.4f}")

@@ -5,7 +5,8 @@ import re
 import shutil
 
 import pytest
-from made_up_runs import FULL, SEEDS, VARIANTS, edit_json, make_scores, write_ablation, write_grid, write_predictions
+from conftest import edit_json
+from made_up_runs import FULL, SEEDS, VARIANTS, make_scores, write_ablation, write_grid, write_predictions
 from read_report import difference_of, interval, refusal, report, section_of
 from scipy import stats
 

@@ -3,7 +3,8 @@
 import shutil
 
 import pytest
-from made_up_runs import BASELINE, DEMO, MULTISCALE, VARIANTS, edit_json, write_ablation
+from conftest import edit_json
+from made_up_runs import BASELINE, DEMO, MULTISCALE, VARIANTS, write_ablation
 from read_report import level_of, predictions, refusal, report
 from scipy import stats
 
