@@ -38,6 +38,11 @@ class Comparison:
     backbone: str | None  # title, of a comparison within one backbone
 
     @property
+    def after(self) -> str:
+        """Log name of the first row."""
+        return self.terms[0][1]
+
+    @property
     def kind(self) -> str:
         """The key without the name of the backbone."""
         return self.key.rpartition(".")[2]

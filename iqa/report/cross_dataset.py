@@ -10,7 +10,7 @@ from pathlib import Path
 from iqa.json_files import read_json
 from iqa.predictions import read_predictions
 from iqa.report.parts import Part, Plan, measure_part
-from iqa.report.runs import Run, difference, image_mismatches, on_common_images
+from iqa.report.runs import Run, difference, image_mismatches, on_common_images, refuse_duplicates
 
 AGAIN = "evaluate again with --overwrite"
 KEYS = ("run_id", "variant", "epoch", "dataset", "set", "split", "trained_on", "crops", "precision")
@@ -67,14 +67,7 @@ def _read_evaluations(
         if reasons and folder in named:
             raise ValueError(f"{reasons[0]}; name only folders of this report's runs")
         left_out += [f"{reason}; left out." for reason in reasons]
-    known: dict[tuple, Evaluation] = {}
-    for evaluation in evaluations:
-        other = known.setdefault((evaluation.run.folder, evaluation.name), evaluation)
-        if other is not evaluation:
-            raise ValueError(
-                f"{other.file} and {evaluation.file}: both are of {evaluation.run.name} on {evaluation.name}; "
-                "move one of them to another folder"
-            )
+    refuse_duplicates((found.file, f"of {found.run.name} on {found.name}") for found in evaluations)
     return evaluations, left_out
 
 

@@ -66,20 +66,15 @@ def comparable_runs(
     Raises:
         FileNotFoundError, ValueError: names the file.
     """
-    order = [row.log_name for row in rows]
-    folders = [(variant, folder) for variant in order for folder in run_folders(log_folder, variant)]
+    order, by_name = [row.log_name for row in rows], run_folders(log_folder)
+    folders = [(variant, folder) for variant in order for folder in by_name.get(variant, [])]
     finished = [(variant, folder) for variant, folder in folders if (folder / "result.json").exists()]
     if not finished:
         raise FileNotFoundError(
             f"{log_folder}: no finished run (no {order[0]}/result.json or the like); train the variants first"
         )
     runs = sorted((_read_run(*pair) for pair in finished), key=lambda run: (order.index(run.variant), run.seed))
-    for first, second in zip(runs, runs[1:], strict=False):
-        if (first.variant, first.seed) == (second.variant, second.seed):
-            raise ValueError(
-                f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; "
-                "move one of them to another folder"
-            )
+    refuse_duplicates((run.folder, f"{run.variant} with seed {run.seed}") for run in runs)
     if not any(run.predictions for run in runs):
         reasons = "; ".join(f"{run.name}: {run.failure}" for run in runs)
         raise ValueError(f"{log_folder}: no run has scores to report ({reasons}); look at the logs and train again")
@@ -91,6 +86,16 @@ def comparable_runs(
         )
     unfinished = [folder.name for variant, folder in folders if (variant, folder) not in finished]
     return on_common_images(runs), unfinished, found
+
+
+def refuse_duplicates(found: Iterable[tuple[Path, str]]) -> None:
+    """Raise a ValueError if two of these files or folders have the same description."""
+    known: dict[str, Path] = {}
+    for path, description in found:
+        if known.setdefault(description, path) != path:
+            raise ValueError(
+                f"{known[description]} and {path}: both are {description}; move one of them to another folder"
+            )
 
 
 def _read_run(variant: str, folder: Path) -> Run:
