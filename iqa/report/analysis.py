@@ -212,8 +212,7 @@ def _dataset(runs: Sequence[Run]) -> str:
 
 
 def _run_numbers(run: Run) -> RunNumbers:
-    limitations = tuple(finding.kind for finding in run.findings if finding.kind in LIMITATIONS)
-    numbers = RunNumbers(run.name, run.variant, run.seed, run.failure, limitations)
+    numbers = RunNumbers(run.name, run.variant, run.seed, run.failure, run.limitations)
     if not run.predictions:
         return numbers
     scores, mos = run.predictions.scores, run.predictions.mos
@@ -250,14 +249,11 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 def _mean_rise(runs: Sequence[Run]) -> float | None:
     """Rise of the mean validation curve of healthy runs in its last epoch, if it was still improving."""
-    curves = []
-    for run in runs:
-        curve = [line.get(f"{run.select_on}_srcc") for line in run.epochs]
-        if not run.failure and curve and None not in curve:
-            curves.append(curve)
-    length = min(map(len, curves), default=0)
-    if not length:
+    curves = [[line.get(f"{run.select_on}_srcc") for line in run.epochs] for run in runs if not run.failure]
+    curves = [curve for curve in curves if curve and None not in curve]
+    if not curves:
         return None
+    length = min(map(len, curves))
     rise, fall = last_rise(np.mean([curve[:length] for curve in curves], axis=0))
     return rise if is_improving(rise, fall) else None
 

@@ -74,9 +74,10 @@ class Without:
 def measure_part(name: str, runs: Sequence[Run], plan: Plan) -> tuple[Part, dict[str, Measured] | None]:
     """Numbers of runs that are restricted to the images of a part; None beside a part that has no numbers."""
     images = len(runs[0].predictions.names)
-    reasons = {run.name: srcc_and_plcc(run.predictions.scores, run.predictions.mos)[2] for run in runs}
     errors = [f"fewer than {FEWEST} images"] if images < FEWEST else []
-    errors += [f"{run}: {reason}" for run, reason in reasons.items() if reason]
+    for run in runs:
+        _, _, reason = srcc_and_plcc(run.predictions.scores, run.predictions.mos)
+        errors += [f"{run.name}: {reason}"] if reason else []
     if errors:
         return Part(name, images, {}, [], errors[0]), None
     measured = measure(runs, plan.draws, plan.seed)

@@ -115,14 +115,6 @@ class Attention:
     seeds: int
     reading: str  # "seen", "in part", "reverse", "not seen", or "differs" between the seeds
 
-    @property
-    def deep_in_best(self) -> float:
-        return float(self.weights[-1, -DEEP:].sum())
-
-    @property
-    def deep_in_worst(self) -> float:
-        return float(self.weights[0, -DEEP:].sum())
-
 
 def read_attention(grid: Grid, runs: Sequence[Run]) -> list[Attention]:
     """Attention of every row whose runs have it."""

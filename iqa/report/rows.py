@@ -7,6 +7,7 @@ the runner was to train (`ablation_flags`) count like existing ones, so that mis
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,16 @@ def run_folders(log_folder: Path) -> dict[str, list[Path]]:
     return folders
 
 
+def refuse_duplicates(found: Iterable[tuple[Path, str]]) -> None:
+    """Raise a ValueError if two of these files or folders have one description."""
+    known: dict[str, Path] = {}
+    for path, description in found:
+        if known.setdefault(description, path) != path:
+            raise ValueError(
+                f"{known[description]} and {path}: both are {description}; move one of them to another folder"
+            )
+
+
 def is_backbone(name: str) -> bool:
     """Whether this program knows the backbone; others are read from config.json alone."""
     return name in BACKBONES or name.startswith(TIMM)
@@ -116,14 +127,7 @@ def _find_families(log_folder: Path, asked: list[str]) -> list[Family]:
     order = [*known, *sorted(set(configs) - set(known))]
     families = [_family(prefix, known.get(prefix), configs[prefix]) for prefix in order if prefix in configs]
     families.sort(key=lambda family: KINDS.index(family.kind))
-    prefixes: dict[str, str] = {}
-    for family in families:
-        other = prefixes.setdefault(family.backbone, family.prefix)
-        if other != family.prefix:
-            raise ValueError(
-                f"{log_folder}: runs named {other}* and {family.prefix}* are both of {family.backbone}; "
-                "move one of them to another folder"
-            )
+    refuse_duplicates((log_folder / f"{family.prefix}*", f"of {family.backbone}") for family in families)
     return families or [_family(BACKBONES["resnet50"].log_name, "resnet50", [])]
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from iqa.health import FAILURES, Finding, findings, run_health
+from iqa.health import FAILURES, LIMITATIONS, findings, run_health
 from iqa.json_files import read_json
 from iqa.metrics import plcc, srcc, srcc_and_plcc
 from iqa.models.published import OWN
 from iqa.predictions import Predictions, read_predictions
-from iqa.report.rows import Row, run_folders
+from iqa.report.rows import Row, refuse_duplicates, run_folders
 
 # Flags in which runs may differ: they make the variant, name the seed, place files or set the speed, or have the
 # value "auto" and are compared by their effect (precision, select_on).
@@ -33,7 +33,7 @@ RECIPE_FLAGS = frozenset(
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run. A run without any defined score has no predictions and no findings."""
+    """One finished run. A run without any defined score has no predictions and no limitations."""
 
     folder: Path
     variant: str
@@ -42,7 +42,7 @@ class Run:
     result: dict
     epochs: list[dict]  # the lines of metrics.jsonl
     predictions: Predictions | None = None  # of the test images
-    findings: Sequence[Finding] = ()
+    limitations: tuple[str, ...] = ()  # keys of LIMITATIONS
     failure: str | None = None  # why the run counts as failed
 
     @property
@@ -88,25 +88,10 @@ def comparable_runs(
     return on_common_images(runs), unfinished, found
 
 
-def refuse_duplicates(found: Iterable[tuple[Path, str]]) -> None:
-    """Raise a ValueError if two of these files or folders have the same description."""
-    known: dict[str, Path] = {}
-    for path, description in found:
-        if known.setdefault(description, path) != path:
-            raise ValueError(
-                f"{known[description]} and {path}: both are {description}; move one of them to another folder"
-            )
-
-
 def _read_run(variant: str, folder: Path) -> Run:
-    config, result = read_json(folder / "config.json"), read_json(folder / "result.json")
-    for file, contents, keys in (
-        ("config.json", config, ("variant", "flags", "split", "parameters")),
-        ("result.json", result, ("variant", "seed", "selected_epoch", "best_test_srcc", "seconds")),
-    ):
-        missing = [key for key in keys if key not in contents]
-        if missing:
-            raise ValueError(f"{folder / file}: no key {missing[0]!r}; was it written by train_resnet_improved.py?")
+    config = read_json(folder / "config.json", keys=("variant", "flags", "split", "parameters"))
+    result = read_json(folder / "result.json", keys=("variant", "seed", "selected_epoch", "best_test_srcc", "seconds"))
+    for file, contents in (("config.json", config), ("result.json", result)):
         if contents["variant"] != variant:
             raise ValueError(f"{folder / file}: variant is {contents['variant']!r}, but the folder is {variant}'s")
     failure = result.get("failure")
@@ -121,18 +106,19 @@ def _read_run(variant: str, folder: Path) -> Run:
     if reason:
         return replace(run, failure=f"no defined score ({reason})")
     try:
-        found = _findings(run, predictions)
+        kinds = [finding.kind for finding in findings(_health(run, predictions))]
     except (AttributeError, TypeError):
         raise ValueError(f"{folder / 'result.json'}: 'health' has an unknown format; repeat the run") from None
-    failure = ", ".join(FAILURES[finding.kind] for finding in found if finding.failed) or None
-    return replace(run, predictions=predictions, findings=found, failure=failure)
+    failure = ", ".join(FAILURES[kind] for kind in kinds if kind in FAILURES) or None
+    limitations = tuple(kind for kind in kinds if kind in LIMITATIONS)
+    return replace(run, predictions=predictions, limitations=limitations, failure=failure)
 
 
-def _findings(run: Run, predictions: Predictions) -> list[Finding]:
-    """Findings by the present rules; result.json has what only the training could measure."""
+def _health(run: Run, predictions: Predictions) -> dict:
+    """Health by the present rules; result.json has what only the training could measure."""
     stored = {} if run.result.get("health") is None else run.result["health"]
     loss = stored.get("loss") or {}
-    health = run_health(
+    return run_health(
         scores=predictions.scores,
         mos=predictions.mos,
         mos_range=run.config.get("mos_range") or (0, 100),
@@ -144,7 +130,6 @@ def _findings(run: Run, predictions: Predictions) -> list[Finding]:
         epochs=run.result.get("epochs"),
         constant_loss=loss.get("constant") if loss.get("constant_from") == "training MOS" else None,
     )
-    return findings(health)
 
 
 def _read_epochs(path: Path) -> list[dict]:
