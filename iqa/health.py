@@ -163,21 +163,20 @@ def epoch_health(selected_epoch: int, history: Sequence[dict], select_on: str, e
     }
 
 
-def loss_health(train_loss: float | None, constant_loss: float | None, mos: ArrayLike) -> dict:
+def loss_health(train_loss: float | None, constant_loss: float | None, test_constant: float) -> dict:
     """Mean L1 of the last epoch and that of the best constant, in points of MOS.
 
     The constant's is the mean absolute deviation of the training MOS from their median, or that of the test MOS
     for a run that did not record it.
     """
-    known = constant_loss is not None
-    mos = np.asarray(mos, dtype=np.float64)
-    constant = float(constant_loss) if known else float(np.mean(np.abs(mos - np.median(mos))))
-    usable = isinstance(train_loss, Real) and math.isfinite(train_loss)
+    recorded = constant_loss is not None
+    constant = float(constant_loss) if recorded else test_constant
+    training = float(train_loss) if isinstance(train_loss, Real) and math.isfinite(train_loss) else None
     return {
-        "training": float(train_loss) if usable else None,
+        "training": training,
         "constant": constant,
-        "constant_from": "training MOS" if known else "test MOS",
-        "share": float(train_loss) / constant if usable and constant > 0 else None,
+        "constant_from": "training MOS" if recorded else "test MOS",
+        "share": training / constant if training is not None and constant > 0 else None,
     }
 
 
@@ -209,11 +208,12 @@ def run_health(
     """
     if train_loss is None and history:
         train_loss = history[-1].get("train_l1", history[-1].get("train_loss"))
+    measures = score_health(scores, mos, mos_range)
     return {
-        "scores": score_health(scores, mos, mos_range),
+        "scores": measures,
         "target_layers": target_layers,
         "epochs": epoch_health(selected_epoch, history, select_on, epochs),
-        "loss": loss_health(train_loss, constant_loss, mos),
+        "loss": loss_health(train_loss, constant_loss, measures["constant_error"]),
     }
 
 
@@ -242,12 +242,10 @@ def _of_scores(health: dict, decimals: int) -> Iterator[Finding]:
     if health["images"] < FEWEST_IMAGES:
         yield Finding("few_images", f"{health['images']} test images are too few to judge the scores.")
         return
-    scores, mos = (
-        {name: f"{value:.{decimals}f}" for name, value in health[kind].items()} for kind in ("scores", "mos")
-    )
+    scores, mos, points = health["scores"], health["mos"], f".{decimals}f"
     ranges = (
-        f"90% of the scores are between {scores['p5']} and {scores['p95']}, 90% of the MOS between {mos['p5']} and "
-        f"{mos['p95']}"
+        f"90% of the scores are between {scores['p5']:{points}} and {scores['p95']:{points}}, "
+        f"90% of the MOS between {mos['p5']:{points}} and {mos['p95']:{points}}"
     )
     least = (LEAST_REACH - REACH_NOISE / math.sqrt(health["images"])) * max(health["srcc"] or 0.0, LEAST_SHRINKAGE)
     short = [side for side in ("low", "high") if (reach := health[f"reach_{side}"]) is not None and reach < least]
@@ -258,27 +256,25 @@ def _of_scores(health: dict, decimals: int) -> Iterator[Finding]:
         yield Finding(
             "one_sided",
             f"The scores do not reach the {short[0]} end of the MOS: 5% of the scores are {beyond} "
-            f"{scores[percentile]}, 5% of the MOS {beyond} {mos[percentile]}.",
+            f"{scores[percentile]:{points}}, 5% of the MOS {beyond} {mos[percentile]:{points}}.",
         )
     error, constant = health["mean_error"], health["constant_error"]
     if error > constant:
-        yield Finding(
-            "error", f"The mean error is {error:.{decimals}f}, that of a constant score {constant:.{decimals}f}."
-        )
-    spread, mos_spread = (health[kind]["p95"] - health[kind]["p5"] for kind in ("scores", "mos"))
+        yield Finding("error", f"The mean error is {error:{points}}, that of a constant score {constant:{points}}.")
+    spread, mos_spread = scores["p95"] - scores["p5"], mos["p95"] - mos["p5"]
     if spread > MOST_SPREAD * mos_spread:
         yield Finding("wide", f"The scores are not on the scale of the MOS: {ranges}.")
     bias = health["bias"]
     if abs(bias) > MOST_BIAS * mos_spread:
         direction = "high" if bias > 0 else "low"
-        yield Finding("bias", f"The scores are {abs(bias):.{decimals}f} too {direction} on average.")
+        yield Finding("bias", f"The scores are {abs(bias):{points}} too {direction} on average.")
     for end in ("lowest", "highest"):
         piled = health[f"near_{end}"]
         if not short and piled["scores"] - piled["mos"] > MOST_PILED + PILE_NOISE / math.sqrt(health["images"]):
             yield Finding(
                 "pile",
-                f"{piled['scores']:.0%} of the scores are within 1% of the scale of the {end}, {scores[end]}, and "
-                f"{piled['mos']:.0%} of the MOS within 1% of theirs.",
+                f"{piled['scores']:.0%} of the scores are within 1% of the scale of the {end}, "
+                f"{scores[end]:{points}}, and {piled['mos']:.0%} of the MOS within 1% of theirs.",
             )
 
 

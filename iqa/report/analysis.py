@@ -10,7 +10,7 @@ from iqa import metrics
 from iqa.health import LIMITATIONS, is_improving, last_rise
 from iqa.report.comparisons import Difference, comparisons_of, differences_of, levels_of, measure, with_tests
 from iqa.report.cross_dataset import CrossDataset, measure_data_sets
-from iqa.report.parts import Groups, Plan, Without, declared_groups, measure_groups, measure_without
+from iqa.report.parts import Groups, Plan, Without, measure_groups, measure_without
 from iqa.report.readings import Attention, Conclusion, Outcome, read_attention, read_conclusion, read_outcomes
 from iqa.report.rows import BASELINE, FULL, Grid, Row, find_grid
 from iqa.report.runs import FREE_FLAGS, Run, comparable_runs, notes
@@ -132,7 +132,7 @@ class Analysis:
 
     def difference_to_baseline(self, log_name: str) -> Difference | None:
         """The difference to the baseline on the same backbone, or of the published models, for the main table."""
-        found = (d for d in self.differences if d.comparison.terms[0][1] == log_name)
+        found = (d for d in self.differences if d.comparison.after == log_name)
         return next((d for d in found if d.comparison.kind in TO_BASELINE), None)
 
     def limitations(self) -> dict[str, list[str]]:
@@ -174,7 +174,7 @@ def analyse(
         disagreements=_disagreements(grid, scored),
         # The parts come first: errors of the flags before the long computation on all images.
         cross_dataset=measure_data_sets(log_folder, evaluations, scored, plan, allow_mismatch=allow_mismatch),
-        groups=measure_groups(scored, plan, groups or declared_groups(scored)),
+        groups=measure_groups(scored, plan, groups),
         without=measure_without(scored, plan, without),
         **_on_all_images(runs, scored, plan),
         missing=[row.log_name for row in grid.rows() if row.log_name not in {run.variant for run in runs}],
@@ -212,8 +212,7 @@ def _dataset(runs: Sequence[Run]) -> str:
 
 
 def _run_numbers(run: Run) -> RunNumbers:
-    limitations = tuple(finding.kind for finding in run.findings if finding.kind in LIMITATIONS)
-    numbers = RunNumbers(run.name, run.variant, run.seed, run.failure, limitations)
+    numbers = RunNumbers(run.name, run.variant, run.seed, run.failure, run.limitations)
     if not run.predictions:
         return numbers
     scores, mos = run.predictions.scores, run.predictions.mos
@@ -250,14 +249,11 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 def _mean_rise(runs: Sequence[Run]) -> float | None:
     """Rise of the mean validation curve of healthy runs in its last epoch, if it was still improving."""
-    curves = []
-    for run in runs:
-        curve = [line.get(f"{run.select_on}_srcc") for line in run.epochs]
-        if not run.failure and curve and None not in curve:
-            curves.append(curve)
-    length = min(map(len, curves), default=0)
-    if not length:
+    curves = [[line.get(f"{run.select_on}_srcc") for line in run.epochs] for run in runs if not run.failure]
+    curves = [curve for curve in curves if curve and None not in curve]
+    if not curves:
         return None
+    length = min(map(len, curves))
     rise, fall = last_rise(np.mean([curve[:length] for curve in curves], axis=0))
     return rise if is_improving(rise, fall) else None
 

@@ -38,6 +38,11 @@ class Comparison:
     backbone: str | None  # title, of a comparison within one backbone
 
     @property
+    def after(self) -> str:
+        """Log name of the first row."""
+        return self.terms[0][1]
+
+    @property
     def kind(self) -> str:
         """The key without the name of the backbone."""
         return self.key.rpartition(".")[2]
@@ -78,22 +83,22 @@ def comparisons_of(grid: Grid) -> list[Comparison]:
     found = []
     reference, *others = grid.families
     for family in grid.families:
-        prefix, role_index = ("", 0) if family is reference else (f"{family.backbone}.", 1)
+        prefix = "" if family is reference else f"{family.backbone}."
         on = f" ({family.title})" if others else ""
-        for key, title, after, before, *roles in WITHIN_BACKBONE:
+        for key, title, after, before, role, role_elsewhere in WITHIN_BACKBONE:
             terms = ((1, family.log_name(after)), (-1, family.log_name(before)))
-            found.append(Comparison(prefix + key, title + on, terms, roles[role_index], family.title))
+            role = role if family is reference else role_elsewhere
+            found.append(Comparison(prefix + key, title + on, terms, role, family.title))
     b, f = (reference.log_name(ending) for ending in (BASELINE, FULL))
     for other in others:
         b2, f2 = (other.log_name(ending) for ending in (BASELINE, FULL))
-        pair = f"{other.title} over {reference.title}"
-        gains = f"gain on {other.title} less gain on {reference.title}"
-        total = f"both ideas on {other.title} over {reference.title} baseline"
+        new, old = other.title, reference.title
+        gains = ((1, f2), (-1, f), (-1, b2), (1, b))
         for key, title, terms, role in (
-            ("backbone", f"Backbone: {pair}, baselines", ((1, b2), (-1, b)), SECOND),
-            ("interaction", f"Interaction: {gains}", ((1, f2), (-1, f), (-1, b2), (1, b)), SECOND),
-            ("total", f"Total: {total}", ((1, f2), (-1, b)), SECOND),
-            ("backbone_full", f"Backbone: {pair}, full variants", ((1, f2), (-1, f)), None),
+            ("backbone", f"Backbone: {new} over {old}, baselines", ((1, b2), (-1, b)), SECOND),
+            ("interaction", f"Interaction: gain on {new} less gain on {old}", gains, SECOND),
+            ("total", f"Total: both ideas on {new} over {old} baseline", ((1, f2), (-1, b)), SECOND),
+            ("backbone_full", f"Backbone: {new} over {old}, full variants", ((1, f2), (-1, f)), None),
         ):
             found.append(Comparison(f"{other.backbone}.{key}", title, terms, role, None))
     if grid.published:

@@ -10,6 +10,7 @@ from pathlib import Path
 from iqa.json_files import read_json
 from iqa.predictions import read_predictions
 from iqa.report.parts import Part, Plan, measure_part
+from iqa.report.rows import refuse_duplicates
 from iqa.report.runs import Run, difference, image_mismatches, on_common_images
 
 AGAIN = "evaluate again with --overwrite"
@@ -67,23 +68,13 @@ def _read_evaluations(
         if reasons and folder in named:
             raise ValueError(f"{reasons[0]}; name only folders of this report's runs")
         left_out += [f"{reason}; left out." for reason in reasons]
-    known: dict[tuple, Evaluation] = {}
-    for evaluation in evaluations:
-        other = known.setdefault((evaluation.run.folder, evaluation.name), evaluation)
-        if other is not evaluation:
-            raise ValueError(
-                f"{other.file} and {evaluation.file}: both are of {evaluation.run.name} on {evaluation.name}; "
-                "move one of them to another folder"
-            )
+    refuse_duplicates((found.file, f"of {found.run.name} on {found.name}") for found in evaluations)
     return evaluations, left_out
 
 
 def _read_evaluation(path: Path, runs: Sequence[Run]) -> Evaluation | str:
     """The evaluation of one file, or why it belongs to none of these runs."""
-    facts = read_json(path, AGAIN)
-    missing = [key for key in KEYS if key not in facts]
-    if missing:
-        raise ValueError(f"{path}: no key {missing[0]!r}; {AGAIN}")
+    facts = read_json(path, AGAIN, keys=KEYS)
     split, trained_on = facts["split"], facts["trained_on"]
     if not all(isinstance(part, dict) for part in (split, trained_on)) or not isinstance(trained_on.get("split"), dict):
         raise ValueError(f"{path}: 'split' or 'trained_on' has an unknown format; {AGAIN}")
@@ -120,10 +111,9 @@ def measure_data_sets(
             f"{evaluations[0].file.parent}: the evaluations of a data set differ in more than their run. "
             f"{'. '.join(found)}. Evaluate them alike, or pass --allow_mismatch"
         )
-    order = {run.folder: place for place, run in enumerate(runs)}
     data_sets = []
     for name, members in by_name.items():
-        members = sorted(members, key=lambda evaluation: order[evaluation.run.folder])
+        members = [evaluation for run in runs for evaluation in members if evaluation.run.folder == run.folder]
         common = on_common_images([evaluation.run for evaluation in members], "evaluations")
         part, _ = measure_part(name, common, plan)
         facts, evaluated = members[0].facts, {run.folder for run in common}

@@ -93,8 +93,7 @@ def training_curves(panels: Sequence[Panel]) -> Figure | None:
     if not lines:
         return None
     split = "val" if any(line.get("val_srcc") is not None for line in lines) else "test"
-    size = (WIDTH, WIDTH * 1.05) if len(panels) == 1 else (WIDE, WIDE * 0.5)
-    figure = Figure(figsize=size)
+    figure = Figure(figsize=(WIDTH, WIDTH * 1.05) if len(panels) == 1 else (WIDE, WIDE * 0.5))
     axes = figure.subplots(2, len(panels), sharex="col", sharey="row", squeeze=False)
     labels = {f"{split}_srcc": f"{'Validation' if split == 'val' else 'Test'} SRCC", "train_loss": "Training loss"}
     for axes_row, (key, label) in zip(axes, labels.items(), strict=True):
@@ -102,11 +101,10 @@ def training_curves(panels: Sequence[Panel]) -> Figure | None:
         for axis, (_, rows) in zip(axes_row, panels, strict=True):
             for name, runs, look in rows:
                 curve_with_range(axis, runs, key, name, look)
-    for axis, (title, _) in zip(axes[0], panels, strict=True):
-        axis.set_title(title if len(panels) > 1 else "")
-    for axis in axes[1]:
-        axis.set_xlabel("Epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+    for upper, lower, (title, _) in zip(*axes, panels, strict=True):
+        upper.set_title(title if len(panels) > 1 else "")
+        lower.set_xlabel("Epoch")
+        lower.xaxis.get_major_locator().set_params(integer=True)
     add_legend(figure, axes[0])
     return figure
 
@@ -135,28 +133,22 @@ def predicted_against_true(panels: Sequence[Panel]) -> Figure:
     margin = 0.02 * np.ptp(values)
     ends = [values.min() - margin, values.max() + margin]
     width = WIDTH if len(panels) == 1 else WIDE
-    size = (width, width / len(ENDINGS) * (1.45 if len(panels) == 1 else 1.1) * len(panels))
-    figure = Figure(figsize=size)
+    height = width / len(ENDINGS) * (1.45 if len(panels) == 1 else 1.1) * len(panels)
+    figure = Figure(figsize=(width, height))
     axes = figure.subplots(len(panels), len(ENDINGS), squeeze=False)
     for axes_row, (title, rows) in zip(axes, panels, strict=True):
         axes_row[0].set_ylabel("Predicted score")
         for axis in axes_row[len(rows) :]:
             axis.set_visible(False)
-        for axis, (label, runs, look) in zip(axes_row, rows, strict=False):
+        for axis, (label, runs, (colour, marker, _)) in zip(axes_row, rows, strict=False):
             label = label.replace(" + ", "\n+ ")
             axis.set_title(label if len(panels) == 1 else f"{title}:\n{label}")
-            axis.set_xlabel("MOS")
-            scatter(axis, runs[0], look, ends)
+            axis.plot(ends, ends, color="black", linewidth=0.6, linestyle=":")
+            mos, scores = runs[0].predictions.mos, runs[0].predictions.scores
+            alpha = 0.2 if len(mos) > 300 else 0.7
+            axis.scatter(mos, scores, s=3, alpha=alpha, linewidths=0, rasterized=True, color=colour, marker=marker)
+            axis.set(xlabel="MOS", xlim=ends, ylim=ends, aspect="equal")
     return figure
-
-
-def scatter(axis: Axes, run: Run, look: Look, ends: list[float]) -> None:
-    colour, marker, _ = look
-    mos, scores = run.predictions.mos, run.predictions.scores
-    axis.plot(ends, ends, color="black", linewidth=0.6, linestyle=":")
-    alpha = 0.2 if len(mos) > 300 else 0.7
-    axis.scatter(mos, scores, s=3, alpha=alpha, linewidths=0, rasterized=True, color=colour, marker=marker)
-    axis.set(xlim=ends, ylim=ends, aspect="equal")
 
 
 def interval_lines(differences: Sequence[Difference], analysis: Analysis) -> Figure | None:
@@ -183,8 +175,7 @@ def attention_by_mos(analysis: Analysis) -> Figure | None:
     found = analysis.attention
     if not found:
         return None
-    size = (WIDTH, WIDTH * 0.62) if len(found) == 1 else (WIDE, WIDE * 0.34)
-    figure = Figure(figsize=size)
+    figure = Figure(figsize=(WIDTH, WIDTH * 0.62) if len(found) == 1 else (WIDE, WIDE * 0.34))
     axes = figure.subplots(1, len(found), sharey=True, squeeze=False)
     for axis, attention in zip(axes[0], found, strict=True):
         for stage, (weights, (colour, marker, line)) in enumerate(zip(attention.weights.T, STAGE_LOOK, strict=True), 1):

@@ -72,11 +72,14 @@ class Without:
 
 
 def measure_part(name: str, runs: Sequence[Run], plan: Plan) -> tuple[Part, dict[str, Measured] | None]:
-    """Numbers of runs that are restricted to the images of a part."""
+    """Numbers of runs that are restricted to the images of a part; None beside a part that has no numbers."""
     images = len(runs[0].predictions.names)
-    error = why_without_numbers(runs)
-    if error:
-        return Part(name, images, {}, [], error), None
+    errors = [f"fewer than {FEWEST} images"] if images < FEWEST else []
+    for run in runs:
+        _, _, reason = srcc_and_plcc(run.predictions.scores, run.predictions.mos)
+        errors += [f"{run.name}: {reason}"] if reason else []
+    if errors:
+        return Part(name, images, {}, [], errors[0]), None
     measured = measure(runs, plan.draws, plan.seed)
     return part_of(name, images, runs, plan, measured), measured
 
@@ -86,32 +89,14 @@ def part_of(name: str, images: int, runs: Sequence[Run], plan: Plan, measured: d
     return Part(name, images, levels, differences_of(plan.comparisons, runs, measured))
 
 
-def why_without_numbers(runs: Sequence[Run]) -> str | None:
-    """Why there are no numbers on the images of these runs; None if there are."""
-    if len(runs[0].predictions.names) < FEWEST:
-        return f"fewer than {FEWEST} images"
-    for run in runs:
-        _, _, reason = srcc_and_plcc(run.predictions.scores, run.predictions.mos)
-        if reason:
-            return f"{run.name}: {reason}"
-    return None
-
-
 # ---- groups of the test images -------------------------------------------------------------------------------
-
-
-def declared_groups(runs: Sequence[Run]) -> str | None:
-    """The pattern in config.json by which an image's name tells its group; None if the data set has none."""
-    return next((groups for run in runs if isinstance(groups := run.config.get("groups"), str)), None)
 
 
 def group_names(pattern: str, names: Sequence[str]) -> list[str]:
     """The group of every image: the first bracket of the pattern if it has one, else all that it matches."""
     compiled = re.compile(pattern)
-    groups = []
-    for name in names:
-        match = compiled.search(name)
-        groups.append((match[1] if compiled.groups else match[0]) or UNMATCHED if match else UNMATCHED)
+    bracket = 1 if compiled.groups else 0
+    groups = [match[bracket] or UNMATCHED if match else UNMATCHED for match in map(compiled.search, names)]
     count = len(set(groups))
     if count < 2:
         what = "matches no image name" if groups[0] == UNMATCHED else f"puts all images into one group, {groups[0]!r}"
@@ -125,7 +110,12 @@ def group_names(pattern: str, names: Sequence[str]) -> list[str]:
 
 
 def measure_groups(runs: Sequence[Run], plan: Plan, pattern: str | None) -> Groups | None:
-    """Numbers of each group and the mean over the groups. Groups are resampled independently of each other."""
+    """Numbers of each group and the mean over the groups. Groups are resampled independently of each other.
+
+    Args:
+        pattern: by which an image's name tells its group; None for that of the data set in config.json, if it has one.
+    """
+    pattern = pattern or next((found for run in runs if isinstance(found := run.config.get("groups"), str)), None)
     if not pattern:
         return None
     mos = runs[0].predictions.mos

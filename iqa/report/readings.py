@@ -3,6 +3,7 @@
 docs/report.md states the rules.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ from iqa.report.rows import CNN, TRANSFORMER, Grid
 from iqa.report.runs import Run
 from iqa.report.statistics import Estimate, Z, images_needed, seeds_needed
 
-# Relative gains: lower bound, upper bound and text.
-OUTCOMES = {"A": (0.01, np.inf, "at least 1%"), "B": (0.003, 0.01, "0.3% to 1%"), "C": (-np.inf, 0.003, "below 0.3%")}
+# Outcome -> bounds of the relative gain.
+OUTCOMES = {"A": (0.01, math.inf), "B": (0.003, 0.01), "C": (-math.inf, 0.003)}
 DECILES = 10
 DEEP = 2  # number of last stages that count as deep
 MOSTLY_DEEP = 0.95
@@ -70,22 +71,23 @@ def read_outcomes(
     found = []
     for difference in differences:
         if difference.comparison.kind == "both":
-            baseline = levels[difference.comparison.terms[1][1]]["srcc"].value
+            _, (_, log_name) = difference.comparison.terms
+            baseline = levels[log_name]["srcc"].value
             found += [read_outcome(difference, baseline, images)] if baseline > 0 else []
     return found
 
 
 def outcome_of(gain: float) -> str:
-    return next(name for name, (start, *_) in OUTCOMES.items() if round(gain, 12) >= start)
+    return next(name for name, (start, _) in OUTCOMES.items() if round(gain, 12) >= start)
 
 
 def read_outcome(difference: Difference, baseline: float, images: int) -> Outcome:
     estimate = difference.srcc
     gain, low, high = (value / baseline for value in (estimate.value, estimate.low, estimate.high))
     error = max(estimate.standard_error / baseline, np.finfo(float).tiny)  # 0 for copies of one run
+    distribution = stats.t(estimate.freedom, loc=gain, scale=error)
     name = outcome_of(gain)
-    start, end, _ = OUTCOMES[name]
-    bounds = {other: (np.array(ends) - gain) / error for other, (*ends, _) in OUTCOMES.items()}
+    start, end = OUTCOMES[name]
     needed = min(gain - start, end - gain) * baseline / Z
     return Outcome(
         difference.comparison.backbone,
@@ -93,7 +95,7 @@ def read_outcome(difference: Difference, baseline: float, images: int) -> Outcom
         low,
         high,
         name,
-        {other: float(np.diff(stats.t.cdf(ends, estimate.freedom))[0]) for other, ends in bounds.items()},
+        {other: float(np.diff(distribution.cdf(ends))[0]) for other, ends in OUTCOMES.items()},
         decided=low >= start and high < end and (name == "C" or difference.verdict == "higher"),
         images=images_needed(estimate, images, needed) if needed > 0 else None,
         seeds=seeds_needed(estimate, needed) if needed > 0 else None,
@@ -112,14 +114,6 @@ class Attention:
     weights: np.ndarray  # [10, 4]
     seeds: int
     reading: str  # "seen", "in part", "reverse", "not seen", or "differs" between the seeds
-
-    @property
-    def deep_in_best(self) -> float:
-        return float(self.weights[-1, -DEEP:].sum())
-
-    @property
-    def deep_in_worst(self) -> float:
-        return float(self.weights[0, -DEEP:].sum())
 
 
 def read_attention(grid: Grid, runs: Sequence[Run]) -> list[Attention]:

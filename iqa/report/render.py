@@ -110,16 +110,11 @@ def count(value: int | None) -> str:
 
 
 def interval(estimate: Estimate | None, sign: str = "+") -> str:
-    """'+0.0041 [+0.0012, +0.0071]', or 'missing'"""
+    """'+0.0041 [+0.0012, +0.0071]', with sign="" '0.9012 [0.8921, 0.9094]'; 'missing' without an estimate."""
     if estimate is None:
         return "missing"
     value, low, high = (number(end, sign=sign) for end in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
-
-
-def level_interval(estimate: Estimate | None) -> str:
-    """'0.9012 [0.8921, 0.9094]', or 'missing'"""
-    return interval(estimate, sign="")
 
 
 def level_spread(level: Level, metric: str) -> str:
@@ -187,5 +182,5 @@ def tex(text: object) -> str:
     return re.sub(r"(?<![\w.)-])-(?=\.?\d)", "$-$", plain)  # a minus; in text it would be a hyphen
 
 
-NUMBER_FILTERS = (number, signed, count, interval, level_interval, level_spread, p_value, duration)
+NUMBER_FILTERS = (number, signed, count, interval, level_spread, p_value, duration)
 TEXT_FILTERS = (finding, runs_of, names, code, cell, tex)

@@ -7,6 +7,7 @@ the runner was to train (`ablation_flags`) count like existing ones, so that mis
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from iqa.models.variants import FUSIONS
 ENDINGS = BASELINE, MULTISCALE, FULL = tuple(name for name, *_ in FUSIONS)
 KINDS = (CNN, TRANSFORMER, OTHER)
 TRANSFORMER_NAMES = ("swin", "vit", "deit", "former")
-RUN_FOLDER = re.compile(r"(?P<variant>(?P<prefix>[\w.-]+?)(" + "|".join(ENDINGS) + r"))(_seed\d+)?")
+VARIANT_NAME = re.compile(rf"([\w.-]+)({'|'.join(ENDINGS)})")
 HYPERIQA, SMART_IQA = (PUBLISHED[name].variant.log_name for name in ("hyperiqa", "smart_iqa"))
 TITLES = {BASELINE: "{} baseline", MULTISCALE: "+ Multi-scale", FULL: "+ Multi-scale + attention"}
 
@@ -72,14 +73,27 @@ def find_grid(log_folder: Path) -> Grid:
         raise FileNotFoundError(f"{log_folder}: no such folder; give a log folder such as logs/resnet_ablation_...")
     asked = _asked_for(log_folder)
     published = {entry.variant.log_name: name for name, entry in PUBLISHED.items()}
-    wanted = "--with_published" in asked or any(run_folders(log_folder, row) for row in published)
+    wanted = "--with_published" in asked or not published.keys().isdisjoint(run_folders(log_folder))
     return Grid(_find_families(log_folder, asked), published if wanted else {})
 
 
-def run_folders(log_folder: Path, log_name: str) -> list[Path]:
-    """Folders of one row's runs, one for each seed."""
-    pattern = re.compile(rf"{re.escape(log_name)}(_seed\d+)?")
-    return sorted(path for path in log_folder.iterdir() if path.is_dir() and pattern.fullmatch(path.name))
+def run_folders(log_folder: Path) -> dict[str, list[Path]]:
+    """Log name -> folders of that name, one for each seed."""
+    folders: dict[str, list[Path]] = {}
+    for path in sorted(log_folder.iterdir()):
+        if path.is_dir():
+            folders.setdefault(re.sub(r"_seed\d+$", "", path.name), []).append(path)
+    return folders
+
+
+def refuse_duplicates(found: Iterable[tuple[Path, str]]) -> None:
+    """Raise a ValueError if two of these files or folders have one description."""
+    known: dict[str, Path] = {}
+    for path, description in found:
+        if known.setdefault(description, path) != path:
+            raise ValueError(
+                f"{known[description]} and {path}: both are {description}; move one of them to another folder"
+            )
 
 
 def is_backbone(name: str) -> bool:
@@ -105,23 +119,15 @@ def _find_families(log_folder: Path, asked: list[str]) -> list[Family]:
     """Families in the order of the report: CNNs first, then in the order of the table; ResNet50's if there is none."""
     known = {find_backbone(name).log_name: name for name in (*BACKBONES, *asked) if is_backbone(name)}
     configs = {prefix: [] for prefix, name in known.items() if name in asked}
-    for path in sorted(log_folder.iterdir()):
-        match = RUN_FOLDER.fullmatch(path.name)
-        if match and path.is_dir():
-            config = _read_config(path)
-            if match["prefix"] in known or config.get("variant") == match["variant"]:
-                configs.setdefault(match["prefix"], []).append(config)
+    for log_name, folders in run_folders(log_folder).items():
+        match = VARIANT_NAME.fullmatch(log_name)
+        for config in map(_read_config, folders) if match else ():
+            if match[1] in known or config.get("variant") == log_name:
+                configs.setdefault(match[1], []).append(config)
     order = [*known, *sorted(set(configs) - set(known))]
     families = [_family(prefix, known.get(prefix), configs[prefix]) for prefix in order if prefix in configs]
     families.sort(key=lambda family: KINDS.index(family.kind))
-    prefixes: dict[str, str] = {}
-    for family in families:
-        other = prefixes.setdefault(family.backbone, family.prefix)
-        if other != family.prefix:
-            raise ValueError(
-                f"{log_folder}: runs named {other}* and {family.prefix}* are both of {family.backbone}; "
-                "move one of them to another folder"
-            )
+    refuse_duplicates((log_folder / f"{family.prefix}*", f"of {family.backbone}") for family in families)
     return families or [_family(BACKBONES["resnet50"].log_name, "resnet50", [])]
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from iqa.health import FAILURES, Finding, findings, run_health
+from iqa.health import FAILURES, LIMITATIONS, findings, run_health
 from iqa.json_files import read_json
 from iqa.metrics import plcc, srcc, srcc_and_plcc
 from iqa.models.published import OWN
 from iqa.predictions import Predictions, read_predictions
-from iqa.report.rows import Row, run_folders
+from iqa.report.rows import Row, refuse_duplicates, run_folders
 
 # Flags in which runs may differ: they make the variant, name the seed, place files or set the speed, or have the
 # value "auto" and are compared by their effect (precision, select_on).
@@ -33,7 +33,7 @@ RECIPE_FLAGS = frozenset(
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run. A run without any defined score has no predictions and no findings."""
+    """One finished run. A run without any defined score has no predictions and no limitations."""
 
     folder: Path
     variant: str
@@ -42,7 +42,7 @@ class Run:
     result: dict
     epochs: list[dict]  # the lines of metrics.jsonl
     predictions: Predictions | None = None  # of the test images
-    findings: Sequence[Finding] = ()
+    limitations: tuple[str, ...] = ()  # keys of LIMITATIONS
     failure: str | None = None  # why the run counts as failed
 
     @property
@@ -66,20 +66,15 @@ def comparable_runs(
     Raises:
         FileNotFoundError, ValueError: names the file.
     """
-    order = [row.log_name for row in rows]
-    folders = [(variant, folder) for variant in order for folder in run_folders(log_folder, variant)]
+    order, by_name = [row.log_name for row in rows], run_folders(log_folder)
+    folders = [(variant, folder) for variant in order for folder in by_name.get(variant, [])]
     finished = [(variant, folder) for variant, folder in folders if (folder / "result.json").exists()]
     if not finished:
         raise FileNotFoundError(
             f"{log_folder}: no finished run (no {order[0]}/result.json or the like); train the variants first"
         )
     runs = sorted((_read_run(*pair) for pair in finished), key=lambda run: (order.index(run.variant), run.seed))
-    for first, second in zip(runs, runs[1:], strict=False):
-        if (first.variant, first.seed) == (second.variant, second.seed):
-            raise ValueError(
-                f"{first.folder} and {second.folder}: both are {first.variant} with seed {first.seed}; "
-                "move one of them to another folder"
-            )
+    refuse_duplicates((run.folder, f"{run.variant} with seed {run.seed}") for run in runs)
     if not any(run.predictions for run in runs):
         reasons = "; ".join(f"{run.name}: {run.failure}" for run in runs)
         raise ValueError(f"{log_folder}: no run has scores to report ({reasons}); look at the logs and train again")
@@ -94,14 +89,9 @@ def comparable_runs(
 
 
 def _read_run(variant: str, folder: Path) -> Run:
-    config, result = read_json(folder / "config.json"), read_json(folder / "result.json")
-    for file, contents, keys in (
-        ("config.json", config, ("variant", "flags", "split", "parameters")),
-        ("result.json", result, ("variant", "seed", "selected_epoch", "best_test_srcc", "seconds")),
-    ):
-        missing = [key for key in keys if key not in contents]
-        if missing:
-            raise ValueError(f"{folder / file}: no key {missing[0]!r}; was it written by train_resnet_improved.py?")
+    config = read_json(folder / "config.json", keys=("variant", "flags", "split", "parameters"))
+    result = read_json(folder / "result.json", keys=("variant", "seed", "selected_epoch", "best_test_srcc", "seconds"))
+    for file, contents in (("config.json", config), ("result.json", result)):
         if contents["variant"] != variant:
             raise ValueError(f"{folder / file}: variant is {contents['variant']!r}, but the folder is {variant}'s")
     failure = result.get("failure")
@@ -116,18 +106,19 @@ def _read_run(variant: str, folder: Path) -> Run:
     if reason:
         return replace(run, failure=f"no defined score ({reason})")
     try:
-        found = _findings(run, predictions)
+        kinds = [finding.kind for finding in findings(_health(run, predictions))]
     except (AttributeError, TypeError):
         raise ValueError(f"{folder / 'result.json'}: 'health' has an unknown format; repeat the run") from None
-    failure = ", ".join(FAILURES[finding.kind] for finding in found if finding.failed) or None
-    return replace(run, predictions=predictions, findings=found, failure=failure)
+    failure = ", ".join(FAILURES[kind] for kind in kinds if kind in FAILURES) or None
+    limitations = tuple(kind for kind in kinds if kind in LIMITATIONS)
+    return replace(run, predictions=predictions, limitations=limitations, failure=failure)
 
 
-def _findings(run: Run, predictions: Predictions) -> list[Finding]:
-    """Findings by the present rules; result.json has what only the training could measure."""
+def _health(run: Run, predictions: Predictions) -> dict:
+    """Health by the present rules; result.json has what only the training could measure."""
     stored = {} if run.result.get("health") is None else run.result["health"]
     loss = stored.get("loss") or {}
-    health = run_health(
+    return run_health(
         scores=predictions.scores,
         mos=predictions.mos,
         mos_range=run.config.get("mos_range") or (0, 100),
@@ -139,7 +130,6 @@ def _findings(run: Run, predictions: Predictions) -> list[Finding]:
         epochs=run.result.get("epochs"),
         constant_loss=loss.get("constant") if loss.get("constant_from") == "training MOS" else None,
     )
-    return findings(health)
 
 
 def _read_epochs(path: Path) -> list[dict]:

@@ -91,13 +91,11 @@ def percentile_estimate(value: float, resamples: np.ndarray, seeds: tuple[int, .
     Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 13 and 15.
     """
     defined = resamples[~np.isnan(resamples)]
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     rarer_side = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
     p_value = min(1.0, 2 * (rarer_side + 1) / (len(defined) + 1))
     variance = float(defined.var(ddof=1))
-    return Estimate(
-        value, float(low), float(high), math.sqrt(variance), math.inf, p_value, seeds, variance, math.nan, math.nan
-    )
+    return Estimate(value, low, high, math.sqrt(variance), math.inf, p_value, seeds, variance, math.nan, math.nan)
 
 
 def combined_estimate(values: np.ndarray, covariance: np.ndarray, terms: Terms) -> Estimate:
@@ -126,18 +124,8 @@ def combined_estimate(values: np.ndarray, covariance: np.ndarray, terms: Terms) 
     degrees = variance**2 / spread if spread > 0 else math.inf
     reach = critical_value(degrees) * error
     p_value = float(2 * stats.t.sf(abs(value) / error, degrees)) if error > 0 else float(value == 0)
-    return Estimate(
-        value,
-        value - reach,
-        value + reach,
-        error,
-        degrees,
-        p_value,
-        tuple(seeds.tolist()),
-        common,
-        float(between.sum()),
-        float(own.sum()),
-    )
+    variances = common, float(between.sum()), float(own.sum())
+    return Estimate(value, value - reach, value + reach, error, degrees, p_value, tuple(seeds.tolist()), *variances)
 
 
 # ---- tests ---------------------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ def test_two_names_for_one_backbone_are_refused(tmp_path, capsys):
     shutil.copytree(folder / "lite1_baseline", other)
     for name in ("config.json", "result.json"):
         (other / name).write_text((other / name).read_text().replace("lite1_baseline", "net1_baseline"))
-    assert "lite* and net* are both of efficientnet_lite0" in refusal(folder, capsys)
+    assert "net*: both are of efficientnet_lite0" in refusal(folder, capsys)
 
 
 # ---- flags that may differ -----------------------------------------------------------------------------------
