@@ -60,7 +60,7 @@ from torch import Tensor, nn
 
 import data_loader
 import train_resnet_improved as training
-from data_loader import PatchBatch, PatchTransform, Resize, mean_per_image
+from data_loader import PatchTransform, Resize, mean_per_image
 from iqa.atomic_files import write_atomically
 from iqa.data.datasets import load_dataset
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
@@ -195,7 +195,7 @@ class Scorer:
     patches = property(lambda self: self.flags["test_patch_num"] if isinstance(self.choice, str) else self.choice)
 
     def __post_init__(self):
-        self.transform = PatchTransform(color_jitter=False).to(self.device)
+        self.transform = PatchTransform().to(self.device)
 
     def __call__(self, images: Iterable[AnyImage]) -> np.ndarray:
         """[N] scores of paths, PIL images or tensors [3, H, W], which are uint8 or floats in 0-1.
@@ -270,8 +270,7 @@ class Scorer:
         patches, outputs = [patch for image in images for patch in image.grid.cut(image.pixels)], []
         for start in range(0, len(patches), self.batch_size):
             pixels = torch.from_numpy(np.stack(patches[start : start + self.batch_size])).to(self.device)
-            still = torch.zeros(len(pixels), dtype=torch.bool, device=self.device)
-            outputs.append(self.score_patches(self.transform(PatchBatch(None, None, None, still, None, None, pixels))))
+            outputs.append(self.score_patches(self.transform(pixels)))
         scores = torch.cat([output.scores for output in outputs]).double().cpu()
         if not scores.isfinite().all():
             raise ValueError("the checkpoint gives scores that are not finite; its run has diverged")
