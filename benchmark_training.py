@@ -150,8 +150,8 @@ def benchmark(options: argparse.Namespace) -> None:
         bench = Benchmark(options, device, data, stored)
         flop_per_second = matrix_product_rate(device, bench.precision, LIMIT_SHARE * options.seconds)
         ways = []
-        for kind, runs in (("training", bench.training()), ("evaluation", bench.evaluation())):
-            ways += bench.measure(kind, runs, flop_per_second / getattr(bench.flop, kind))
+        for kind in ("training", "evaluation"):
+            ways += bench.measure(kind, flop_per_second / getattr(bench.flop, kind))
     numbers = {
         "device": device_name(device),
         "precision": bench.precision,
@@ -187,35 +187,29 @@ class Benchmark:
         self.precision = measured["precision"]
         start_model(self.model, self.loader("training", 1), self.precision)
 
-    def training(self) -> dict[str, Callable]:
-        """Name of a step -> function that trains with it on the batches of a loader."""
-        names = [name for name in STEPS if self.device.type == "cuda" or "graph" not in name]
-        return {name: self.train_by(**STEPS[name]) for name in names if self.options.compile or "compiled" not in name}
+    def runs(self, kind: str) -> dict[str, Callable]:
+        """Name of a way -> function that trains or evaluates by it on the batches of a loader."""
+        names = [name for name in STEPS if self.options.compile or "compiled" not in name]
+        if kind == "evaluation":
+            return {name: self.evaluate_by(name) for name in names if "graph" not in name}
+        return {name: self.train_by(name) for name in names if "graph" not in name or self.device.type == "cuda"}
 
-    def train_by(self, **flags) -> Callable:
-        recipe = dataclasses.replace(self.recipe, **flags)
+    def train_by(self, name: str) -> Callable:
+        recipe = dataclasses.replace(self.recipe, **STEPS[name])
         rates = choose_optimizer(recipe, self.model, steps_per_epoch=1)
         step = build_step(recipe, self.model, rates, self.images.mos.std(), self.precision, self.device)
         settings = {"rates": rates, "names": self.images.names, "title": "benchmark"}
         return lambda loader: train_epoch(self.model, step, loader, **settings)
 
-    def evaluation(self) -> dict[str, Callable]:
-        """Eager or compiled -> function that evaluates the batches of a loader."""
+    def evaluate_by(self, name: str) -> Callable:
+        model = ScoredModel(self.model, ema=0.0)
+        if name == "compiled":
+            model.compile()
+        return lambda loader: evaluate(model, loader, 1, precision=self.precision, title="benchmark")
 
-        def evaluate_by(name: str) -> Callable:
-            model, settings = ScoredModel(self.model, ema=0.0), {"precision": self.precision, "title": "benchmark"}
-            if name == "compiled":
-                model.compile()
-            return lambda loader: evaluate(model, loader, 1, **settings)
-
-        return {name: evaluate_by(name) for name in ("eager", *["compiled"] * self.options.compile)}
-
-    def measure(self, kind: str, runs: dict[str, Callable], limit: float) -> list[Way]:
-        """Measure all ways of a kind in turn, so that a drift of the machine affects all of them.
-
-        Args:
-            runs: name -> function of a real run that runs the network on the batches of a loader.
-        """
+    def measure(self, kind: str, limit: float) -> list[Way]:
+        """Measure all ways of a kind in turn, so that a drift of the machine affects all of them."""
+        runs = self.runs(kind)
         inputs, batch = next(iter(self.loader(kind, 1)))
         device, size = self.device, len(inputs)
 

@@ -187,10 +187,10 @@ class TrainingShare:
             yield batch.map(lambda field: field[self.patches])
 
 
-class EvaluationPlan:
+class EvaluationPlan(list):
     """The same patches of every image each time, image by image: an even grid, or crops drawn from (seed, image name).
 
-    The last batch may be smaller, so that none is left out; nothing is mirrored or jittered.
+    A list of the batches. The last one may be smaller, so that no patch is left out; nothing is mirrored or jittered.
     """
 
     def __init__(self, sizes, mos, names, *, patches: int, patch_size: int, batch_size: int, seed: int, random: bool):
@@ -198,25 +198,19 @@ class EvaluationPlan:
         positions = [random_positions(name, patches, seed) if random else grid_positions(patches) for name in names]
         image = np.repeat(np.arange(len(mos)), patches)
         top, left = corners(np.asarray(sizes)[image], np.concatenate(positions), patch_size)
-        self.batch_size = min(batch_size, len(image))
         jitter = np.tile(NO_JITTER, (len(image), 1))
         patches_of_all = PatchBatch(image, top, left, np.zeros(len(image), bool), jitter, mos[image])
-        self.batches = [
+        super().__init__(
             patches_of_all.map(lambda field, start=start: field[start : start + batch_size])
             for start in range(0, len(image), batch_size)
-        ]
+        )
+        self.batch_size = min(batch_size, len(image))
 
     def share(self, number: int, count: int) -> "EvaluationPlan":
         """Every `count`-th batch, from `number` on: no patch is left out, and none is in two shares."""
         part = copy.copy(self)
-        part.batches = self.batches[number::count]
+        part[:] = self[number::count]
         return part
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[PatchBatch]:
-        return iter(self.batches)
 
 
 def mean_per_image(values: Tensor, images: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import sys
 
 from iqa.atomic_files import check_writable
 from iqa.cli import Command, say
-from iqa.scoring.files import as_utf8, find_images
+from iqa.scoring.files import find_images
 from iqa.scoring.options import parse_options
 
 
@@ -220,7 +220,8 @@ class Scorer:
         """
 
         def decode(image: AnyImage) -> ScoredImage:
-            path = as_utf8(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
+            path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
+            path = path.encode(errors="backslashreplace").decode()  # a file name may have bytes that are not UTF-8
             try:
                 pixels = pixels_of(image, Resize(self.flags["resize"]))
                 picture = picture_of(pixels) if with_pictures else None

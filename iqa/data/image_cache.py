@@ -131,12 +131,11 @@ class ImageCache:
         if needed > free:
             raise OSError(f"it needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         with open(self.pixels, "ab") as pixels, open(self.index, "ab") as index:
-            lines, offset = [], pixels.tell()
+            lines = []
             for i, (file, image) in enumerate(zip(missing, self.decoded(missing), strict=True), 1):
-                pixels.write(image)
-                entry = file._replace(offset=offset, height=image.shape[0], width=image.shape[1])
+                entry = file._replace(offset=pixels.tell(), height=image.shape[0], width=image.shape[1])
                 lines.append(json.dumps(entry) + "\n")
-                offset += image.size
+                pixels.write(image)
                 if i % FLUSH_EVERY == 0 or i == len(missing):
                     flush_to_disk(pixels)
                     index.write("".join(lines).encode())
