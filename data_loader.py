@@ -157,13 +157,13 @@ class TrainingPlan:
     def __iter__(self) -> Iterator[PatchBatch]:
         samples = len(self.mos) * self.patches
         random = np.random.default_rng([self.seed, self.epoch])
-        draws = random.random((samples, 7), np.float32)  # row = sample
+        draws = random.random((samples, 7), np.float32)  # of a patch: two of its place, flip, four of its jitter
         order = random.permutation(samples)
         for batch in order[: len(self) * self.batch_size].reshape(len(self), self.batch_size):
             image, drawn = batch // self.patches, draws[batch]
-            top, left = corners(self.sizes[image], drawn[:, :2], self.patch_size)
-            jitter = NO_JITTER + (2 * drawn[:, 3:] - 1) * JITTER
-            yield PatchBatch(image, top, left, drawn[:, 2] < 0.5, jitter, self.mos[image])
+            place, flip, jitter = drawn[:, :2], drawn[:, 2], drawn[:, 3:]
+            top, left = corners(self.sizes[image], place, self.patch_size)
+            yield PatchBatch(image, top, left, flip < 0.5, NO_JITTER + (2 * jitter - 1) * JITTER, self.mos[image])
 
     def share(self, number: int, count: int) -> "TrainingShare":
         """Part `number` of `count` equal parts of every batch."""

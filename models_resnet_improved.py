@@ -13,6 +13,7 @@ published models in iqa/models/published.py.
 """
 
 import argparse
+import copy
 import sys
 
 from iqa.cli import OneLineParser
@@ -24,7 +25,6 @@ import torch
 from torch import Tensor, nn
 
 from iqa.models.backbones import BACKBONES
-from iqa.models.normalisation import Standardise, set_constants
 from iqa.models.patch_scores import PatchScores
 from iqa.models.pooling import GRID
 from iqa.models.published import PUBLISHED, build_published
@@ -93,7 +93,8 @@ class ImageQualityResNet(nn.Module):
 
     def describe(self, images: Tensor) -> PatchScores:
         """[B, 3, H, W] -> scores [B], attention [B, 4] or None, hidden units [B, 224], [B, 112], [B, 56], [B, 28]."""
-        features, attention = self.fusion(self.backbone(images))  # [B, C, 7, 7], [B, 4]
+        features, attention = self.fusion(self.backbone(images))  # [B, C, 7, 7], [B, 4] or None
+        assert features.shape[2:] == (GRID, GRID)
         layers = self.hyper_net(features)
         with torch.autocast(images.device.type, enabled=False):  # a bf16 score near 100 has steps of 0.5
             # The average over the grid and a 1x1 convolution commute, and this order is 49 times cheaper.
@@ -117,10 +118,49 @@ class ImageQualityResNet(nn.Module):
         """Set buffers and last layer from one batch [B, 3, H, W], so that all variants and backbones start alike.
 
         Features are standardised by constants, which training does not change. The first scores of these patches get
-        the training mean and a tenth of the training deviation. Batch norms keep their ImageNet statistics.
+        the training mean and a tenth of the training deviation. Dropout is off, and batch norms use the statistics of
+        the batch; they keep those of ImageNet where they have some, and get those of the batch elsewhere.
         """
-        scores = set_constants(self, images)
+        copied = copy.deepcopy(self).eval()
+        for module in copied.modules():
+            if isinstance(module, Standardise):
+                module.register_forward_pre_hook(lambda module, inputs: module.measure(inputs[0]))
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train()
+                module.momentum = 0.0 if module.running_mean.any() else 1.0
+        scores = copied(images)
+        self.load_state_dict(copied.state_dict())
         self.hyper_net.set_first_scores((scores - self.mos_mean) / self.mos_deviation)
+
+
+class Standardise(nn.Module):
+    """Subtract the channels' means from a map [B, C, H, W] and divide it by one deviation for all channels.
+
+    Unlike batch norm, it is the same function in training and evaluation, the patches of a batch do not depend on each
+    other, and an image with weaker features keeps weaker features. With one deviation per channel, a channel that is
+    almost constant in the first batch would be amplified. Before `measure` it is the identity.
+
+    Args:
+        variance: mean variance of the channels of the result.
+    """
+
+    def __init__(self, channels: int, *, variance: float = 1.0):
+        super().__init__()
+        self.variance = variance
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("factor", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x.float() - self.mean[:, None, None]) * self.factor).to(x.dtype)
+
+    @torch.no_grad()
+    def measure(self, x: Tensor) -> None:
+        """Set the constants from [B, C, H, W]; a constant map does not change them."""
+        x = x.double()
+        variance = x.var((0, 2, 3), correction=0).mean()
+        if variance > 0:
+            self.mean.copy_(x.mean((0, 2, 3)))
+            self.factor.copy_((self.variance / variance).sqrt())
 
 
 class SingleScale(nn.Module):

@@ -68,7 +68,7 @@ from iqa.data.labels import QualityData
 from iqa.json_files import write_json
 from iqa.metrics import srcc_and_plcc
 from iqa.models.backbones import BACKBONES, backbone_problem
-from iqa.models.normalisation import fold_batch_norms
+from iqa.models.folding import fold_batch_norms
 from iqa.models.published import MODELS, OWN, PUBLISHED, build_published, published_model, scoring_flags
 from iqa.predictions import Predictions
 from iqa.processes import is_first

@@ -34,7 +34,7 @@ from iqa.models.variants import Variant
 from iqa.predictions import Predictions
 from iqa.processes import is_first, process_count, process_number
 from iqa.training.live_view import INSTALL
-from iqa.training.options import complete_flags, find_mistakes
+from iqa.training.options import apply_recipe, find_mistakes
 from iqa.training.recipe import BEST, LOSSES, PUBLISHED_RECIPE, PUBLISHED_RECIPES, RECIPES, SCHEDULES
 from iqa.training.run_folder import RunFolder, best_state, load_checkpoint, save_checkpoint
 
@@ -172,7 +172,7 @@ def parse_options(argv: list[str] | None = None) -> Options:
     flags = parser.parse_args(argv)
     processes = int(os.environ.get("NPROC") or 1) if flags.dry_run else process_count()  # the runner sets NPROC
     given = cli.given_flags(parser, argv, flags)
-    complete_flags(flags, given)
+    apply_recipe(flags, given)  # which changes none under the default recipe
     for mistake in find_mistakes(flags, given, processes):
         parser.error(mistake)
     return Options(**vars(flags))
@@ -262,11 +262,14 @@ def prepare(options: Options) -> Run | None:
     return None if options.dry_run else Run(variant, folder, data, before)
 
 
+# As a script, the file ends here. `main` imports it as a module, too, for the rest, which needs torch.
 if __name__ == "__main__":
     sys.exit(main())
 
+import functools
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable
 
@@ -274,6 +277,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LinearLR, StepLR
 
 from data_loader import EvaluationPlan, PatchLoader, TrainingPlan, mean_per_image, open_images
 from iqa.health import layer_health
@@ -283,13 +287,13 @@ from iqa.training import devices, distributed
 from iqa.training.description import announce, changed_processes, describe_run, size_of
 from iqa.training.live_view import live_view
 from iqa.training.losses import training_loss
-from iqa.training.optimization import LearningRates, build_schedule, freeze_batch_norms
+from iqa.training.optimization import LearningRates, freeze_batch_norms, rates_by_epoch
 from iqa.training.precision import measured_precision, settled_precision
-from iqa.training.progress import Forecast, LossMeter, watch
+from iqa.training.progress import Forecast, watch
 from iqa.training.recipe import BATCH_LOSSES
 from iqa.training.results import print_summary, summarise
 from iqa.training.scored_model import ScoredModel, sample_indices
-from iqa.training.step import CapturedStep, EagerStep, check_cuda_graph, choose_step
+from iqa.training.step import CapturedStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
 START_PATCHES = 32  # the first patches of the training, from which a new model's start is computed
@@ -354,9 +358,11 @@ class Training:
         config = describe_run(flags, run.variant, data, device) | (settled or {})
         saved = distributed.by_first(lambda: folder.load_last(before, config)) if before else None
         model = build_model(options, data, saved).to(device, memory_format=torch.channels_last)
-        if not settled:  # the faster one of bf16 and fp32
+        if not settled:  # the faster one of bf16 and fp32, timed on copies of the model
             batch = options.batch_size // process_count()
-            config |= distributed.by_first(lambda: measured_precision(model, device, batch, options.patch_size))
+            config |= distributed.by_first(
+                lambda: measured_precision(EagerStep, model, device, batch, options.patch_size)
+            )
         config |= size_of(model, options.patch_size)
         announce(config, data)
         self.select_on = choose_selection_set(options.select_on, data)
@@ -370,7 +376,8 @@ class Training:
         deviation = data.sets["training"].mos.std()
         self.step = build_step(options, model, self.rates, deviation, config["precision"], device)
         config["step"] = self.step.name
-        self.scored_model = ScoredModel(model, ema=options.ema)  # a folded or averaged copy, evaluated and kept
+        # What is evaluated and kept: a copy in evaluation mode, of the weights or of their average.
+        self.scored_model = ScoredModel(model, ema=options.ema)
         self.history, self.predictions = [], {}  # a row for each epoch; the predictions of the best one
         if saved:
             self.scored_model.load(saved)
@@ -447,7 +454,7 @@ class Training:
         write_json(folder.output / "config.json", self.config)
 
     def write_epoch(self) -> None:
-        """Write the scores of all epochs, and predictions and weights of the last epoch if it is the best one."""
+        """Write the rows of all epochs, the predictions of the best one, and its weights if it is the last one."""
         output, step = self.folder.output, self.step.name
         if self.config.get("step") != step:  # the capture failed, or the run was resumed elsewhere
             self.config["step"] = step
@@ -461,7 +468,10 @@ class Training:
             save_checkpoint(self.folder.best, state)  # resnet_improved_<tag>_best.pth
 
     def finish(self) -> None:
-        """Print the results; write _best.pth with them, then result.json: a run is finished when it exists."""
+        """Print the results; write _best.pth with them, then result.json: a run is finished when it exists.
+
+        _best.pth has the weights of the selected epoch with --save_model, else those of the last epoch.
+        """
         options, folder = self.options, self.folder
         result = summarise(
             self.config,
@@ -542,16 +552,52 @@ def choose_optimizer(options: Options, model: nn.Module, steps_per_epoch: int) -
     kind = getattr(torch.optim, recipe.optimizer) if recipe else torch.optim.AdamW
     # A fused optimizer skips a step whose `found_inf` is set.
     optimizer = kind(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    schedule = build_schedule(
-        optimizer,
-        options.lr_schedule,
-        warmup_steps=options.warmup_steps,
-        epochs=options.epochs,
-        steps_per_epoch=steps_per_epoch,
-        published=recipe and (lambda before: recipe.rates(options.lr, options.head_lr_ratio, before, options.epochs)),
-    )
+    # A constant rate, after a warm-up in which step n of N has n / N of it.
+    warm_up = max(1, options.warmup_steps)
+    schedules = [LinearLR(optimizer, 1 / warm_up, total_iters=warm_up - 1)]
+    steps = options.epochs * steps_per_epoch
+    if options.lr_schedule == "cosine":
+        schedules.append(CosineAnnealingLR(optimizer, steps))
+    elif options.lr_schedule == "step":
+        schedules.append(StepLR(optimizer, math.ceil(steps / 3), gamma=0.1))
+    elif recipe:
+        rates = functools.partial(recipe.rates, options.lr, options.head_lr_ratio, epochs=options.epochs)
+        schedules.append(rates_by_epoch(optimizer, rates, steps_per_epoch))
     on_gpu = next(model.parameters()).device.type == "cuda"
-    return LearningRates(optimizer, schedule, as_tensors=on_gpu)
+    return LearningRates(optimizer, ChainedScheduler(schedules), as_tensors=on_gpu)
+
+
+class EagerStep:
+    """Loss, backward pass, clipping and optimizer, one kernel after the other.
+
+    A step whose loss or gradients are not finite changes no weight; `LossMeter` then ends the run. The host does not
+    wait for the device.
+
+    Args:
+        model: has the trained parameters.
+        optimizer: a fused one, which heeds `found_inf`.
+        loss_of: inputs [B, 3, P, P] and MOS [B] -> a scalar.
+        max_grad_norm: longer gradients are clipped to it; 0: never.
+    """
+
+    name = "eager"
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable, max_grad_norm: float = 0):
+        self.optimizer, self.loss_of, self.max_grad_norm = optimizer, loss_of, max_grad_norm
+        self.parameters = list(model.parameters())
+        optimizer.found_inf = torch.zeros((), device=self.parameters[0].device)
+
+    def __call__(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
+        """Train on inputs [B, 3, P, P] and MOS [B]; returns loss and gradient norm, valid until the next step."""
+        loss = self.loss_of(inputs, mos)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
+        self.optimizer.found_inf.copy_(~(loss.isfinite() & norm.isfinite()))
+        if self.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+        self.optimizer.step()
+        return loss.detach(), norm
 
 
 def build_step(
@@ -603,7 +649,7 @@ def build_model(options: Options, data: QualityData, saved: dict | None) -> nn.M
         else:
             model = published.build_published(options.model, build_backbone(options.backbone, **backbone))
     if saved:
-        model.load_state_dict(saved.get("training", saved)["model"])
+        model.load_state_dict(saved.get("training", saved)["model"])  # "training": where their average is scored
     return model
 
 
@@ -678,6 +724,38 @@ def evaluation_set(options: Options, images: LabelledImages, opened, cutting: di
 # An epoch
 
 
+class LossMeter:
+    """Mean loss of an epoch, and its first step that is not finite; both are on the device until they are read.
+
+    Args:
+        refuse: raises the error of a step (what is not finite, number of the step): on a CPU in that step, on a GPU
+            when the mean is read, which is at each line of progress and at the end.
+    """
+
+    def __init__(self, device: torch.device, refuse: Callable[[str, int], None]):
+        self.device, self.refuse, self.steps = device, refuse, 0
+        self.total = torch.zeros((), device=device)
+        self.bad = torch.zeros(2, dtype=torch.int64, device=device)  # first bad step of loss and gradients
+
+    def add(self, loss: Tensor, norm: Tensor) -> None:
+        """Add the loss and the gradient norm of a step."""
+        self.steps += 1
+        broken = ~torch.stack([loss, norm]).isfinite() & (self.bad == 0)
+        self.bad = torch.where(broken, self.steps, self.bad)
+        self.total += loss
+        if self.device.type == "cpu":
+            self.check()
+
+    def check(self) -> None:
+        for what, step in zip(("loss", "gradients"), self.bad.tolist(), strict=True):
+            if step:
+                self.refuse(what, step)
+
+    def mean(self) -> float:
+        self.check()
+        return self.total.item() / self.steps
+
+
 def train_epoch(
     model,
     step: EagerStep | CapturedStep,
@@ -708,7 +786,7 @@ def train_epoch(
         images = ", ".join(dict.fromkeys(names[i] for i in batch.image))
         raise ValueError(f"{title}, step {number}: non-finite {what}; lower --lr, or check its images: {images}")
 
-    meter = LossMeter(loader.device, refuse)  # refuses a loss or gradients that are not finite
+    meter = LossMeter(loader.device, refuse)
     for inputs, batch in watch(loader, title, forecast, meter):
         loss, norm = step(inputs, batch.mos)
         meter.add(distributed.mean_over_processes(loss), norm)

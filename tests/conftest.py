@@ -4,6 +4,7 @@ import contextlib
 import csv
 import importlib
 import io
+import json
 import multiprocessing
 import os
 import signal
@@ -110,6 +111,19 @@ def read_scores(path: Path) -> dict[str, float]:
     return {row["image_name"]: float(row["score"]) for row in read_rows(path)}
 
 
+def read_epochs(run: Path) -> list[dict]:
+    """The lines of metrics.jsonl in the folder of a run."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def edit_json(path: Path, **changes) -> None:
+    """Change entries of a JSON file; a dictionary is merged into the one that is there."""
+    contents = json.loads(path.read_text())
+    for key, value in changes.items():
+        contents[key] = contents[key] | value if isinstance(value, dict) and key in contents else value
+    path.write_text(json.dumps(contents))
+
+
 @pytest.fixture(scope="module")
 def small_cnn_here():
     """The small CNN in the tests' own process, which can then load the checkpoints of the commands."""
@@ -150,12 +164,8 @@ def run_program(*command, cwd: Path, real: bool = False, **environment) -> subpr
 
 def run_main(module: str, *argv, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """`main(argv)` of a script in this process, for scoring and what ends before the work."""
-    main, argv, before, hook = (
-        importlib.import_module(module).main,
-        list(map(str, argv)),
-        os.getcwd(),
-        sys.unraisablehook,
-    )
+    main, argv = importlib.import_module(module).main, list(map(str, argv))
+    before, hook = os.getcwd(), sys.unraisablehook
     output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n", write_through=True) for _ in range(2))
     os.chdir(cwd)
     try:

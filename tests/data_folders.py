@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-from conftest import ROOT, run_main, write_image
+from conftest import ROOT, assert_one_line_error, run_main, write_image
 
 PHOTOS = [(f"holiday/{i}.png" if i % 2 else f"{i}.jpg", round(1 + 4 * (i * 7 % 20) / 19, 2)) for i in range(20)]
 LIVE_FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
@@ -17,12 +17,23 @@ def check_folder(*arguments, cwd: Path = ROOT):
     return run_main("iqa.data.check", *arguments, cwd=cwd)
 
 
+def assert_refused(folder: Path, dataset: str, *words: str) -> None:
+    """The check of a folder fails with one line, which contains the words."""
+    process = check_folder(folder, "--dataset", dataset)
+    assert process.returncode == 1 and process.stdout == ""
+    assert_one_line_error(process, *words)
+
+
 def names_of(data) -> dict[str, set[str]]:
     return {name: set(images.names) for name, images in data.sets.items()}
 
 
 def mos_of(data) -> dict[str, float]:
     return {name: mos for images in data.sets.values() for name, mos in zip(images.names, images.mos, strict=True)}
+
+
+def paths_of(data) -> dict[str, Path]:
+    return {name: path for images in data.sets.values() for name, path in zip(images.names, images.paths, strict=True)}
 
 
 def write_rows(path: Path, *rows) -> None:

@@ -145,12 +145,12 @@ def is_running(session: int) -> bool:
     return subprocess.run(["pgrep", "-s", str(session)], capture_output=True).returncode == 0
 
 
-def assert_nobody_is_left(process) -> None:
-    """No process of the session that `process` led is left."""
+def assert_nobody_is_left(*sessions: int) -> None:
+    """Every process of the sessions ends within 30 seconds."""
     deadline = time.monotonic() + 30
-    while is_running(process.pid) and time.monotonic() < deadline:
+    while any(map(is_running, sessions)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not is_running(process.pid)
+    assert not any(map(is_running, sessions))
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, run_main, run_program, train
 from faults import NAME
+from torch import nn
 
 from benchmark_training import Way, ablation_minutes, print_table
 from iqa.models.flop import flop_per_patch
@@ -40,13 +41,8 @@ def test_the_table_has_the_rates_in_the_json(tmp_path):
 
 
 def test_counting_leaves_a_model_as_it_is():
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3),
-        torch.nn.BatchNorm2d(4),
-        torch.nn.Flatten(),
-        torch.nn.LazyLinear(1),
-        torch.nn.Flatten(0),
-    )
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(1), nn.Flatten(0))
+    model = nn.Sequential(*layers)
     model(torch.randn(2, 3, 8, 8))
     before = {name: value.clone() for name, value in model.eval().state_dict().items()}
     assert flop_per_patch(model, 8) == (2 * (2 * 4 * 36 * 27) + 3 * (2 * 144), 2 * 4 * 36 * 27 + 2 * 144)
@@ -101,9 +97,8 @@ def test_bf16_and_fp32_rank_the_demo_images_alike(tmp_path):
     srcc, scores = {}, []
     for precision in ("bf16", "fp32"):
         flags = f"--evaluate run/{NAME}_best.pth --evaluate_set all --device cpu --output_dir {precision}".split()
-        process = run_program(
-            sys.executable, ROOT / "train_resnet_improved.py", *flags, "--precision", precision, cwd=tmp_path
-        )
+        command = (sys.executable, ROOT / "train_resnet_improved.py", *flags, "--precision", precision)
+        process = run_program(*command, cwd=tmp_path)
         assert process.returncode == 0 and f", {precision}, torch" in process.stdout, process.stderr
         srcc[precision] = json.loads((tmp_path / precision / "evaluation_koniq-10k_all.json").read_text())["srcc"]
         scores.append((tmp_path / precision / "predictions_koniq-10k_all.csv").read_text())

@@ -75,17 +75,20 @@ def test_trials(heading, read):
                 assert numbers(cells[name][column + 1]) == pytest.approx(found, abs=0.001)
 
 
+def srcc_within_sources(names: list[str], scores: np.ndarray, mos: np.ndarray) -> float:
+    """The mean over the sources of BIQ2021, which begin the names, weighted by their images."""
+    sources = np.array([name[:4] for name in names])
+    members = [sources == source for source in np.unique(sources)]
+    return sum(k.mean() * stats.spearmanr(scores[k], mos[k]).statistic for k in members)
+
+
 def test_within_sources():
     rows = table("| `--recipe best` against")
-    sources = np.array([name[:4] for name in read_scores(RUNS["--recipe best"] / "predictions_test.csv")])
+    names = list(read_scores(RUNS["--recipe best"] / "predictions_test.csv"))
     mos, scores = of_runs("test")
-
-    def within(name: str) -> float:
-        parts = [(sources == source) for source in np.unique(sources)]
-        return sum(stats.spearmanr(scores[name][k], mos[k]).statistic * k.mean() for k in parts)
-
     for size, end in (("18,000 patches", ""), ("36,000 patches", ", 36,000 patches")):
-        best, base = within(f"--recipe best{end}"), within(f"the recipe under test{end}")
+        runs = (f"--recipe best{end}", f"the recipe under test{end}")
+        best, base = (srcc_within_sources(names, scores[run], mos) for run in runs)
         assert numbers(rows[size][0]) == pytest.approx([best, base], abs=6e-5)
         assert numbers(rows[size][1])[0] == pytest.approx(best - base, abs=6e-5)
 
@@ -94,11 +97,7 @@ def test_within_sources():
 def test_the_runs_with_an_efficientnet(run):
     found = read_predictions(run / "predictions_test.csv")
     srcc, plcc = (f(found.scores, found.mos).statistic for f in (stats.spearmanr, stats.pearsonr))
-    sources = np.array([name[:4] for name in found.names])
-    within = sum(
-        members.mean() * stats.spearmanr(found.scores[members], found.mos[members]).statistic
-        for members in (sources == source for source in np.unique(sources))
-    )
+    within = srcc_within_sources(found.names, found.scores, found.mos)
     row = f"| {run.name} | {srcc:.4f} / {plcc:.4f} | {within:.4f} |"
     assert row in (LITE / "README.md").read_text(encoding="utf-8")
 
@@ -121,7 +120,6 @@ def test_the_speed_on_a_gpu():
     minutes = measured["ablation_minutes"]
     row("ablation on KonIQ-10k, projected", [f"{minutes[way['name']]:.0f} min" for way in ways])
     rates = {way["name"]: f"{np.mean(way['full']):,.0f}" for way in ways}
-    assert (
-        f"{rates['graph']} patches/s in training, {rates['compiled graph']} with `--compile`, {rates['eager']}" in front
-    )
+    figures = f"{rates['graph']} patches/s in training, {rates['compiled graph']} with `--compile`, {rates['eager']}"
+    assert figures in front
     assert f"would take {minutes['graph']:.0f} minutes" in front

@@ -1,20 +1,12 @@
-"""Optimizers and learning rate schedules."""
+"""Learning rates, and batch norms that training does not change."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import (
-    ChainedScheduler,
-    CosineAnnealingLR,
-    LinearLR,
-    LRScheduler,
-    MultiplicativeLR,
-    StepLR,
-)
-
-STEPS_DOWN = 3  # of --lr_schedule step: a tenth of the rate after each third of the run
+from torch.optim.lr_scheduler import LRScheduler, MultiplicativeLR
 
 
 class LearningRates:
@@ -58,40 +50,23 @@ class LearningRates:
         self.hand_over()
 
 
-def build_schedule(
-    optimizer: torch.optim.Optimizer,
-    name: str,
-    *,
-    warmup_steps: int,
-    epochs: int,
-    steps_per_epoch: int,
-    published: Callable[[int], tuple[float, ...]] | None = None,
+def rates_by_epoch(
+    optimizer: torch.optim.Optimizer, rates: Callable[[int], tuple[float, ...]], steps_per_epoch: int
 ) -> LRScheduler:
-    """The learning rates over the steps of a run; `step` it once per training step.
+    """The schedule of a published model; `step` it once per training step.
 
     Args:
-        name: value of --lr_schedule.
-        published: epochs before -> rates of the optimizer's groups, by the recipe of a published model, whose schedule
-            replaces "constant".
+        rates: epochs before -> rate of each group of the optimizer.
     """
-    # The first step has 1 / warmup_steps of the rate, step number warmup_steps all of it.
-    schedules = [LinearLR(optimizer, 1 / max(1, warmup_steps), total_iters=max(1, warmup_steps) - 1)]
-    steps = epochs * steps_per_epoch
-    if name == "cosine":
-        schedules.append(CosineAnnealingLR(optimizer, steps))
-    elif name == "step":
-        schedules.append(StepLR(optimizer, -(-steps // STEPS_DOWN), gamma=0.1))
-    elif published:
 
-        def factor(group: int, step: int) -> float:
-            """Factor of the rate before a step."""
-            epoch, within = divmod(step, steps_per_epoch)
-            before, now = (published(number)[group] for number in (epoch - 1, epoch))
-            return now / before if before and not within else 1.0
+    def factor(group: int, step: int) -> float:
+        """Factor of the rate before a step."""
+        epoch, within = divmod(step, steps_per_epoch)
+        before, now = (rates(number)[group] for number in (epoch - 1, epoch))
+        return now / before if before and not within else 1.0
 
-        factors = [lambda step, group=group: factor(group, step) for group in range(len(optimizer.param_groups))]
-        schedules.append(MultiplicativeLR(optimizer, factors))
-    return ChainedScheduler(schedules)
+    groups = range(len(optimizer.param_groups))
+    return MultiplicativeLR(optimizer, [functools.partial(factor, group) for group in groups])
 
 
 def freeze_batch_norms(backbone: nn.Module) -> None:

@@ -14,7 +14,7 @@ from iqa.training.recipe import BATCH_LOSSES, BEST, PUBLISHED_RECIPE, PUBLISHED_
 VARIANT_FLAGS = ("backbone", "use_multiscale", "use_attention", "dropout_rate")  # a published model has its own values
 
 
-def complete_flags(flags: argparse.Namespace, given: set[str]) -> None:
+def apply_recipe(flags: argparse.Namespace, given: set[str]) -> None:
     """Replace the defaults that a recipe or a published model decides; `given` are the flags of the command line."""
     values = {}
     if flags.model != OWN:

@@ -3,6 +3,7 @@
 import copy
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from iqa.cli import say
 from iqa.json_files import read_json
 from iqa.training.devices import autocast, bf16_is_native
 from iqa.training.optimization import LearningRates
-from iqa.training.step import WARM_UP, EagerStep, choose_step
+from iqa.training.step import WARM_UP, choose_step
 
 TIMED_STEPS = 3
 CPU_BATCH = 8  # patches; a batch of the run would take seconds a step
@@ -42,10 +43,17 @@ def settled_precision(
     return None if bf16_is_native(device) else {"precision": "fp32"}
 
 
-def measured_precision(model: nn.Module, device: torch.device, batch_size: int, patch_size: int) -> dict[str, Any]:
-    """The entries of config.json with the faster precision and the seconds of a training step in each."""
+def measured_precision(
+    build_step: Callable, model: nn.Module, device: torch.device, batch_size: int, patch_size: int
+) -> dict[str, Any]:
+    """The entries of config.json with the faster precision and the seconds of a training step in each.
+
+    Args:
+        build_step: model, optimizer, loss -> eager step.
+    """
     seconds = {
-        precision: step_seconds(model, device, precision, batch_size, patch_size) for precision in ("fp32", "bf16")
+        precision: step_seconds(build_step, model, device, precision, batch_size, patch_size)
+        for precision in ("fp32", "bf16")
     }
     precision = min(seconds, key=seconds.get)
     times = " and ".join(f"{value:.4g} s in {name}" for name, value in seconds.items())
@@ -53,7 +61,9 @@ def measured_precision(model: nn.Module, device: torch.device, batch_size: int, 
     return {"precision": precision, "precision_seconds": seconds}
 
 
-def step_seconds(model: nn.Module, device: torch.device, precision: str, batch_size: int, patch_size: int) -> float:
+def step_seconds(
+    build_step: Callable, model: nn.Module, device: torch.device, precision: str, batch_size: int, patch_size: int
+) -> float:
     """Seconds of the fastest of a few steps on random input, with a copy of the model."""
     model = copy.deepcopy(model).train()
     if device.type == "cpu":
@@ -68,7 +78,7 @@ def step_seconds(model: nn.Module, device: torch.device, precision: str, batch_s
             scores = model(inputs)
         return F.l1_loss(scores, mos)
 
-    eager = EagerStep(model, optimizer, loss_of)
+    eager = build_step(model, optimizer, loss_of)
     step = choose_step("auto", eager, device, warn=lambda text: None)
     for _ in range(1 if step is eager else WARM_UP + 1):
         step(inputs, mos)

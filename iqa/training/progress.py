@@ -1,12 +1,10 @@
-"""Progress of an epoch: its mean loss, the time that is left, and the first step that was not finite."""
+"""Progress of an epoch, and the time that is left."""
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from iqa.cli import say
@@ -14,38 +12,6 @@ from iqa.data.image_cache import LOG_EVERY
 from iqa.processes import is_first
 
 BACKWARD = 3  # a training step costs about three forward passes
-
-
-class LossMeter:
-    """Mean loss of an epoch and its first non-finite step; both are on the device until they are read.
-
-    Args:
-        refuse: raises the error of a step (what is not finite, number of the step): on a CPU in that step, on a GPU
-            when the mean is read.
-    """
-
-    def __init__(self, device: torch.device, refuse: Callable[[str, int], None]):
-        self.device, self.refuse, self.steps = device, refuse, 0
-        self.total = torch.zeros((), device=device)
-        self.bad = torch.zeros(2, dtype=torch.int64, device=device)  # first bad step of loss and gradients
-
-    def add(self, loss: Tensor, norm: Tensor) -> None:
-        """Add the loss and the gradient norm of a step."""
-        self.steps += 1
-        broken = ~torch.stack([loss, norm]).isfinite() & (self.bad == 0)
-        self.bad = torch.where(broken, self.steps, self.bad)
-        self.total += loss
-        if self.device.type == "cpu":
-            self.check()
-
-    def check(self) -> None:
-        for what, step in zip(("loss", "gradients"), self.bad.tolist(), strict=True):
-            if step:
-                self.refuse(what, step)
-
-    def mean(self) -> float:
-        self.check()
-        return self.total.item() / self.steps
 
 
 class Forecast:
@@ -79,11 +45,11 @@ def work(loader) -> int:
     return len(loader) * loader.part.batch_size
 
 
-def watch(loader, title: str, forecast: Forecast | None = None, meter: LossMeter | None = None) -> Iterator:
+def watch(loader, title: str, forecast: Forecast | None = None, meter=None) -> Iterator:
     """Iterate with a progress bar on a terminal, or with regular lines in a log.
 
     Args:
-        meter: the mean loss so far, where the batches are training steps.
+        meter: the `LossMeter` of training steps, whose mean so far is shown.
     """
     shown = time.monotonic()
     with tqdm(loader, desc=title, unit="batch", leave=False, disable=not (is_first() and sys.stderr.isatty())) as bar:

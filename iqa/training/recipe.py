@@ -24,7 +24,7 @@ BEST: dict[str, Any] = {
 }
 
 
-def in_steps(lr: float, ratio: float, before: int, _epochs: int) -> tuple[float, float]:
+def in_steps(lr: float, ratio: float, before: int, epochs: int) -> tuple[float, float]:
     """HyperIQA's schedule. It sets the rate after an epoch by that epoch's number: seven epochs have the first rate."""
     return lr, lr * (ratio if before < 10 else 1.0) / 10 ** (max(0, before - 1) // 6)
 

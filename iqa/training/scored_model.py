@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from iqa.models.normalisation import fold_batch_norms
+from iqa.models.folding import fold_batch_norms
 from iqa.models.patch_scores import PatchScores
 from iqa.training.devices import compile_for_one_size
 

@@ -1,4 +1,4 @@
-"""One training step, from the forward pass to the optimizer, run eagerly or captured and replayed as a CUDA graph.
+"""The training step as a CUDA graph, and which runs use one.
 
 A replay repeats the recorded kernels on the same memory. Values that Python holds are frozen in it, so everything that
 changes from step to step is a tensor on the device: the learning rates (optimization.LearningRates), the gradient norm
@@ -8,44 +8,12 @@ and the flag that skips a step. Loss meter, weight averaging and schedule hold P
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iqa.processes import process_count
 
 failed_graphs: list[torch.cuda.CUDAGraph] = []
 WARM_UP = 3  # eager steps before the capture; they select kernels, compile, and create the state of the optimizer
-
-
-class EagerStep:
-    """Loss, backward pass, clipping and optimizer, one kernel after the other.
-
-    A step whose gradients are not finite does not change the weights. The host does not wait for the device.
-
-    Args:
-        model: has the trained parameters.
-        optimizer: a fused one, which heeds `found_inf`.
-        loss_of: inputs [B, 3, P, P] and MOS [B] -> a scalar.
-        max_grad_norm: longer gradients are clipped to it; 0: never.
-    """
-
-    name = "eager"
-
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable, max_grad_norm: float = 0):
-        self.optimizer, self.loss_of, self.max_grad_norm = optimizer, loss_of, max_grad_norm
-        self.parameters = list(model.parameters())
-        optimizer.found_inf = torch.zeros((), device=self.parameters[0].device)
-
-    def __call__(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
-        """Train on inputs [B, 3, P, P] and MOS [B]; returns loss and gradient norm, valid until the next step."""
-        loss = self.loss_of(inputs, mos)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
-        self.optimizer.found_inf.copy_(~norm.isfinite())
-        if self.max_grad_norm:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
-        self.optimizer.step()
-        return loss.detach(), norm
 
 
 class CapturedStep:
@@ -54,12 +22,13 @@ class CapturedStep:
     Batches of another size than the captured one are run eagerly. Where the capture fails, so are all.
 
     Args:
-        step: the captured step. The state of its optimizer must not be loaded after the first call.
+        step: an `EagerStep` of train_resnet_improved.py. The state of its optimizer must not be loaded after the first
+            call.
         required: a capture that fails is an error.
         warn: called with the reason of a failed capture.
     """
 
-    def __init__(self, step: EagerStep, *, required: bool = False, warn: Callable[[str], None] = print):
+    def __init__(self, step: Callable, *, required: bool = False, warn: Callable[[str], None] = print):
         self.step, self.required, self.warn = step, required, warn
         self.stream = torch.cuda.Stream()
         self.warm_up, self.failed = WARM_UP, False
@@ -67,7 +36,7 @@ class CapturedStep:
 
     @property
     def name(self) -> str:
-        return EagerStep.name if self.failed else "cuda graph"
+        return self.step.name if self.failed else "cuda graph"
 
     def __call__(self, inputs: Tensor, mos: Tensor) -> tuple[Tensor, Tensor]:
         """As EagerStep; the returned tensors are overwritten by the next replay."""
@@ -141,9 +110,7 @@ def can_capture(device: torch.device) -> bool:
     return device.type == "cuda" and process_count() == 1
 
 
-def choose_step(
-    cuda_graph: str, step: EagerStep, device: torch.device, warn: Callable[[str], None] = print
-) -> EagerStep | CapturedStep:
+def choose_step(cuda_graph: str, step: Callable, device: torch.device, warn: Callable[[str], None] = print) -> Callable:
     """The step by --cuda_graph; auto: captured on one GPU, eager on a CPU and with several processes."""
     if cuda_graph == "off" or not can_capture(device):
         return step

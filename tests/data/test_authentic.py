@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from conftest import assert_one_line_error, read_rows
+from conftest import read_rows
 from data_folders import (
+    assert_refused,
     cell_array,
     check_folder,
     make_agiqa3k,
@@ -16,6 +17,7 @@ from data_folders import (
     make_livec,
     mos_of,
     names_of,
+    paths_of,
     write_rows,
 )
 
@@ -54,9 +56,7 @@ def test_the_challenge_leaves_out_the_seven_examples_of_its_study(tmp_path):
     ],
 )
 def test_bad_matlab_values_are_one_line_with_file_and_entry(tmp_path, name, value, words):
-    process = check_folder(make_livec(tmp_path, **{name: value}), "--dataset", "livec")
-    assert process.returncode == 1
-    assert_one_line_error(process, f"{name}.mat", words)
+    assert_refused(make_livec(tmp_path, **{name: value}), "livec", f"{name}.mat", words)
 
 
 def test_names_in_a_matrix_of_characters_are_read_like_those_in_cells(tmp_path):
@@ -84,9 +84,8 @@ def test_matlab_files_of_another_kind_are_an_error(tmp_path):
 def test_biq2021_keeps_its_test_set_and_draws_a_tenth_of_its_training_set_to_validate(tmp_path):
     data = load_dataset("biq2021", make_biq2021(tmp_path))
     assert data.sizes() == {"training": 36, "validation": 4, "test": 10} and data.drawn
-    assert data.facts[1] == (
-        "Split: BIQ2021's own, a tenth of its training images drawn to validate with --split_seed 0"
-    )
+    split = "Split: BIQ2021's own, a tenth of its training images drawn to validate with --split_seed 0"
+    assert data.facts[1] == split
     assert data.warnings == ["36 / 4 / 10 images to train, validate and test; the release has 9,000 / 1,000 / 2,000"]
     other = load_dataset("biq2021", tmp_path, split_seed=1)
     assert names_of(other)["test"] == names_of(data)["test"]
@@ -94,8 +93,7 @@ def test_biq2021_keeps_its_test_set_and_draws_a_tenth_of_its_training_set_to_val
 
 
 def test_a_name_whose_ending_is_in_other_case_than_its_file_s_is_found(tmp_path):
-    data = load_dataset("biq2021", make_biq2021(tmp_path))
-    paths = {name: path for images in data.sets.values() for name, path in zip(images.names, images.paths, strict=True)}
+    paths = paths_of(load_dataset("biq2021", make_biq2021(tmp_path)))
     assert {name: path.name for name, path in paths.items() if name != path.name} == {"ss01 (1).jpg": "ss01 (1).JPG"}
 
 
@@ -119,10 +117,8 @@ def test_an_image_that_is_in_both_files_is_an_error_whatever_its_case(tmp_path):
 @pytest.mark.parametrize("half", ["Train (Images and MOS).csv", "Test (Images and MOS).csv", "Images"])
 def test_a_folder_that_lacks_half_of_biq2021_is_one_clear_line(tmp_path, half):
     (make_biq2021(tmp_path) / half).rename(tmp_path / "away")
-    process = check_folder(tmp_path, "--dataset", "biq2021")
-    assert process.returncode == 1
     words = ["50 of 50 labelled images are missing", "looked in Images/"] if half == "Images" else [f"no {half};"]
-    assert_one_line_error(process, str(tmp_path), *words)
+    assert_refused(tmp_path, "biq2021", str(tmp_path), *words)
 
 
 @pytest.mark.skipif(not BIQ2021.exists(), reason=f"the repository of BIQ2021 is not at {BIQ2021}")
@@ -130,8 +126,8 @@ def test_the_repository_of_biq2021_is_read_as_it_is():
     data = load_dataset("biq2021", BIQ2021)
     assert data.sizes() == {"training": 9000, "validation": 1000, "test": 2000} and data.warnings == []
     assert min(mos_of(data).values()) == 0 and max(mos_of(data).values()) == 1
-    paths = [path for images in data.sets.values() for path in images.paths]
-    assert len(set(paths)) == 12_000 and [path.name for path in paths if path.suffix != ".jpg"] == ["ss02 (1014).JPG"]
+    paths = set(paths_of(data).values())
+    assert len(paths) == 12_000 and [path.name for path in paths if path.suffix != ".jpg"] == ["ss02 (1014).JPG"]
 
 
 @pytest.mark.skipif(not PART_OF_BIQ2021.exists(), reason=f"the photographs of BIQ2021 are not at {PART_OF_BIQ2021}")

@@ -7,7 +7,18 @@ import unicodedata
 
 import pytest
 from conftest import ROOT, assert_one_line_error, run_program
-from data_folders import MAKERS, PHOTOS, check_folder, make_csv, make_kadid, mos_of, names_of, write_rows
+from data_folders import (
+    MAKERS,
+    PHOTOS,
+    assert_refused,
+    check_folder,
+    make_csv,
+    make_kadid,
+    mos_of,
+    names_of,
+    paths_of,
+    write_rows,
+)
 
 from iqa.data.datasets import DATASETS, load_dataset
 from iqa.data.labels import SETS
@@ -89,8 +100,7 @@ def test_linked_images_are_read_wherever_they_point(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "file"),
-    [("csv", "labels.csv"), ("biq2021", "Test (Images and MOS).csv"), ("kadid10k", "dmos.csv")],
+    ("name", "file"), [("csv", "labels.csv"), ("biq2021", "Test (Images and MOS).csv"), ("kadid10k", "dmos.csv")]
 )
 def test_a_row_with_more_fields_than_the_header_is_an_error_unless_they_are_empty(tmp_path, name, file):
     path = MAKERS[name](tmp_path) / file
@@ -122,14 +132,8 @@ def test_one_file_by_two_names_is_an_error_in_two_sets_and_a_warning_in_one(tmp_
     (tmp_path / "link.jpg").symlink_to("0.jpg")
     (tmp_path / "chain.jpg").symlink_to(tmp_path / "link.jpg")
     (tmp_path / "folder").symlink_to(".")
-    rows = [
-        ("0.jpg", 3, "train"),
-        ("2.jpg", 4, "train"),
-        ("4.jpg", 2, "test"),
-        ("6.jpg", 5, "test"),
-        (spelling, 3, split),
-    ]
-    write_rows(tmp_path / "labels.csv", ("image", "mos", "split"), *rows)
+    rows = [("0.jpg", 3, "train"), ("2.jpg", 4, "train"), ("4.jpg", 2, "test"), ("6.jpg", 5, "test")]
+    write_rows(tmp_path / "labels.csv", ("image", "mos", "split"), *rows, (spelling, 3, split))
     process = check_folder(tmp_path, "--dataset", "csv")
     if ".." in spelling:
         assert_one_line_error(process, "row 6", spelling, "'..'")
@@ -149,31 +153,26 @@ def test_a_name_is_found_in_the_other_unicode_form_where_one_file_has_it(tmp_pat
     (tmp_path / stored).parent.mkdir()
     (tmp_path / "2.jpg").rename(tmp_path / stored)
     data = load_dataset("csv", tmp_path)
-    assert listed in mos_of(data)
-    paths = {name: path for images in data.sets.values() for name, path in zip(images.names, images.paths, strict=True)}
-    assert paths[listed] == tmp_path / stored
+    assert paths_of(data)[listed] == tmp_path / stored
     mixed = (tmp_path / stored).with_name(unicodedata.normalize("NFC", "Ångström ") + "u\u0308.jpg")
     mixed.touch()
-    assert_one_line_error(check_folder(tmp_path, "--dataset", "csv"), "missing", "both match; keep one")
+    assert_refused(tmp_path, "csv", "missing", "both match; keep one")
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path):
     make_csv(tmp_path)
     (tmp_path / "0.jpg").unlink()
     os.mkfifo(tmp_path / "0.jpg")
-    assert_one_line_error(
-        check_folder(tmp_path, "--dataset", "csv"), "1 of 20 labelled images are missing, first 0.jpg"
-    )
+    assert_refused(tmp_path, "csv", "1 of 20 labelled images are missing, first 0.jpg")
     (tmp_path / "labels.csv").unlink()
     os.mkfifo(tmp_path / "labels.csv")
-    assert_one_line_error(check_folder(tmp_path, "--dataset", "csv"), "no labels.csv")
+    assert_refused(tmp_path, "csv", "no labels.csv")
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_folder_without_labels_is_one_line_that_names_the_files_that_are_needed(tmp_path, name):
-    process = check_folder(tmp_path, "--dataset", name)
-    assert process.returncode == 1 and process.stdout == ""
-    assert_one_line_error(process, *DATASETS[name].label_files, f"--dataset {name} reads", DATASETS[name].advice)
+    words = [*DATASETS[name].label_files, f"--dataset {name} reads", DATASETS[name].advice]
+    assert_refused(tmp_path, name, *words)
     with pytest.raises(FileNotFoundError, match="no such folder"):
         load_dataset(name, tmp_path / "nowhere")
 
@@ -187,9 +186,7 @@ def test_a_known_data_set_has_its_own_scale_and_says_which_images_are_missing(tm
     assert len(data.warnings) == 1 and "the release has" in data.warnings[0]
     assert all(len(images) for images in data.sets.values())
     data.sets["test"].paths[0].unlink()
-    process = check_folder(tmp_path / name, "--dataset", name)
-    assert process.returncode == 1
-    assert_one_line_error(process, "labelled images are missing", data.sets["test"].names[0])
+    assert_refused(tmp_path / name, name, "labelled images are missing", data.sets["test"].names[0])
 
 
 @pytest.mark.parametrize(
@@ -202,9 +199,8 @@ def test_a_known_data_set_has_its_own_scale_and_says_which_images_are_missing(tm
 )
 def test_a_data_set_of_several_kinds_says_how_a_name_tells_its_own(tmp_path, name, groups):
     data = load_dataset(name, MAKERS[name](tmp_path))
-    names = [name for images in data.sets.values() for name in images.names]
     pattern = re.compile(data.groups)
-    assert {found[1] if pattern.groups else found[0] for found in map(pattern.search, names)} == groups
+    assert {found[1] if pattern.groups else found[0] for found in map(pattern.search, mos_of(data))} == groups
 
 
 def test_an_unknown_name_of_a_data_set_is_an_error_with_the_known_ones(tmp_path):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import PIL
 import pytest
-from conftest import ROOT, assert_one_line_error, make_data, train, write_image
+from conftest import ROOT, assert_one_line_error, train, write_image
 from faults import inject
 
 from data_loader import Resize
@@ -107,14 +107,6 @@ def test_a_changed_image_is_decoded_again(images, how):
     for brightness in (90, 20):
         replace(images[2], brightness, how)
         assert_decoded(open_cache(images), images)
-
-
-def test_a_run_decodes_a_replaced_image_again(tmp_path):
-    data = make_data(tmp_path / "koniq")
-    for images in (16, 1):
-        process = train("--data_path", data, "--epochs", "1", "--overwrite", "--output_dir", "run", cwd=tmp_path)
-        assert process.returncode == 0 and f"Cache: resizing {images} images" in process.stdout, process.stderr
-        replace(data / "1024x768/00003.jpg", 50, "a new file in its place")
 
 
 def test_an_index_without_inodes_stays_valid_for_what_it_knows(images, capsys):

@@ -1,6 +1,5 @@
 """Image files of every kind: equal pixels on every path, and one line for an unreadable file."""
 
-import csv
 import io
 import os
 import struct
@@ -10,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torchvision
-from conftest import ROOT, run_program, write_image
+from conftest import ROOT, read_rows, run_program, write_image
 from data_folders import check_folder, write_rows
 from faults import inject
 from PIL import Image, PngImagePlugin, TiffImagePlugin
@@ -242,9 +241,8 @@ def test_png_files_with_large_metadata_are_read_and_keep_their_orientation(tmp_p
     text.add_itxt("workflow", "y" * (3 << 20), zip=True)
     text.add_text("raw", "z" * (3 << 20))
     text.add(b"prVt", bytes(3 << 20))
-    path = save(
-        tmp_path / "a.png", photograph(), pnginfo=text, icc_profile=bytes(3 << 20), exif=exif_bytes(orientation(6))[6:]
-    )
+    metadata = {"pnginfo": text, "icc_profile": bytes(3 << 20), "exif": exif_bytes(orientation(6))[6:]}
+    path = save(tmp_path / "a.png", photograph(), **metadata)
     np.testing.assert_array_equal(decode(path), Resize()(photograph().transpose(TRANSPOSES[6])))
     after = io.BytesIO()  # metadata may follow the pixels
     photograph().save(after, "png")
@@ -268,9 +266,8 @@ def test_png_files_with_large_metadata_are_read_and_keep_their_orientation(tmp_p
 )
 def test_malformed_png_metadata_are_ignored(tmp_path, kind, data):
     (tmp_path / "a.png").write_bytes(png_of(GREY, 8, (), (kind, data)))
-    np.testing.assert_array_equal(
-        decode(tmp_path / "a.png"), Resize()(Image.fromarray(GREY.astype(np.uint8)).convert("RGB"))
-    )
+    grey = Image.fromarray(GREY.astype(np.uint8)).convert("RGB")
+    np.testing.assert_array_equal(decode(tmp_path / "a.png"), Resize()(grey))
 
 
 # What cannot be read
@@ -286,10 +283,7 @@ def truncated(format: str, **options) -> bytes:
 BAD = {
     "empty.jpg": (b"", "not an image in a supported format"),
     "text.jpg": (b"not an image", "not an image in a supported format"),
-    "postscript.jpg": (
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
-        "not an image in a supported format",
-    ),
+    "postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not an image in a supported"),
     "truncated.jpg": (truncated("JPEG"), ""),
     "truncated.png": (truncated("PNG"), ""),
     "truncated.webp": (truncated("WEBP"), ""),
@@ -358,8 +352,7 @@ def test_scoring_gives_every_bad_file_its_reason_and_scores_the_others(bad_files
         assert any(f"error  {name}: " in line and reason in line for line in lines), name
     for name in GOOD:
         assert any(line.endswith(f"./{name}") and "error" not in line for line in lines), name
-    with open(bad_files / "scores.csv", newline="") as file:
-        scores = {row["image"]: row["score"] for row in csv.DictReader(file)}
+    scores = {row["image"]: row["score"] for row in read_rows(bad_files / "scores.csv")}
     assert scores["./deep.png"] == scores["./twin.png"] != ""
 
 

@@ -33,9 +33,8 @@ def photos(tmp_path):
     write_photograph(folder / "new.jpg", 99)
     (folder / "exact.jpg").write_bytes((folder / "11.jpg").read_bytes())
     sets = [*((f"{i}.jpg", "val" if i > 8 else "train") for i in range(12)), *((name, "test") for name in TEST)]
-    write_rows(
-        folder / "labels.csv", ("image", "mos", "split"), *((name, i % 7, s) for i, (name, s) in enumerate(sets))
-    )
+    rows = [(name, i % 7, set_name) for i, (name, set_name) in enumerate(sets)]
+    write_rows(folder / "labels.csv", ("image", "mos", "split"), *rows)
     return folder
 
 
@@ -56,9 +55,8 @@ def test_copies_are_found_whatever_their_format_size_exposure_and_rotation(photo
     ]
     assert lines[-1][3] == "0" and all(0 <= int(line[3]) <= 2 for line in lines)
     last = process.stdout.splitlines()[-1]
-    assert last.startswith("Near copies: 5 of 7 test images are within 2 of 64 bits") and last.endswith(
-        "wrote near.txt"
-    )
+    assert last.startswith("Near copies: 5 of 7 test images are within 2 of 64 bits")
+    assert last.endswith("wrote near.txt")
     assert "(1 is when mirrored" in last  # mirrored.jpg, turned back
 
 
@@ -70,13 +68,10 @@ def test_the_distance_is_a_choice(photos):
 
 
 def test_what_cannot_be_done_is_one_line(photos):
-    assert_one_line_error(
-        check_folder(photos, "--dataset", "csv", "--hash_distance", "3"), "--hash_distance", "--near_copies FILE"
-    )
+    alone = check_folder(photos, "--dataset", "csv", "--hash_distance", "3")
+    assert_one_line_error(alone, "--hash_distance", "--near_copies FILE")
     assert_one_line_error(near_copies(photos, "--hash_distance", "33"), "--hash_distance", "'33'", "0 to 32")
-    assert_one_line_error(
-        check_folder(photos, "--dataset", "csv", "--near_copies", photos), "--near_copies", "is a folder"
-    )
+    assert_one_line_error(near_copies(photos, "--near_copies", photos), "--near_copies", "is a folder")
     (photos / "3.jpg").write_bytes(b"no image")
     assert_one_line_error(near_copies(photos), "3.jpg: unreadable image")
     assert not (photos.parent / "near.txt").exists()

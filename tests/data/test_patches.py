@@ -27,9 +27,8 @@ def evaluation_plan(sizes=SIZES, names=NAMES, **changes) -> EvaluationPlan:
 
 
 def places(plan) -> list[tuple]:
-    return [
-        row for batch in plan for row in zip(batch.image.tolist(), batch.top.tolist(), batch.left.tolist(), strict=True)
-    ]
+    columns = ((batch.image.tolist(), batch.top.tolist(), batch.left.tolist()) for batch in plan)
+    return [row for batch in columns for row in zip(*batch, strict=True)]
 
 
 def test_an_epoch_is_a_function_of_seed_and_epoch():
@@ -151,18 +150,14 @@ def test_pixels_are_those_of_the_image_normalised_as_imagenet_and_mirrored(image
         for image, top, left, flip in zip(batch.image, batch.top, batch.left, batch.flip, strict=True):
             patch = images["decoded"][image][top : top + 64, left : left + 64]
             patch = patch[:, ::-1] if flip else patch
-            expected = tv.normalize(
-                torch.from_numpy(patch.copy()).permute(2, 0, 1) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-            )
+            pixels = torch.from_numpy(patch.copy()).permute(2, 0, 1) / 255
+            expected = tv.normalize(pixels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
             torch.testing.assert_close(next(inputs), expected)
 
 
 def test_inputs_are_channels_last(images):
     plan = training_plan(images["decoded"].sizes(), patch_size=64)
-    loader = PatchLoader(
-        images["cached"], plan, patch_size=64, color_jitter=True, device=torch.device("cpu"), num_workers=0
-    )
-    assert next(iter(loader))[0].is_contiguous(memory_format=torch.channels_last)
+    assert inputs_of(images["cached"], plan).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_color_jitter_is_torchvisions_with_the_amounts_of_each_patch():

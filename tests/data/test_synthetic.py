@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 import scipy.io
-from conftest import assert_one_line_error
 from data_folders import (
     CSIQ_FOLDERS,
     LIVE_FOLDERS,
+    assert_refused,
     cell_array,
-    check_folder,
     make_csiq,
     make_kadid,
     make_live,
     make_tid2013,
     mos_of,
     names_of,
+    paths_of,
     write_rows,
 )
 
@@ -39,9 +39,7 @@ def test_no_reference_is_in_two_sets(tmp_path, name, make, reference, per_refere
 @pytest.mark.parametrize(("name", "make"), [("tid2013", make_tid2013), ("csiq", make_csiq)])
 def test_a_scale_that_stands_on_its_head_is_noticed(tmp_path, name, make):
     make(tmp_path, worse=-1)
-    process = check_folder(tmp_path, "--dataset", name)
-    assert process.returncode == 1
-    assert_one_line_error(process, str(tmp_path), "the strongest distortions have the better MOS")
+    assert_refused(tmp_path, name, str(tmp_path), "the strongest distortions have the better MOS")
 
 
 def test_kadid_s_levels_tell_the_direction_too(tmp_path):
@@ -56,9 +54,9 @@ def test_kadid_s_levels_tell_the_direction_too(tmp_path):
 
 def test_tid2013_s_names_are_found_in_whatever_case_they_are_listed(tmp_path):
     data = load_dataset("tid2013", make_tid2013(tmp_path))
-    everything = [pair for images in data.sets.values() for pair in zip(images.names, images.paths, strict=True)]
-    assert len(everything) == 100 and any(name != path.name for name, path in everything)
-    assert all(name.lower() == path.name.lower() for name, path in everything)
+    paths = paths_of(data)
+    assert len(paths) == 100 and any(name != path.name for name, path in paths.items())
+    assert all(name.lower() == path.name.lower() for name, path in paths.items())
     assert data.mos_range == (0, 9) and "the release has 3,000" in data.warnings[0]
 
 
@@ -76,9 +74,9 @@ def test_a_bad_line_of_tid2013_is_an_error_with_file_and_row(tmp_path, line, wor
     file = make_tid2013(tmp_path) / "mos_with_names.txt"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([f"{line}\n", *lines[1:]]))
-    assert_one_line_error(check_folder(tmp_path, "--dataset", "tid2013"), "mos_with_names.txt", *words)
+    assert_refused(tmp_path, "tid2013", "mos_with_names.txt", *words)
     file.write_bytes(b"\xff\xfe")
-    assert_one_line_error(check_folder(tmp_path, "--dataset", "tid2013"), "mos_with_names.txt", "UTF-8")
+    assert_refused(tmp_path, "tid2013", "mos_with_names.txt", "UTF-8")
 
 
 # CSIQ
@@ -132,6 +130,4 @@ def test_live_leaves_out_the_undistorted_images_turns_its_dmos_and_has_no_refere
     ],
 )
 def test_bad_values_of_live_are_one_line_with_the_file(tmp_path, changes, words):
-    process = check_folder(make_live(tmp_path, **changes), "--dataset", "live")
-    assert process.returncode == 1
-    assert_one_line_error(process, *words)
+    assert_refused(make_live(tmp_path, **changes), "live", *words)

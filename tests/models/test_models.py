@@ -10,7 +10,7 @@ from conftest import RESNET50, ROOT, run_program
 from faults import inject
 from torchvision.models import resnet50
 
-from iqa.models.normalisation import fold_batch_norms
+from iqa.models.folding import fold_batch_norms
 from iqa.models.pooling import pool_to_grid
 from iqa.models.variants import VARIANTS, find_variant
 from models_resnet_improved import ImageQualityResNet, ScaleAttention, target_net
@@ -127,18 +127,6 @@ def test_weights_from_a_file_with_or_without_classifier_and_counters(theirs, tmp
     torch.testing.assert_close(backbone.stem[0].weight, theirs["conv1.weight"])
     torch.testing.assert_close(backbone.stages[3][2].conv3.weight, theirs["layer4.2.conv3.weight"])
     torch.testing.assert_close(backbone.stages[3][2].bn3.running_var, theirs["layer4.2.bn3.running_var"])
-
-
-def test_weights_that_cannot_be_had_are_an_error_with_the_choices(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no_such\.pth.*imagenet.*path.*none"):
-        make_model(VARIANTS[0], weights=str(tmp_path / "no_such.pth"))
-
-
-def test_imagenet_weights_out_of_reach_are_an_error_that_names_the_path(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
-    with pytest.raises(FileNotFoundError, match=r"resnet50-0676ba61\.pth.*no network.*path.*none"):
-        make_model(VARIANTS[0], weights="imagenet")
 
 
 def test_weights_of_another_shape_name_the_first_offenders(theirs, tmp_path):

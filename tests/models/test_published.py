@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from iqa.models.backbones import BACKBONES
-from iqa.models.normalisation import fold_batch_norms
+from iqa.models.folding import fold_batch_norms
 from iqa.models.published import PUBLISHED, build_published, published_model, scoring_flags
 from iqa.training.recipe import PUBLISHED_RECIPES
 from train_resnet_improved import choose_optimizer, parse_options

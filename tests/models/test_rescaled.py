@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from iqa.models.backbones import BACKBONES
-from iqa.models.normalisation import fold_batch_norms
+from iqa.models.folding import fold_batch_norms
 from iqa.models.published import build_published
 from models_resnet_improved import ImageQualityResNet
 

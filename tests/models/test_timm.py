@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from iqa.models.backbones import backbone_problem, find_backbone
 from iqa.models.flop import counted_flop
-from iqa.models.normalisation import fold_batch_norms
+from iqa.models.folding import fold_batch_norms
 from iqa.models.resnet import ResNet
 from iqa.models.variants import variants_of
 from iqa.models.weights import build_backbone, describe_backbone, fill

@@ -23,6 +23,12 @@ BACKBONE_FLAGS = {
 }
 DEMO = "demo images made by demo_dataset.py: not KonIQ-10k's photographs"
 SEEDS = (42, 43, 44)
+RECORDED = {  # in config.json
+    "commit": "0123abc",
+    "versions": {"python": "3.11.7", "torch": "2.9.0"},
+    "device": "cpu",
+    "precision": "fp32",
+}
 SOUND_LAYERS = [{"dead": 0.0, "saturated": 0.01, "either": 0.01}] * 4
 
 
@@ -35,6 +41,13 @@ def make_scores(images, errors, seed=1, shared=0.7):
     return mos, [mos + error * (common + o) for error, o in zip(errors, own, strict=True)]
 
 
+def flags_of(variant):
+    attention = variant in PUBLISHED[1:] or "attention" in variant
+    backbone = next((flags for prefix, flags in BACKBONE_FLAGS.items() if variant.startswith(prefix)), {})
+    fusion = {"use_multiscale": attention or "multiscale" in variant, "use_attention": attention}
+    return {"epochs": 3, "lr": 1e-4, **fusion, "data_path": "./koniq-10k", **backbone}
+
+
 def write_run(log_folder, variant, mos, scores, *, seed=42, suffix="", val_srccs=(0.82, 0.86, 0.859), **more):
     """One sound run's folder as train_resnet_improved.py leaves it; the chosen epoch has the highest of `val_srccs`.
 
@@ -42,43 +55,19 @@ def write_run(log_folder, variant, mos, scores, *, seed=42, suffix="", val_srccs
     """
     folder = log_folder / (variant + suffix)
     folder.mkdir(parents=True)
-    attention = variant in PUBLISHED[1:] or "attention" in variant
-    flags = {
-        "epochs": 3,
-        "lr": 1e-4,
-        "use_multiscale": attention or "multiscale" in variant,
-        "use_attention": attention,
-        "seed": seed,
-        "data_path": "./koniq-10k",
-        "output_dir": str(folder),
-        **next((found for prefix, found in BACKBONE_FLAGS.items() if variant.startswith(prefix)), {}),
-        **more.get("flags", {}),
-    }
+    flags = {**flags_of(variant), "seed": seed, "output_dir": str(folder), **more.get("flags", {})}
     facts = {"variant": variant, "parameters": 1_000_123 * len(variant)}
-    config = {
-        **facts,
-        "run_id": f"{variant}-{seed}",
-        "flags": flags,
-        "commit": "0123abc",
-        "versions": {"python": "3.11.7", "torch": "2.9.0"},
-        "device": "cpu",
-        "precision": "fp32",
-        "split": {"training": 7058, "validation": 1000, "test": len(mos), "sha256": "ab" * 32},
-        **more.get("config", {}),
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    lines = [
-        {"epoch": epoch, "train_loss": 9.0 / epoch, "val_srcc": value, "val_plcc": 0.8, "test_srcc": 0.8}
-        for epoch, value in enumerate(val_srccs, start=1)
-    ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 4, "tra')
-    write_predictions(folder / "predictions_test.csv", mos, scores, attention)
+    split = {"training": 7058, "validation": 1000, "test": len(mos), "sha256": "ab" * 32}
+    config = {**facts, "run_id": f"{variant}-{seed}", "flags": flags, **RECORDED, "split": split}
+    (folder / "config.json").write_text(json.dumps(config | more.get("config", {})))
+    write_epochs(folder / "metrics.jsonl", val_srccs)
+    write_predictions(folder / "predictions_test.csv", mos, scores, flags["use_attention"])
     rho, r = stats.spearmanr(scores, mos).statistic, stats.pearsonr(scores, mos).statistic
     loss = {"training": 3.0, "constant": 12.0, "constant_from": "training MOS"}
     result = {
         **facts,
         "seed": seed,
-        "epochs": len(lines),
+        "epochs": len(val_srccs),
         "select_on": "val",
         "selected_epoch": 1 + int(np.argmax(val_srccs)),
         "selected_test_srcc": rho,
@@ -92,12 +81,13 @@ def write_run(log_folder, variant, mos, scores, *, seed=42, suffix="", val_srccs
     (folder / "result.json").write_text(json.dumps(result))
 
 
-def edit_json(path, **changes):
-    """Change entries of a JSON file; a dictionary is merged into the one that is there."""
-    contents = json.loads(path.read_text())
-    for key, value in changes.items():
-        contents[key] = contents[key] | value if isinstance(value, dict) and key in contents else value
-    path.write_text(json.dumps(contents))
+def write_epochs(path, val_srccs):
+    """The epochs of a run, and a half-written line."""
+    lines = [
+        {"epoch": epoch, "train_loss": 9.0 / epoch, "val_srcc": value, "val_plcc": 0.8, "test_srcc": 0.8}
+        for epoch, value in enumerate(val_srccs, start=1)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 4, "tra')
 
 
 def write_failed_run(log_folder, variant, images=300, *, seed=42, suffix=""):

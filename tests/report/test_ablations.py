@@ -15,6 +15,7 @@ from made_up_runs import (
     make_scores,
     write_ablation,
     write_failed_run,
+    write_grid,
 )
 from read_report import difference_of, interval, level_of, predictions, report, section_of, srcc_of
 from scipy import stats
@@ -185,8 +186,9 @@ def test_a_choice_on_the_test_set_is_called_optimistic(tmp_path):
 
 
 def test_other_data_are_never_compared_with_published_figures(tmp_path, capsys):
-    for name, more in (("demo", {"config": {"dataset_note": DEMO}}), ("biq", {"flags": {"dataset": "biq2021"}})):
-        numbers, page, tex = report(write_ablation(tmp_path / name, **more))
+    demo, other = {"config": {"dataset_note": DEMO}}, {"flags": {"dataset": "biq2021"}}
+    for folder in (write_grid(tmp_path / "demo", **demo), write_ablation(tmp_path / "biq", **other)):
+        numbers, page, tex = report(folder)
         for text in (page, tex, capsys.readouterr().out):
             assert "Not results on KonIQ-10k" in text and "0.8998" not in text and "SMART-IQA" not in text
         assert page.index("Not results") < page.index("SRCC") and numbers["published_figures"] == []

@@ -82,13 +82,8 @@ def test_the_latex_compiles_inside_an_article(case, tmp_path, request):
 def test_the_command_prints_the_table_and_never_loads_torch(tmp_path):
     folder = write_ablation(tmp_path / "logs", images=60)
     code = "import sys, report_ablation as r; status = r.main(); sys.exit(9 if 'torch' in sys.modules else status)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder), "--draws", "1000"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [sys.executable, "-c", code, str(folder), "--draws", "1000"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert table[0] == "| Configuration | SRCC | PLCC | Δ SRCC [95%] | Time on this machine |" and len(table) == 9

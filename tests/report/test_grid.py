@@ -1,11 +1,11 @@
 """The report on several backbones and the published models: the gain taken apart, and which rows there are."""
 
-import re
 import shutil
 
 import numpy as np
 import pytest
-from made_up_runs import DEMO, FULL, GRID, GRID_ERRORS, PUBLISHED, SEEDS, edit_json, rows_of, write_ablation, write_grid
+from conftest import edit_json
+from made_up_runs import FULL, GRID, GRID_ERRORS, PUBLISHED, SEEDS, rows_of, write_ablation, write_grid
 from read_report import difference_of, level_of, refusal, report, section_of, srcc_of
 
 from iqa.report.rows import CNN, TRANSFORMER, find_grid, kind_of
@@ -71,11 +71,7 @@ def test_the_primary_comparison_is_that_of_a_report_on_its_backbone_alone(grid, 
 
 
 @pytest.mark.parametrize(
-    ("errors", "conclusion"),
-    [
-        ((9.0, 8.5, 7.0, 6.5, 6.0, 4.0), "both"),
-        ((9.0, 8.5, 7.0, 9.0, 8.5, 7.0), "generality"),
-    ],
+    ("errors", "conclusion"), [((9.0, 8.5, 7.0, 6.5, 6.0, 4.0), "both"), ((9.0, 8.5, 7.0, 9.0, 8.5, 7.0), "generality")]
 )
 def test_a_grid_of_known_effects_gets_its_conclusion(tmp_path, errors, conclusion):
     numbers, page, _ = report(write_grid(tmp_path / "logs", seeds=SEEDS, images=800, errors=errors))
@@ -225,8 +221,3 @@ def test_what_belongs_to_a_backbone_is_compared_within_it(tmp_path, capsys):
     for row in GRID[3:]:
         edit_json(folder / row / "config.json", flags={"drop_path_rate": 0.3, "weights": "none"})
     assert "initial weights: trained in exp1_baseline" in refusal(folder, capsys)
-
-
-def test_the_demo_on_a_grid_has_no_published_figures(tmp_path):
-    _, page, tex = report(write_grid(tmp_path / "logs", config={"dataset_note": DEMO}))
-    assert not re.search("0.8998|0.9378", page + tex) and "demo images" in page

@@ -52,9 +52,8 @@ def test_an_effect_in_one_group_only_is_not_generalised(tmp_path, seeds):
         exact = mos + 0.3 * (scores - mos) if run.startswith(FULL) else scores
         return mos, np.where(np.arange(900) < 300, exact, scores)
 
-    folder = write_ablation(
-        tmp_path / "logs", images=900, errors=(9.0, 9.0, 9.0), seeds=seeds, change=better_on_a_third
-    )
+    equal = {"images": 900, "errors": (9.0, 9.0, 9.0), "seeds": seeds}
+    folder = write_ablation(tmp_path / "logs", **equal, change=better_on_a_third)
     numbers, page, _ = report(folder, "--groups", r"^00([0-2]|[3-5]|[6-8])")
     assert len(numbers["groups"]["parts"]) == 9
     (test,) = numbers["groups"]["heterogeneity"]

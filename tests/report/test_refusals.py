@@ -3,7 +3,8 @@
 import shutil
 
 import pytest
-from made_up_runs import BASELINE, DEMO, MULTISCALE, VARIANTS, edit_json, write_ablation
+from conftest import edit_json
+from made_up_runs import BASELINE, DEMO, MULTISCALE, VARIANTS, write_ablation
 from read_report import level_of, predictions, refusal, report
 from scipy import stats
 
@@ -19,11 +20,7 @@ def test_places_and_speed_are_no_mismatch(tmp_path):
 @pytest.mark.parametrize(
     ("file", "change", "named"),
     [
-        (
-            "config",
-            {"flags": {"epochs": 5}},
-            "--epochs: 3 in exp1_baseline, exp3_multiscale_attention; 5 in exp2_multiscale",
-        ),
+        ("config", {"flags": {"epochs": 5}}, "--epochs: 3 in exp1_baseline, exp3_multiscale_attention; 5 in exp2"),
         ("config", {"flags": {"new_flag": True}}, "--new_flag: None in exp1_baseline"),
         ("config", {"commit": "fedcba9"}, "code (commit): 0123abc in exp1"),
         ("config", {"precision": "bf16"}, "precision: fp32 in exp1"),
@@ -83,10 +80,7 @@ def change_result(**changes):
         (spoil("result.json", '{"variant": "exp1_bas'), "exp1_baseline/result.json: not JSON"),
         (spoil("result.json", "[]"), "exp1_baseline/result.json: expected a JSON object"),
         (change_result(health=[]), "exp1_baseline/result.json: 'health' has an unknown format"),
-        (
-            change_result(health={"target_layers": ["dead"]}),
-            "exp1_baseline/result.json: 'health' has an unknown format",
-        ),
+        (change_result(health={"target_layers": ["dead"]}), "exp1_baseline/result.json: 'health' has an unknown"),
         (change_result(selected_epoch=None), "exp1_baseline/result.json: selected_epoch is None"),
         (spoil("metrics.jsonl", "[]\n"), "exp1_baseline/metrics.jsonl: line 1 does not describe an epoch"),
         (

@@ -15,8 +15,6 @@ import report_ablation
 from iqa.data.datasets import load_dataset
 
 BEST = "checkpoints/resnet_improved_ms_att_best.pth"
-
-
 RUN_FLAGS = (
     "--dataset csv --data_path photos --mos_range 0 5 --split_seed 3 --epochs 1 --use_multiscale "
     "--use_attention --save_model --precision fp32 --output_dir run"
@@ -66,7 +64,7 @@ def test_an_evaluation_reproduces_the_test_scores_of_the_run(photos_run):
     assert_one_line_error(run_main("score_images", "--checkpoint", BEST, *flags, cwd=photos_run), "--overwrite")
 
 
-def test_the_flag_of_the_training_script_hands_over(photos_run, tmp_path):
+def test_every_image_of_another_data_set_is_scored_also_by_the_flag_of_the_training_script(photos_run, tmp_path):
     """--evaluate prints the same lines and writes the same files."""
     make_livec(tmp_path / "livec")
     data = ["--dataset", "livec", "--data_path", tmp_path / "livec", "--device", "cpu", "--no_cache"]
@@ -83,16 +81,10 @@ def test_the_flag_of_the_training_script_hands_over(photos_run, tmp_path):
     for file in ("predictions_livec_all.csv", "evaluation_livec_all.json"):
         old, new = (tmp_path / name / "logs/evaluation_resnet_improved_ms_att_best" / file for name in ("old", "new"))
         assert old.read_bytes() == new.read_bytes()
-
-
-def test_a_checkpoint_scores_every_image_of_another_data_set(photos_run, tmp_path):
-    make_livec(tmp_path / "livec")
-    flags = ("--dataset", "livec", "--data_path", tmp_path / "livec", "--output_dir", tmp_path)
-    printed = evaluate(photos_run / BEST, *flags)
-    summary = json.loads((tmp_path / "evaluation_livec_all.json").read_text())
+    summary = json.loads(new.read_text())
     for line in (f"SRCC: {summary['srcc']:.4f}", f"PLCC: {summary['plcc']:.4f}", "every image of livec", "10 images"):
-        assert line in printed
-    scores = read_scores(tmp_path / "predictions_livec_all.csv")
+        assert line in process.stdout
+    scores = read_scores(new.with_name("predictions_livec_all.csv"))
     assert set(scores) == {f"{i}.bmp" for i in range(1, 11)} and summary["images"] == 10
 
 
@@ -118,9 +110,8 @@ def test_an_evaluation_beside_the_runs_is_in_their_report(photos_run, tmp_path):
 @pytest.mark.parametrize(("name", "count"), [("all", 30), ("test", 6), ("val", 3)])
 def test_the_set_can_be_chosen(photos_run, tmp_path, name, count):
     make_kadid(tmp_path)
-    evaluate(
-        photos_run / BEST, *f"--dataset kadid10k --set {name} --data_path {tmp_path} --output_dir {tmp_path}".split()
-    )
+    flags = f"--dataset kadid10k --set {name} --data_path {tmp_path} --output_dir {tmp_path}".split()
+    evaluate(photos_run / BEST, *flags)
     assert len(read_scores(tmp_path / f"predictions_kadid10k_{name}.csv")) == count
 
 

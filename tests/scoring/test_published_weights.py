@@ -89,16 +89,9 @@ def test_an_evaluation_needs_a_data_set_and_scores_it(weights, tiny_data, tmp_pa
     assert facts["variant"] == "published_hyperiqa" and facts["images"] == 4 and facts["epoch"] is None
 
 
-@pytest.mark.parametrize(
-    "missing, words",
-    [
-        ("fc3b_fc.weight", "not HyperIQA as it was published: 1 entries differ, first fc3b_fc.weight"),
-        ("res.lda4_fc.bias", "holds no model and no config"),
-    ],
-)
-def test_other_weights_are_refused(weights, tmp_path, missing, words):
+def test_other_weights_are_refused(weights, tmp_path):
     state = torch.load(weights, weights_only=True)
-    del state[missing]
+    del state["fc3b_fc.weight"]
     torch.save(state, tmp_path / "other.pkl")
-    with pytest.raises(ValueError, match=f"other.pkl: {words}"):
+    with pytest.raises(ValueError, match=r"other\.pkl: not HyperIQA .*: 1 entries differ, first fc3b_fc\.weight"):
         load_scorer(tmp_path / "other.pkl", device="cpu")

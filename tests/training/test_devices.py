@@ -9,6 +9,7 @@ import torch
 
 from iqa.data.cutting import DeviceImages
 from iqa.training import devices, precision
+from train_resnet_improved import EagerStep
 
 NEEDED = 3 * (384 * 512 + 500 * 384)  # bytes of the images below
 IMAGES = {"training": SimpleNamespace(sizes=lambda: np.array([[384, 512], [500, 384]]), in_memory=lambda: "host")}
@@ -79,8 +80,8 @@ def test_a_device_without_bf16_is_not_measured(monkeypatch, tmp_path):
 @pytest.mark.parametrize("faster", ["fp32", "bf16"])
 def test_the_faster_precision_is_chosen_and_both_times_are_kept(monkeypatch, faster, capsys):
     seconds = {"fp32": 1.0, "bf16": 1.0, faster: 0.5}
-    monkeypatch.setattr(precision, "step_seconds", lambda model, device, name, batch, size: seconds[name])
-    found = precision.measured_precision(torch.nn.Linear(1, 1), CPU, 32, 224)
+    monkeypatch.setattr(precision, "step_seconds", lambda build_step, model, device, name, *sizes: seconds[name])
+    found = precision.measured_precision(EagerStep, torch.nn.Linear(1, 1), CPU, 32, 224)
     assert found == {"precision": faster, "precision_seconds": seconds}
     assert f"Precision: {faster}" in capsys.readouterr().out
 
@@ -89,7 +90,7 @@ def test_measuring_leaves_the_model_as_it_is():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.AvgPool2d(14)).eval()
     model.append(torch.nn.Flatten()).append(torch.nn.Linear(4, 1)).append(torch.nn.Flatten(0))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = precision.measured_precision(model, CPU, 2, 16)
+    found = precision.measured_precision(EagerStep, model, CPU, 2, 16)
     assert all(seconds > 0 for seconds in found["precision_seconds"].values()) and not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())

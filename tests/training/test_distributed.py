@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY_FLAGS, read_scores, run_program, start_program
-from faults import FLAGS, NAME, copy_run, inject, is_running
+from conftest import ROOT, TINY_FLAGS, read_scores, run_program, start_program, train
+from faults import FLAGS, NAME, assert_nobody_is_left, copy_run, inject
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 TRAIN = ROOT / "train_resnet_improved.py"
@@ -22,9 +21,10 @@ def together(*flags, cwd, **environment):
     return run_program(*TORCHRUN, TRAIN, *TINY_FLAGS, *flags, cwd=cwd, **{"OMP_NUM_THREADS": "1", **environment})
 
 
-def errors_of(process) -> list[str]:
-    """The errors of the program; torchrun adds its own report of a failed process."""
-    return [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+def assert_told_once(process, *words: str) -> None:
+    """One error of the program, which contains the words; torchrun adds its own report of a failed process."""
+    (line,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert process.returncode != 0 and [word for word in words if word not in line] == [], line
 
 
 def predictions(path) -> tuple[list[str], np.ndarray]:
@@ -53,20 +53,14 @@ def runs(tiny_data, tmp_path_factory, forking_python):
     each test image fill three batches, of which one process gets two.
     """
     cwd = tmp_path_factory.mktemp("together")
-    flags = [
-        "--data_path",
-        tiny_data,
-        *(
-            "--use_multiscale --epochs 1 --patch_size 64 --train_patch_num 3 --test_patch_num 40 "
-            "--dropout_rate 0 --lr 1e-7 --precision fp32 --save_model"
-        ).split(),
-    ]
-    alone = run_program(
-        sys.executable, TRAIN, *TINY_FLAGS, *flags, "--output_dir", "one", "--checkpoint_dir", "one", cwd=cwd
-    )
+    flags = (
+        "--use_multiscale --epochs 1 --patch_size 64 --train_patch_num 3 --test_patch_num 40 "
+        "--dropout_rate 0 --lr 1e-7 --precision fp32 --save_model"
+    ).split()
+    one, two = (("--data_path", tiny_data, *flags, "--output_dir", x, "--checkpoint_dir", x) for x in ("one", "two"))
+    alone = train(*one, cwd=cwd)
     assert alone.returncode == 0, alone.stderr
-    by_two = (*flags, "--output_dir", "two", "--checkpoint_dir", "two")
-    process = together(*by_two, cwd=cwd, PYTHON_EXEC=forking_python)
+    process = together(*two, cwd=cwd, PYTHON_EXEC=forking_python)
     assert process.returncode == 0, process.stderr
     return cwd, process.stdout
 
@@ -78,9 +72,7 @@ def test_three_steps_by_two_processes_are_those_of_one(runs):
     for file in ("predictions_val.csv", "predictions_test.csv"):
         (names, scores), (other_names, other_scores) = (predictions(cwd / name / file) for name in ("one", "two"))
         assert names == other_names and len(scores) == 4
-        np.testing.assert_allclose(
-            other_scores, scores, rtol=0, atol=2e-3
-        )  # of scores that spread over points: rounding
+        np.testing.assert_allclose(other_scores, scores, rtol=0, atol=2e-3)  # rounding: the scores spread over points
     one, two = (
         torch.load(cwd / name / "resnet_improved_ms_noatt_best.pth", weights_only=True)["model"]
         for name in ("one", "two")
@@ -140,19 +132,12 @@ def running_together(data, cwd):
         process.communicate()
 
 
-def assert_nobody_is_left(children: list[int]) -> None:
-    deadline = time.monotonic() + 30
-    while any(map(is_running, children)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(is_running, children))
-
-
 def test_a_killed_process_ends_the_others_with_an_error(tiny_data, tmp_path):
     with running_together(tiny_data, tmp_path) as (process, children):
         os.kill(children[1], signal.SIGKILL)
         _, errors = process.communicate(timeout=60)
         assert process.returncode != 0 and ("SIGKILL" in errors or "-9" in errors)
-        assert_nobody_is_left(children)
+        assert_nobody_is_left(*children)
     assert not (tmp_path / "run/result.json").exists()
 
 
@@ -161,19 +146,12 @@ def test_sigterm_ends_every_process_and_says_once_how_to_resume(tiny_data, tmp_p
         process.terminate()
         _, errors = process.communicate(timeout=60)
         assert process.returncode != 0 and errors.count("Stopped by SIGTERM. The same command with --resume") == 1
-        assert_nobody_is_left(children)
+        assert_nobody_is_left(*children)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="needs a machine with fewer than two GPUs")
-def test_more_processes_than_gpus_are_an_error(tiny_data, tmp_path, forking_python):
-    process = together("--data_path", tiny_data, "--device", "cuda", cwd=tmp_path, PYTHON_EXEC=forking_python)
-    (line,) = errors_of(process)
-    assert process.returncode != 0
-    assert (
-        "--nproc_per_node=2" in line
-        and f"torch sees {torch.cuda.device_count()} CUDA devices" in line
-        and "--device cpu" in line
-    )
+GPUS = torch.cuda.device_count()
+FEWER_THAN_TWO = pytest.mark.skipif(GPUS > 1, reason="needs a machine with fewer than two GPUs")
+OF_GPUS = ["--nproc_per_node=2", f"torch sees {GPUS} CUDA devices", "--device cpu"]
 
 
 @pytest.mark.parametrize(
@@ -181,12 +159,12 @@ def test_more_processes_than_gpus_are_an_error(tiny_data, tmp_path, forking_pyth
     [
         (["--batch_size", "9"], ["--batch_size 9", "2 processes"]),
         (["--data_path", "nowhere"], ["--data_path nowhere", "no such folder"]),
+        pytest.param(["--device", "cuda"], OF_GPUS, marks=FEWER_THAN_TWO),
     ],
 )
 def test_a_mistake_is_told_once(tiny_data, tmp_path, forking_python, flags, words):
     process = together("--data_path", tiny_data, *flags, cwd=tmp_path, PYTHON_EXEC=forking_python)
-    (line,) = errors_of(process)
-    assert process.returncode != 0 and all(word in line for word in words)
+    assert_told_once(process, *words)
 
 
 def test_what_only_another_process_meets_is_told_too(tiny_data, tmp_path, forking_python):
@@ -196,5 +174,4 @@ def test_what_only_another_process_meets_is_told_too(tiny_data, tmp_path, forkin
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "koniq").symlink_to(tiny_data)
     process = together("--data_path", "koniq", cwd=tmp_path, PYTHON_EXEC=forking_python, **inject(pass_on))
-    (line,) = errors_of(process)
-    assert process.returncode != 0 and "process 1 of 0-1" in line and "--data_path koniq" in line
+    assert_told_once(process, "process 1 of 0-1", "--data_path koniq")

@@ -41,12 +41,8 @@ def train_copy(finished_run, tiny_data, cwd: Path, *flags, **environment):
 
 def test_a_non_finite_loss_names_epoch_step_and_images_and_spares_the_last_good_checkpoint(tmp_path, tiny_data):
     """A learning rate that breaks the weights in the one step of the first epoch."""
-    process = train(
-        "--data_path",
-        tiny_data,
-        *"--lr 1e30 --batch_size 16 --epochs 3 --output_dir run --precision fp32".split(),
-        cwd=tmp_path,
-    )
+    flags = "--lr 1e30 --batch_size 16 --epochs 3 --output_dir run --precision fp32".split()
+    process = train("--data_path", tiny_data, *flags, cwd=tmp_path)
     assert_one_line_error(process, "Epoch 2/3, step 1: non-finite loss", "--lr", "00000.jpg", "00007.jpg")
     saved = torch.load(tmp_path / "run/resnet_improved_ss_noatt_last.pth", weights_only=True)
     assert len(saved["history"]) == 1 and not (tmp_path / "run/result.json").exists()
@@ -105,9 +101,8 @@ def test_shared_memory_that_others_take_up_is_an_error_and_no_hang(tmp_path, tin
     """Free at the check and occupied later: 8 kB are too little for the queues, 256 kB for the first patches."""
     command = [*COMMAND, "--data_path", tiny_data, "--num_workers", "2", "--patch_size", "224"]
     looks_free = "import shutil; usage = shutil.disk_usage('/'); shutil.disk_usage = lambda path: usage"
-    process = run_program(
-        *command, cwd=tmp_path, **mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", looks_free)
-    )
+    small = mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", looks_free)
+    process = run_program(*command, cwd=tmp_path, **small)
     assert_one_line_error(process, "--num_workers", "/dev/shm")
 
 
@@ -122,18 +117,15 @@ def test_a_gpu_gets_the_workers_that_the_shared_memory_has_room_for(monkeypatch,
 
 
 def test_a_killed_worker_is_an_error_and_no_hang(tmp_path, tiny_data):
-    with running(
-        "--data_path", tiny_data, "--num_workers", "1", "--epochs", "1000", cwd=tmp_path, until="Summary"
-    ) as process:
+    flags = ("--data_path", tiny_data, "--num_workers", "1", "--epochs", "1000")
+    with running(*flags, cwd=tmp_path, until="Summary") as process:
         for worker in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(worker), signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
-        assert process.returncode == 1, errors
-        assert (
-            errors.startswith("error: --num_workers: a process that cuts patches died") and errors.count("\n") == 1
-        ), errors
-        assert_nobody_is_left(process)
+        assert process.returncode == 1 and errors.count("\n") == 1, errors
+        assert errors.startswith("error: --num_workers: a process that cuts patches died"), errors
+        assert_nobody_is_left(process.pid)
 
 
 def test_two_runs_in_one_folder_and_a_lock_whose_run_was_killed(tmp_path, tiny_data):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import RESNET50, assert_one_line_error, train
+from conftest import RESNET50, assert_one_line_error, read_epochs, train
 from faults import FLAGS, KILLED_AFTER_LAST, assert_same_run, inject
 
 pytestmark = pytest.mark.gpu
@@ -85,8 +85,7 @@ def test_a_compiled_run_is_captured(captured_run, tiny_data, tmp_path):
     """Dropout draws other random numbers when compiled, so the loss is only near that of the other run."""
     run(tiny_data, tmp_path, "--cuda_graph", "on", "--compile", real=True)
     assert config(tmp_path)["step"] == "cuda graph"
-    lines = [(cwd / "run/metrics.jsonl").read_text().splitlines()[0] for cwd in (tmp_path, captured_run)]
-    compiled, other = (json.loads(line)["train_loss"] for line in lines)
+    compiled, other = (read_epochs(cwd / "run")[0]["train_loss"] for cwd in (tmp_path, captured_run))
     assert compiled == pytest.approx(other, rel=0.1)
 
 

@@ -1,11 +1,10 @@
 """The TensorBoard curves of a run, also of a resumed one."""
 
-import json
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import assert_one_line_error, refuse, train
+from conftest import assert_one_line_error, read_epochs, refuse, train
 
 from iqa.training.live_view import live_view
 
@@ -51,14 +50,10 @@ def test_the_live_view_has_each_epoch_once_wherever_a_run_was_resumed(tmp_path, 
 
 def test_a_run_with_the_live_view(tmp_path, tiny_data):
     pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
-    process = train(
-        "--data_path",
-        tiny_data,
-        *"--epochs 1 --output_dir run --tensorboard --warmup_steps 4".split(),
-        cwd=tmp_path,
-    )
+    flags = "--epochs 1 --output_dir run --tensorboard --warmup_steps 4".split()
+    process = train("--data_path", tiny_data, *flags, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    (row,) = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    (row,) = read_epochs(tmp_path / "run")
     points = points_of(tmp_path / "run/tensorboard")
     assert points["loss/train"] == {1: pytest.approx(row["train_loss"])}
     assert points["plcc/test"] == {1: pytest.approx(row["test_plcc"])}

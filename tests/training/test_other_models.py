@@ -15,10 +15,8 @@ HYPERIQA = (
     "--model hyperiqa --recipe published --epochs 2 --batch_size 8 --train_patch_num 2 "
     "--test_patch_num 2 --precision fp32 --save_model --output_dir run"
 ).split()
-SMALLER = {
-    **RESNET50,
-    **inject("import smaller; smaller.resnet50()" + SNAPSHOTS),
-}  # HyperIQA's backbone, and so its checkpoints
+# HyperIQA's backbone, and so its checkpoints, are smaller.
+SMALLER = {**RESNET50, **inject("import smaller; smaller.resnet50()" + SNAPSHOTS)}
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +76,8 @@ def test_a_flag_that_is_given_counts_over_the_published_recipe():
 
 
 def test_a_small_cnn_is_one_row_and_trains_by_the_command_line(tiny_data, tmp_path):
-    flags = (
-        "--data_path",
-        tiny_data,
-        *"--backbone small --use_multiscale --use_attention --epochs 1 --resize squeeze --save_model".split(),
-    )
-    process = train(*flags, cwd=tmp_path, **inject(SMALL_CNN))
+    flags = "--backbone small --use_multiscale --use_attention --epochs 1 --resize squeeze --save_model".split()
+    process = train("--data_path", tiny_data, *flags, cwd=tmp_path, **inject(SMALL_CNN))
     assert process.returncode == 0, process.stderr
     config = json.loads((tmp_path / "logs/small3_multiscale_attention/config.json").read_text())
     assert config["tag"] == "small_ms_att" and config["flags"]["resize"] == "squeeze"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import assert_one_line_error, refuse, train
+from conftest import assert_one_line_error, edit_json, refuse, train
 from faults import FLAGS, KILLED_AFTER_LAST, NAME, assert_same_run, copy_run, files_below, inject
 from kill_at_random import survive
 
@@ -91,20 +91,16 @@ def test_a_run_from_before_a_flag_existed_has_its_default(finished_run, tiny_dat
 
 def test_a_checkpoint_that_is_not_of_this_run_is_refused(finished_run, tiny_data, tmp_path, small_cnn_here):
     cwd = copy_run(finished_run, tmp_path / "copy")
-    config = json.loads((cwd / "run/config.json").read_text())
-    (cwd / "run/config.json").write_text(json.dumps({**config, "run_id": "another"}))
-    assert_one_line_error(
-        refuse_to_resume(tiny_data, cwd), f"{NAME}_last.pth is not of the run in run", "remove run and repeat"
-    )
+    edit_json(cwd / "run/config.json", run_id="another")
+    process = refuse_to_resume(tiny_data, cwd)
+    assert_one_line_error(process, f"{NAME}_last.pth is not of the run in run", "remove run and repeat")
 
 
 def test_a_checkpoint_that_does_not_know_its_schedule_is_refused_where_there_is_one(
     finished_run, tiny_data, tmp_path, small_cnn_here
 ):
     cwd = copy_run(finished_run, tmp_path / "copy", epochs=1)
-    config = json.loads((cwd / "run/config.json").read_text())
-    config["flags"]["warmup_steps"] = 3
-    (cwd / "run/config.json").write_text(json.dumps(config))
+    edit_json(cwd / "run/config.json", flags={"warmup_steps": 3})
     last = cwd / f"run/{NAME}_last.pth"
     saved = torch.load(last, weights_only=True)
     del saved["schedule"]

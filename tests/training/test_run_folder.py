@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import assert_one_line_error, refuse, train
+from conftest import assert_one_line_error, edit_json, read_epochs, refuse, train
 from faults import FLAGS, NAME, assert_same_run, copy_run, files_below, inject
 
 from iqa.predictions import Predictions
@@ -37,11 +37,10 @@ os.fsync = no_fsync
 
 
 def test_a_run_ends_normally_where_hard_links_are_not_supported(tiny_data, tmp_path):
-    process = train(
-        "--data_path", tiny_data, *SHORT, "--epochs", "3", "--output_dir", "run", cwd=tmp_path, **inject(NO_LINKS)
-    )
+    flags = (*SHORT, "--epochs", "3", "--output_dir", "run")
+    process = train("--data_path", tiny_data, *flags, cwd=tmp_path, **inject(NO_LINKS))
     assert (process.returncode, process.stderr) == (0, "")
-    assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 3
+    assert len(read_epochs(tmp_path / "run")) == 3
     assert (tmp_path / "checkpoints" / BEST).read_bytes() == (tmp_path / "run" / BEST).read_bytes()
 
 
@@ -88,9 +87,7 @@ def test_each_run_keeps_its_weights_and_checkpoints_has_those_of_the_newest(tiny
 
 def test_without_save_model_a_finished_run_keeps_the_weights_of_its_last_epoch(finished_run, tiny_data, tmp_path):
     copy_run(finished_run, tmp_path, epochs=1)
-    config = json.loads((tmp_path / "run/config.json").read_text())
-    config["flags"]["save_model"] = False
-    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    edit_json(tmp_path / "run/config.json", flags={"save_model": False})
     flags = [flag for flag in FLAGS if flag != "--save_model"]
     process = train("--data_path", tiny_data, *flags, "--resume", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
@@ -116,12 +113,8 @@ def older_run(finished_run, tmp_path):
     """A run after its first epoch by an earlier version: checkpoints in a common folder, predictions as text."""
     copy_run(finished_run, tmp_path, epochs=1)
     config = json.loads((tmp_path / "run/config.json").read_text())
-    config["flags"] |= {
-        "checkpoint_dir": "checkpoints",
-        "evaluate": None,
-        "evaluate_set": "auto",
-        "preload_images": False,
-    }
+    flags = {"checkpoint_dir": "checkpoints", "evaluate": None, "evaluate_set": "auto", "preload_images": False}
+    config["flags"] |= flags
     del config["flags"]["cuda_graph"]
     (tmp_path / "run/config.json").write_text(json.dumps(config))
     (tmp_path / "checkpoints").mkdir()
@@ -146,8 +139,7 @@ def test_a_run_of_an_earlier_version_is_resumed_with_equal_results(older_run, fi
 
 
 def test_a_run_whose_checkpoint_another_one_replaced_names_a_way_out_that_works(older_run, tiny_data):
-    config = json.loads((older_run / "run/config.json").read_text())
-    (older_run / "run/config.json").write_text(json.dumps({**config, "run_id": "interrupted earlier"}))
+    edit_json(older_run / "run/config.json", run_id="interrupted earlier")
     error = refuse("--data_path", tiny_data, *FLAGS, "--resume", cwd=older_run)
     assert_one_line_error(error, "another run replaced it", "remove run and repeat the command")
     shutil.rmtree(older_run / "run")

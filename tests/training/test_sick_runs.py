@@ -75,18 +75,8 @@ def data(tmp_path_factory):
 
 def log_of(row, data, cwd, *flags, code=SMALL_CNN) -> str:
     """The output of a training in the working folder `cwd`."""
-    process = train(
-        "--data_path",
-        data,
-        "--backbone",
-        "small",
-        *VARIANTS[row],
-        *flags,
-        *"--batch_size 16 --precision fp32 --no_color_jitter --output_dir".split(),
-        f"logs/{row}",
-        cwd=cwd,
-        **inject(code),
-    )
+    shared = f"--backbone small --batch_size 16 --precision fp32 --no_color_jitter --output_dir logs/{row}".split()
+    process = train("--data_path", data, *shared, *VARIANTS[row], *flags, cwd=cwd, **inject(code))
     assert process.returncode == 0, process.stderr
     return process.stdout
 
@@ -104,9 +94,8 @@ def reported(request, data, sound, tmp_path_factory):
     cwd, runs = tmp_path_factory.mktemp("sick"), PAIRS[request.param]
     shutil.copytree(sound[0] / "logs", cwd / "logs")
     logs = {SOUND: sound[1]} | {row: log_of(row, data, cwd, *run.flags, code=run.code) for row, run in runs.items()}
-    process = run_program(
-        sys.executable, ROOT / "report_ablation.py", "logs", "--allow_mismatch", "--draws", "1000", cwd=cwd
-    )
+    command = (sys.executable, ROOT / "report_ablation.py", "logs", "--allow_mismatch", "--draws", "1000")
+    process = run_program(*command, cwd=cwd)
     assert process.returncode == 0, process.stderr
     return runs, (cwd / "logs/report.md").read_text(), process.stdout, logs
 

@@ -28,7 +28,7 @@ def test_the_first_signal_ends_the_run_in_order(finished_run, tiny_data, tmp_pat
     assert errors.startswith(f"Stopped by {number.name}. To go on: ") and errors.count("\n") == 1, errors
     assert not list(cwd.rglob("*.tmp")) and not (cwd / "run/result.json").exists()
     assert files_below(cwd / "run")[f"{NAME}_last.pth"] == last
-    assert_nobody_is_left(process)
+    assert_nobody_is_left(process.pid)
 
 
 def test_a_run_that_was_not_replaced_yet_is_replaced_by_the_printed_command(finished_run, tiny_data, tmp_path):
@@ -53,7 +53,7 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path, tiny_data):
     process = start("--data_path", tiny_data, "--num_workers", "2", cwd=tmp_path, **code)
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGINT
-    assert_nobody_is_left(process)
+    assert_nobody_is_left(process.pid)
 
 
 def test_a_closed_pipe_and_odd_places_change_nothing(tmp_path):
@@ -66,15 +66,8 @@ def test_a_closed_pipe_and_odd_places_change_nothing(tmp_path):
         table.write_text(table.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
     pipe = 'set -o pipefail; "$@" | head -n 1'
-    command = [
-        "bash",
-        "-c",
-        pipe,
-        "bash",
-        *COMMAND,
-        *"--data_path köniq --output_dir rün --epochs 1 --num_workers 2".split(),
-    ]
-    process = run_program(*command, cwd=cwd, LC_ALL="C")
+    flags = "--data_path köniq --output_dir rün --epochs 1 --num_workers 2".split()
+    process = run_program("bash", "-c", pipe, "bash", *COMMAND, *flags, cwd=cwd, LC_ALL="C")
     assert (process.returncode, process.stderr) == (0, ""), process.stderr
     assert len(process.stdout.splitlines()) == 1
     assert (cwd / "rün/result.json").exists()

@@ -15,8 +15,9 @@ from iqa.training.losses import training_loss
 from iqa.training.optimization import LearningRates
 from iqa.training.recipe import LOSSES
 from iqa.training.scored_model import ScoredModel
-from iqa.training.step import WARM_UP, CapturedStep, EagerStep, check_cuda_graph, choose_step
+from iqa.training.step import WARM_UP, CapturedStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet
+from train_resnet_improved import EagerStep
 
 STEPS, BATCH = 20, 6
 
@@ -84,20 +85,30 @@ class Run:
                 self.average.after_step()
         return self
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        states = self.rates.optimizer.state_dict()["state"]
-        return {
-            **self.model.state_dict(),
-            **{f"average {name}": value for name, value in self.average.average.state_dict().items()},
-            **{f"{key} of {number}": value for number, state in states.items() for key, value in state.items()},
-        }
+
+def tensors_of(run) -> dict[str, torch.Tensor]:
+    states = run.rates.optimizer.state_dict()["state"]
+    return {
+        **run.model.state_dict(),
+        **{f"average {name}": value for name, value in run.average.average.state_dict().items()},
+        **{f"{key} of {number}": value for number, state in states.items() for key, value in state.items()},
+    }
 
 
-def differences(one: Run, other: Run) -> list[str]:
-    """Names of the tensors that differ."""
-    assert one.tensors().keys() == other.tensors().keys()
-    names = [name for name, value in one.tensors().items() if not torch.equal(value, other.tensors()[name])]
+def differences(one, other) -> list[str]:
+    """Names of the tensors that differ between two runs, of this file or of test_step_gpu.py."""
+    tensors, others = tensors_of(one), tensors_of(other)
+    assert tensors.keys() == others.keys()
+    names = [name for name, value in tensors.items() if not torch.equal(value, others[name])]
     return names + ["losses"] * (one.losses != other.losses)
+
+
+def continue_from(run, stopped) -> None:
+    """Give a new run the state of a stopped one."""
+    run.model.load_state_dict(stopped.model.state_dict())
+    run.average.load(stopped.average.state() | {"model": stopped.average.weights()})
+    run.rates.load(stopped.rates.state())
+    run.losses = list(stopped.losses)
 
 
 def test_captured_steps_equal_eager_ones_to_the_bit(monkeypatch):
@@ -138,10 +149,7 @@ def test_a_resume_between_replays_equals_the_uninterrupted_run(monkeypatch):
         torch.manual_seed(7)
         run.train(0, 10)
     stopped, resumed = runs[1], Run(captured=True)
-    resumed.model.load_state_dict(stopped.model.state_dict())
-    resumed.average.load(stopped.average.state() | {"model": stopped.average.weights()})
-    resumed.rates.load(stopped.rates.state())
-    resumed.losses = list(stopped.losses)
+    continue_from(resumed, stopped)
     for run in (runs[0], resumed):
         torch.manual_seed(8)
         run.train(10, STEPS)

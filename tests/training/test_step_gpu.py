@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 import torch.nn.functional as F
+from test_step import continue_from, differences
 from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LinearLR
 
 from data_loader import PatchLoader, Resize, TrainingPlan
@@ -14,8 +15,9 @@ from iqa.data.images import DecodedImages
 from iqa.models.variants import VARIANTS
 from iqa.training.optimization import LearningRates
 from iqa.training.scored_model import ScoredModel
-from iqa.training.step import WARM_UP, CapturedStep, EagerStep
+from iqa.training.step import WARM_UP, CapturedStep
 from models_resnet_improved import ImageQualityResNet
+from train_resnet_improved import EagerStep
 
 pytestmark = pytest.mark.gpu
 
@@ -91,21 +93,6 @@ class Run:
             self.average.folded.describe(self.batch(99)[0])
         return self
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        states = self.rates.optimizer.state_dict()["state"]
-        return {
-            **self.model.state_dict(),
-            **{f"average {name}": value for name, value in self.average.average.state_dict().items()},
-            **{f"{key} of {number}": value for number, state in states.items() for key, value in state.items()},
-        }
-
-
-def differences(one: Run, other: Run) -> list[str]:
-    """Names of the tensors that differ."""
-    others = other.tensors()
-    names = [name for name, value in one.tensors().items() if not torch.equal(value, others[name])]
-    return names + ["losses"] * (one.losses != other.losses)
-
 
 def distance(one: Run, other: Run) -> float:
     """Distance of the parameters of two runs, relative to their norm."""
@@ -133,10 +120,7 @@ def test_evaluation_between_epochs_disturbs_nothing(deterministic):
 
 def test_a_resume_between_replays_equals_the_uninterrupted_run(deterministic):
     whole, stopped, resumed = Run(captured=True).train(), Run(captured=True).train(0, 10), Run(captured=True)
-    resumed.model.load_state_dict(stopped.model.state_dict())
-    resumed.average.load(stopped.average.state() | {"model": stopped.average.weights()})
-    resumed.rates.load(stopped.rates.state())
-    resumed.losses = stopped.losses
+    continue_from(resumed, stopped)
     assert differences(whole, resumed.train(10)) == []
 
 

@@ -5,7 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES, assert_one_line_error, make_data, make_rows, read_rows, refuse, train, write_official_csv
+from conftest import (
+    SIZES,
+    assert_one_line_error,
+    make_data,
+    make_rows,
+    read_epochs,
+    read_rows,
+    refuse,
+    train,
+    write_official_csv,
+)
 from scipy.stats import pearsonr, spearmanr
 
 import train_resnet_improved
@@ -49,7 +59,7 @@ def test_the_results_can_be_recomputed_from_the_predictions(finished_run):
 
 def test_the_chosen_epoch_is_the_best_on_validation_and_the_peak_is_the_best_on_test(finished_run):
     result = json.loads((finished_run / "run/result.json").read_text())
-    epochs = [json.loads(line) for line in (finished_run / "run/metrics.jsonl").read_text().splitlines()]
+    epochs = read_epochs(finished_run / "run")
     assert [row["epoch"] for row in epochs] == [1, 2]
     chosen = max(epochs, key=lambda row: row["val_srcc"])
     assert (result["selected_epoch"], result["selected_test_srcc"]) == (chosen["epoch"], chosen["test_srcc"])
@@ -59,7 +69,7 @@ def test_the_chosen_epoch_is_the_best_on_validation_and_the_peak_is_the_best_on_
 def test_the_run_carries_its_health(finished_run):
     result = json.loads((finished_run / "run/result.json").read_text())
     log = (finished_run / "log.txt").read_text()
-    epochs = [json.loads(line) for line in (finished_run / "run/metrics.jsonl").read_text().splitlines()]
+    epochs = read_epochs(finished_run / "run")
     health = result["health"]
     scores = column(read_rows(finished_run / "run/predictions_test.csv"), "score")
     assert health["scores"]["scores"]["p50"] == pytest.approx(np.median(scores))
@@ -67,10 +77,8 @@ def test_the_run_carries_its_health(finished_run):
     assert health["target_layers"] == epochs[result["selected_epoch"] - 1]["target_layers"]
     mos = np.array([row[1] for row in make_rows() if row[2] == "training"])
     assert health["loss"]["constant"] == pytest.approx(np.abs(mos - np.median(mos)).mean())
-    assert (
-        health["loss"]["training"] == epochs[-1]["train_loss"]
-        and health["epochs"]["chosen"] == result["selected_epoch"]
-    )
+    assert health["loss"]["training"] == epochs[-1]["train_loss"]
+    assert health["epochs"]["chosen"] == result["selected_epoch"]
     assert log.count("\nHealth: ") >= 4
 
 
@@ -85,21 +93,6 @@ def test_the_attention_of_each_image_sums_to_one(finished_run):
     rows = read_rows(finished_run / "run/predictions_test.csv")
     total = sum(column(rows, f"attention_stage{i}") for i in (1, 2, 3, 4))
     np.testing.assert_allclose(total, 1, atol=1e-6)
-
-
-def test_the_saved_weights_reproduce_the_scores(finished_run, tiny_data, small_cnn_here):
-    saved = torch.load(finished_run / "checkpoints/resnet_improved_ms_att_best.pth", weights_only=True)
-    model = ImageQualityResNet(use_multiscale=True, use_attention=True, weights="none")
-    model.load_state_dict(saved["model"])
-    images = load_dataset("koniq-10k", tiny_data).sets["test"]
-    decoded = DecodedImages(images.paths, Resize())
-    plan = EvaluationPlan(
-        decoded.sizes(), images.mos, images.names, patches=2, patch_size=32, batch_size=1, seed=42, random=False
-    )
-    loader = PatchLoader(decoded, plan, patch_size=32, color_jitter=False, device=torch.device("cpu"), num_workers=0)
-    expected = column(read_rows(finished_run / "run/predictions_test.csv"), "score")
-    scored = evaluate(model.eval().describe, loader, 4, precision="fp32", title="test")
-    np.testing.assert_allclose(scored.scores, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_config_has_what_a_repetition_needs(finished_run, tiny_data, small_cnn_here):
@@ -121,17 +114,10 @@ def test_a_few_images_can_be_overfitted(tmp_path):
     write_official_csv(data, [*rows[:6], *((copy, rows[i][1], "test") for i, (copy, _, _) in enumerate(rows[6:]))])
     mos = np.array([row[1] for row in rows[:6]])
     constant = np.abs(mos - np.median(mos)).mean()
-    process = train(
-        "--data_path",
-        data,
-        *(
-            "--use_multiscale --use_attention --epochs 2 --train_patch_num 80 --lr 1e-3 --no_color_jitter "
-            "--output_dir run"
-        ).split(),
-        cwd=tmp_path,
-    )
+    flags = "--use_multiscale --use_attention --epochs 2 --train_patch_num 80 --lr 1e-3 --no_color_jitter"
+    process = train("--data_path", data, *flags.split(), "--output_dir", "run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    losses = [json.loads(line)["train_loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    losses = [epoch["train_loss"] for epoch in read_epochs(tmp_path / "run")]
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["selected_test_srcc"] > 0.8 and min(losses) < constant / 2
 
@@ -174,31 +160,26 @@ def test_an_epoch_without_a_correlation_is_never_chosen():
     assert best_epoch(history[:1], "val") is None
 
 
-def test_a_run_without_a_defined_score_ends_with_a_result_that_says_so(tmp_path):
+@pytest.mark.parametrize("loss", ["l1", "norm_in_norm", "rank"])
+def test_a_run_without_a_defined_score_ends_with_a_result_that_says_so(tmp_path, loss):
     """A learning rate of 0 and identical test images."""
     data = make_data(tmp_path / "koniq")
     picture = next((data / "1024x768").iterdir()).read_bytes()
     for path in (data / "1024x768").iterdir():
         path.write_bytes(picture)
-    flags = ("--data_path", data, "--epochs", "1", "--lr", "0", "--output_dir", "run", "--save_model")
-    process = train(*flags, cwd=tmp_path)
+    flags = f"--loss {loss} --lr 0 --patch_size 384 --epochs 1 --output_dir run --save_model".split()
+    process = train("--data_path", data, *flags, cwd=tmp_path)
     assert (process.returncode, process.stderr) == (0, "")
     assert "Val SRCC: undefined" in process.stdout and "nan" not in process.stdout.lower()
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert "No epoch has a defined val SRCC" in result["failure"] and result["failure"] in process.stdout
     empty = {key for key, value in result.items() if value is None}
-    measures = {f"{name}_{metric}" for name in ("val", "test") for metric in ("srcc", "plcc")}
-    assert empty == {
-        "selected_epoch",
-        *(f"selected_{name}" for name in measures),
-        "best_test_srcc",
-        "best_test_plcc",
-        "health",
-    }
+    selected = {f"selected_{name}_{metric}" for name in ("val", "test") for metric in ("srcc", "plcc")}
+    assert empty == {"selected_epoch", *selected, "best_test_srcc", "best_test_plcc", "health"}
     assert not list((tmp_path / "run").glob("predictions*")) and not list((tmp_path / "checkpoints").iterdir())
     saved = torch.load(tmp_path / "run/resnet_improved_ss_noatt_best.pth", weights_only=True)
     assert saved["results"] == result and saved["epoch"] == 1
-    again = train(*flags, "--resume", cwd=tmp_path)
+    again = train("--data_path", data, *flags, "--resume", cwd=tmp_path)
     assert again.returncode == 0 and "this run is finished" in again.stdout
 
 
@@ -254,15 +235,7 @@ def test_without_validation_the_epoch_is_chosen_on_test_and_says_so(tmp_path):
         (["--drop_path_rate", "0.1"], ["--drop_path_rate", "ResNet50 has no stochastic depth"]),
         (["--evaluate", "x.pth", "--resize", "squeeze"], ["--evaluate hands over to score_images.py", "--resize"]),
         (["--dataset", "csv"], ["--dataset csv", "--data_path"]),
-        (
-            ["--dataset", "csv", "--data_path", "x", "--mos_range", "5", "1"],
-            ["--mos_range 5 1", "LOW must be below HIGH"],
-        ),
-        (["--dataset", "csv", "--data_path", "x", "--mos_range", "3", "3"], ["--mos_range 3 3"]),
-        (["--dataset", "csv", "--data_path", "x", "--mos_range", "1", "inf"], ["--mos_range", "'inf'", "finite"]),
-        (["--dataset", "livec", "--data_path", "x", "--mos_range", "1", "5"], ["--mos_range", "csv"]),
         (["--split_seed", "1"], ["--split_seed", "--dataset"]),
-        (["--split_file", "x.csv"], ["--split_file", "--dataset"]),
         (["--evaluate_set", "all"], ["--evaluate_set"]),
     ],
 )
@@ -280,7 +253,6 @@ def test_flags_out_of_range_or_that_do_not_fit_are_refused(tmp_path, flags, word
         (["--output_dir", "taken"], ["--output_dir taken", "--resume", "--overwrite"]),
         (["--output_dir", "a_file"], ["a_file", "cannot be written"]),
         (["--checkpoint_dir", "a_file"], ["a_file", "cannot be written"]),
-        (["--resume", "--output_dir", "fresh"], ["--resume", "fresh"]),
     ],
 )
 def test_a_mistake_in_a_folder_is_one_line_before_the_work(tmp_path, tiny_data, monkeypatch, flags, words):
