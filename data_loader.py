@@ -36,11 +36,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from iqa.data.color_jitter import jitter_colors
-from iqa.data.cutting import AHEAD, DeviceImages, PatchCutter, choose_workers, leave_signals_to_parent, made_ahead
+from iqa.data.cutting import AHEAD, DeviceImages, PatchCutter, choose_workers, made_ahead
 from iqa.data.image_cache import ImageCache
 from iqa.data.images import DecodedImages, StoredImages
 from iqa.data.labels import QualityData
 from iqa.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from iqa.processes import leave_signals_to_parent
 
 # Half widths: brightness, contrast and saturation as factors, hue as a fraction of the colour circle.
 JITTER = np.float32([0.1, 0.1, 0.1, 0.05])
@@ -69,9 +70,7 @@ class Resize:
         return np.asarray(image.resize(self.size(*image.size), Image.Resampling.BILINEAR))
 
 
-def open_images(
-    data: QualityData, *, cache_dir: Path | None, resize: str, log: Callable[[str], None]
-) -> dict[str, StoredImages | DecodedImages]:
+def open_images(data: QualityData, *, cache_dir: Path | None, resize: str) -> dict[str, StoredImages | DecodedImages]:
     """The resized images of every set that has some: images[i] is uint8 [H, W, 3].
 
     Args:
@@ -81,7 +80,7 @@ def open_images(
     if cache_dir is None:
         images = DecodedImages(data.paths(), Resize(resize))
     else:
-        images = ImageCache(data.root, cache_dir, Resize(resize), log).open(data.paths())
+        images = ImageCache(data.root, cache_dir, Resize(resize)).open(data.paths())
     numbers = np.split(np.arange(len(images)), np.cumsum(list(data.sizes().values()))[:-1])
     return {name: images.chosen(part) for name, part in zip(data.sets, numbers, strict=True) if len(part)}
 
@@ -188,37 +187,30 @@ class TrainingShare:
             yield batch.map(lambda field: field[self.patches])
 
 
-class EvaluationPlan:
+class EvaluationPlan(list):
     """The same patches of every image each time, image by image: an even grid, or crops drawn from (seed, image name).
 
-    The last batch may be smaller, so that none is left out; nothing is mirrored or jittered.
+    A list of the batches. The last one may be smaller, so that no patch is left out; nothing is mirrored or jittered.
     """
 
     def __init__(self, sizes, mos, names, *, patches: int, patch_size: int, batch_size: int, seed: int, random: bool):
         mos = np.asarray(mos, np.float32)
         positions = [random_positions(name, patches, seed) if random else grid_positions(patches) for name in names]
-        places = [corners(size[None], p, patch_size) for size, p in zip(np.asarray(sizes), positions, strict=True)]
-        top, left = (np.concatenate(values) for values in zip(*places, strict=True))
         image = np.repeat(np.arange(len(mos)), patches)
-        self.batch_size = min(batch_size, len(image))
+        top, left = corners(np.asarray(sizes)[image], np.concatenate(positions), patch_size)
         jitter = np.tile(NO_JITTER, (len(image), 1))
         patches_of_all = PatchBatch(image, top, left, np.zeros(len(image), bool), jitter, mos[image])
-        self.batches = [
+        super().__init__(
             patches_of_all.map(lambda field, start=start: field[start : start + batch_size])
             for start in range(0, len(image), batch_size)
-        ]
+        )
+        self.batch_size = min(batch_size, len(image))
 
     def share(self, number: int, count: int) -> "EvaluationPlan":
         """Every `count`-th batch, from `number` on: no patch is left out, and none is in two shares."""
         part = copy.copy(self)
-        part.batches = self.batches[number::count]
+        part[:] = self[number::count]
         return part
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[PatchBatch]:
-        return iter(self.batches)
 
 
 def mean_per_image(values: Tensor, images: int) -> np.ndarray:
@@ -246,7 +238,7 @@ class PatchLoader:
     def __init__(self, images, plan, *, patch_size: int, color_jitter: bool, device, num_workers: int, share=(0, 1)):
         self.images, self.plan, self.patch_size, self.device = images, plan, patch_size, device
         self.part = plan if share == (0, 1) else plan.share(*share)
-        self.transform = PatchTransform(color_jitter=color_jitter).to(device)
+        self.transform, self.color_jitter = PatchTransform().to(device), color_jitter
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.on_device = isinstance(images, DeviceImages)
         self.batches = self.part if self.on_device else self.cut_on_host(num_workers)
@@ -288,7 +280,7 @@ class PatchLoader:
         batch = batch.map(lambda field: torch.as_tensor(field).to(self.device, non_blocking=True))
         if self.on_device:
             batch = batch._replace(pixels=self.images.cut(batch, self.patch_size))
-        return self.transform(batch), batch
+        return self.transform(batch.pixels, batch.flip, batch.jitter if self.color_jitter else None), batch
 
     def cut_batches(self) -> Iterator[PatchBatch]:
         try:
@@ -306,26 +298,22 @@ class PatchLoader:
 
 
 class PatchTransform(nn.Module):
-    """Pixels of a batch on the device -> the network's input [B, 3, P, P], channels-last, fp32, normalised.
+    """Pixels [B, P, P, 3] on the device -> the network's input [B, 3, P, P], channels-last, fp32, normalised."""
 
-    Args:
-        color_jitter: change brightness, contrast, saturation and hue as torchvision's ColorJitter does, in this order,
-            by the plan's amounts (iqa/data/color_jitter.py).
-    """
-
-    def __init__(self, *, color_jitter: bool):
+    def __init__(self):
         super().__init__()
-        self.color_jitter = color_jitter
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN))
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD))
 
-    def forward(self, batch: PatchBatch) -> Tensor:
-        count, _, size, _ = batch.pixels.shape
-        with_mirrored = torch.cat([batch.pixels, batch.pixels.flip(2)])  # choosing whole patches beats `where` by far
-        chosen = torch.arange(count, device=batch.flip.device) + count * batch.flip
-        rows = with_mirrored.index_select(0, chosen).flatten(2).float()  # [B, P, 3P] in 0-255
-        if self.color_jitter:
-            images = jitter_colors(rows.unflatten(2, (size, 3)).permute(0, 3, 1, 2) / 255, batch.jitter)
+    def forward(self, pixels: Tensor, flip: Tensor | None = None, jitter: Tensor | None = None) -> Tensor:
+        """Mirror the patches of `flip` and change the colours by `jitter`, where these are given."""
+        count, _, size, _ = pixels.shape
+        if flip is not None:
+            with_mirrored = torch.cat([pixels, pixels.flip(2)])  # choosing whole patches beats `where` by far
+            pixels = with_mirrored.index_select(0, torch.arange(count, device=flip.device) + count * flip)
+        rows = pixels.flatten(2).float()  # [B, P, 3P] in 0-255
+        if jitter is not None:
+            images = jitter_colors(rows.unflatten(2, (size, 3)).permute(0, 3, 1, 2) / 255, jitter)
             rows = 255 * images.permute(0, 2, 3, 1).flatten(2)
         # Whole rows, in place: rows of 3 values are slow on a CPU.
         rows.sub_(self.mean.repeat(size)).div_(self.std.repeat(size))

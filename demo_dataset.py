@@ -32,14 +32,13 @@ def main(argv: list[str] | None = None) -> int:
         options = build_parser().parse_args(argv)
         from concurrent.futures.process import BrokenProcessPool
 
-        from iqa.demo.folder import locked_folder, write_folder  # they load numpy and Pillow
-        from iqa.demo.rows import describe_sizes, invent_rows
+        from iqa.demo import folder  # it loads numpy and Pillow
 
         try:
-            rows = invent_rows(options.images, options.seed)
-            with locked_folder(options.output) as output:
-                write_folder(output, rows, options.seed, options.workers)
-            say(f"{output}: {len(rows)} demo images, {describe_sizes(rows)}")
+            rows = folder.invent_rows(options.images, options.seed)
+            with folder.locked_folder(options.output) as output:
+                folder.write_folder(output, rows, options.seed, options.workers)
+            say(f"{output}: {len(rows)} demo images, {folder.describe_sizes(rows)}")
         except ValueError as error:
             report(str(error))
             command.status = 2

@@ -16,7 +16,7 @@ import sys
 
 from iqa.atomic_files import check_writable
 from iqa.cli import Command, say
-from iqa.scoring.files import as_utf8, find_images
+from iqa.scoring.files import find_images
 from iqa.scoring.options import parse_options
 
 
@@ -56,11 +56,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 import data_loader
 import train_resnet_improved as training
-from data_loader import PatchBatch, PatchTransform, Resize, mean_per_image
+from data_loader import PatchTransform, Resize, mean_per_image
 from iqa.atomic_files import write_atomically
 from iqa.data.datasets import load_dataset
 from iqa.data.images import RESIZES, SHORT_SIDE, cpu_count, map_ahead
@@ -80,7 +80,7 @@ from iqa.scoring.results import ModelFacts, ScoredImage, as_csv, as_json, print_
 from iqa.training import distributed
 from iqa.training.devices import EVALUATION_BATCH, autocast, choose_precision, open_device
 from iqa.training.run_folder import load_checkpoint, refuse_other_head
-from models_resnet_improved import ImageQualityResNet, PatchScores
+from models_resnet_improved import ImageQualityResNet
 
 ENOUGH = 0.8  # share of an image that its patches must cover, unless --patches says otherwise
 DECODERS = 8  # threads at most: an image of 89 million pixels takes half a gigabyte while it is decoded
@@ -195,7 +195,7 @@ class Scorer:
     patches = property(lambda self: self.flags["test_patch_num"] if isinstance(self.choice, str) else self.choice)
 
     def __post_init__(self):
-        self.transform = PatchTransform(color_jitter=False).to(self.device)
+        self.transform = PatchTransform().to(self.device)
 
     def __call__(self, images: Iterable[AnyImage]) -> np.ndarray:
         """[N] scores of paths, PIL images or tensors [3, H, W], which are uint8 or floats in 0-1.
@@ -220,7 +220,8 @@ class Scorer:
         """
 
         def decode(image: AnyImage) -> ScoredImage:
-            path = as_utf8(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else ""
+            path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
+            path = path.encode(errors="backslashreplace").decode()  # a file name may have bytes that are not UTF-8
             try:
                 pixels = pixels_of(image, Resize(self.flags["resize"]))
                 picture = picture_of(pixels) if with_pictures else None
@@ -270,8 +271,9 @@ class Scorer:
         patches, outputs = [patch for image in images for patch in image.grid.cut(image.pixels)], []
         for start in range(0, len(patches), self.batch_size):
             pixels = torch.from_numpy(np.stack(patches[start : start + self.batch_size])).to(self.device)
-            still = torch.zeros(len(pixels), dtype=torch.bool, device=self.device)
-            outputs.append(self.score_patches(self.transform(PatchBatch(None, None, None, still, None, None, pixels))))
+            inputs = self.transform(pixels)
+            with autocast(self.device, self.precision):
+                outputs.append(self.model.describe(inputs))
         scores = torch.cat([output.scores for output in outputs]).double().cpu()
         if not scores.isfinite().all():
             raise ValueError("the checkpoint gives scores that are not finite; its run has diverged")
@@ -283,11 +285,6 @@ class Scorer:
             attention = torch.cat([output.attention for output in outputs]).double().cpu()
             for image, weights in zip(images, attention.split(counts), strict=True):
                 image.attention = tuple(mean_per_image(weights, 1)[0].tolist())
-
-    def score_patches(self, inputs: Tensor) -> PatchScores:
-        """[B, 3, P, P] normalised patches on the device -> scores [B], attention [B, 4] (None without attention)."""
-        with autocast(self.device, self.precision):
-            return self.model.describe(inputs)
 
 
 # Scores of images
@@ -370,5 +367,5 @@ def predict(scorer: Scorer, data: QualityData, options: argparse.Namespace) -> P
     )
     opened, cutting = training.open_pixels(settings, data, scorer.device)
     loader = training.evaluation_set(settings, images, opened["test"], cutting).loader
-    scored = training.evaluate(scorer.score_patches, loader, len(images), precision=scorer.precision, title="Scoring")
+    scored = training.evaluate(scorer.model.describe, loader, len(images), precision=scorer.precision, title="Scoring")
     return Predictions(images.names, images.mos, scored.scores, scored.attention)

@@ -696,7 +696,7 @@ def open_pixels(options: Options, data: QualityData, device: torch.device) -> tu
     """The resized images of every set that has some, and how all loaders cut patches from them."""
     cache_dir = None if options.no_cache else Path(options.cache_dir or data.root / "cache")
     with distributed.one_here_first():  # the first process fills the cache
-        opened = open_images(data, cache_dir=cache_dir, resize=options.resize, log=say)
+        opened = open_images(data, cache_dir=cache_dir, resize=options.resize)
     opened = devices.preloaded(opened, options.preload_images, device, is_cached=cache_dir is not None)
     return opened, {
         "patch_size": options.patch_size,

@@ -9,7 +9,7 @@ import io
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -99,12 +99,12 @@ def _temporary_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def wait_for_lock(opened: TextIO | int, log: Callable[[str], None], line: str) -> None:
-    """Lock an open file or folder until it is closed; log the line if another process holds the lock."""
+def wait_for_lock(opened: TextIO | int, line: str) -> None:
+    """Lock an open file or folder until it is closed; print the line if another process holds the lock."""
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        log(line)
+        say(line)
         fcntl.flock(opened, fcntl.LOCK_EX)
 
 

@@ -216,7 +216,7 @@ sys.excepthook = report_missing_package  # while a script imports its modules
 # Errors of one line
 
 
-def one_line(error: BaseException, more_memory: str = "try --device cpu") -> str:
+def one_line(error: BaseException, more_memory: str) -> str:
     """The error's message, with advice for errors of libraries and of the system."""
     line = first_line(error)
     if "DataLoader worker" in line or "shared memory" in line and "out of resource" not in line:  # not a GPU kernel

@@ -10,7 +10,7 @@ from conftest import ROOT, assert_one_line_error, run_main, run_program, train
 from faults import NAME
 from torch import nn
 
-from iqa.benchmark import Way, ablation_minutes, print_table
+from benchmark_training import Way, ablation_minutes, print_table
 from iqa.models.flop import flop_per_patch
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from iqa.demo.rows import invent_rows  # noqa: E402
+from iqa.demo.folder import invent_rows  # noqa: E402
 from iqa.models.flop import flop_per_patch  # noqa: E402
 from iqa.models.variants import VARIANTS  # noqa: E402
 from models_resnet_improved import ImageQualityResNet  # noqa: E402

@@ -6,7 +6,6 @@ Axes: B patches, H rows, W columns, P patch size in pixels. A batch is data_load
 import functools
 import itertools
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -18,7 +17,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from iqa.cli import say
 from iqa.data.images import StoredImages, map_ahead
-from iqa.processes import end_with_parent, processes_here
+from iqa.processes import processes_here
 
 T = TypeVar("T")
 
@@ -120,10 +119,3 @@ def choose_workers(asked: int, device: str, batch_bytes: int) -> int:
             raise ValueError(f"--num_workers {asked}: {problem}; use {room}, or enlarge {SHARED_MEMORY}")
         say(f"Warning: {problem}; using {room} workers; enlarge {SHARED_MEMORY} for more speed")
     return room
-
-
-def leave_signals_to_parent(_worker: int) -> None:
-    """Workers ignore Ctrl-C; if the parent is killed, so are they."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent()  # torch's own check may take 5 seconds

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 import PIL
 
 from iqa.atomic_files import wait_for_lock, write_atomically
+from iqa.cli import say
 from iqa.data.images import Resize, StoredImages, map_ahead, read_pixels, with_progress
 
 FLUSH_EVERY = 256  # images between two flushes to disk, the most that a power cut loses
@@ -52,14 +53,13 @@ class ImageCache:
     Args:
         root: the folder that the images are in.
         cache_dir: the folder of all caches; made if it is missing.
-        log: takes one line of progress.
     """
 
-    def __init__(self, root: Path, cache_dir: Path, resize: Resize, log: Callable[[str], None] = print):
+    def __init__(self, root: Path, cache_dir: Path, resize: Resize):
         settings = [str(root.resolve()), resize.short_side, "bilinear", PIL.__version__]
         settings += [] if resize.name == "keep" else [resize.name]  # the key of a cache from before --resize
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-        self.root, self.folder, self.log, self.resize = root, Path(cache_dir) / key, log, resize
+        self.root, self.folder, self.resize = root, Path(cache_dir) / key, resize
         self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.jsonl"
 
     def open(self, paths: Sequence[Path]) -> StoredImages:
@@ -75,7 +75,7 @@ class ImageCache:
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                     with open(self.folder / "lock", "w") as lock:  # for one builder at a time
-                        wait_for_lock(lock, self.log, f"Cache: another run is filling {self.folder}; waiting for it")
+                        wait_for_lock(lock, f"Cache: another run is filling {self.folder}; waiting for it")
                         self.fill(files)
                 except OSError as error:
                     ways = "move it with --cache_dir, or train without a cache: --no_cache"
@@ -108,7 +108,7 @@ class ImageCache:
         try:
             return np.memmap(file, np.uint8, "r")
         except OSError as error:  # a file system without memory mapping
-            self.log(f"Cache: {self.pixels} cannot be mapped ({error.strerror}); reading it into memory")
+            say(f"Cache: {self.pixels} cannot be mapped ({error.strerror}); reading it into memory")
             file.seek(0)
             return np.fromfile(file, np.uint8)
 
@@ -131,12 +131,11 @@ class ImageCache:
         if needed > free:
             raise OSError(f"it needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         with open(self.pixels, "ab") as pixels, open(self.index, "ab") as index:
-            lines, offset = [], pixels.tell()
+            lines = []
             for i, (file, image) in enumerate(zip(missing, self.decoded(missing), strict=True), 1):
-                pixels.write(image)
-                entry = file._replace(offset=offset, height=image.shape[0], width=image.shape[1])
+                entry = file._replace(offset=pixels.tell(), height=image.shape[0], width=image.shape[1])
                 lines.append(json.dumps(entry) + "\n")
-                offset += image.size
+                pixels.write(image)
                 if i % FLUSH_EVERY == 0 or i == len(missing):
                     flush_to_disk(pixels)
                     index.write("".join(lines).encode())
@@ -145,7 +144,7 @@ class ImageCache:
 
     def decoded(self, files: list[Entry]) -> Iterator[np.ndarray]:
         """The resized images in order, with a progress bar on a terminal or regular lines in a log."""
-        self.log(f"Cache: resizing {len(files)} images, kept in {self.folder}")
+        say(f"Cache: resizing {len(files)} images, kept in {self.folder}")
         start = shown = time.monotonic()
         images = map_ahead(lambda file: read_pixels(self.root / file.name, self.resize), files)
         with with_progress(images, "Cache", len(files)) as bar:
@@ -154,9 +153,7 @@ class ImageCache:
                 now = time.monotonic()
                 if i == len(files) or (bar.disable and now - shown > LOG_EVERY):
                     shown, rate = now, i / (now - start)
-                    self.log(
-                        f"Cache: {i}/{len(files)} images, {rate:.0f} images/s, {(len(files) - i) / rate:.0f} s left"
-                    )
+                    say(f"Cache: {i}/{len(files)} images, {rate:.0f} images/s, {(len(files) - i) / rate:.0f} s left")
 
 
 def missing_of(files: list[Entry], entries: dict[str, Entry]) -> list[Entry]:

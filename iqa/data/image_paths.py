@@ -39,8 +39,7 @@ def find_in_layout(root: Path, layout: Layout, labels: list[Label], finder: "Fin
     for label in labels:
         own = FOLDER_OF_SET.get(label.set)
         for folder in sorted(folders, key=lambda name, own=own: name != own):
-            path = finder.find(root / folder, label.name)
-            if path:
+            if path := finder.find(root / folder, label.name):
                 found[label.name] = path
                 break
     return found

@@ -5,6 +5,7 @@ tested on the same images.
 """
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 from iqa.data.label_files import read_table
@@ -19,9 +20,7 @@ def draw_split(labels: list[Label], seed: int, shares: dict[str, float] = SHARES
 
     A validation set of one image is extended to two scenes if that leaves a scene for training, and dropped otherwise.
     """
-    images: dict[str, int] = {}  # number of images of each scene
-    for label in labels:
-        images[label.scene or label.name] = images.get(label.scene or label.name, 0) + 1
+    images = Counter(label.scene or label.name for label in labels)  # number of images of each scene
     order = sorted(images, key=lambda scene: hashlib.sha256(f"{seed}/{scene}".encode()).digest())
     sets, start = dict.fromkeys(order, "training"), 0
     for name, share in shares.items():

@@ -1,24 +1,53 @@
-"""The folder of the demo: its note, its csv and its images, which a later call completes."""
+"""The folder of the demo: its note, its csv with invented labels, and its images, which a later call completes."""
 
 import contextlib
 import hashlib
-import multiprocessing
 import os
-import signal
-import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from iqa.atomic_files import csv_text, wait_for_lock, write_atomically
 from iqa.cli import say
 from iqa.data.readers import DEMO_NOTE, OFFICIAL_CSV
-from iqa.demo.faults import demo_image
-from iqa.demo.rows import Row
-from iqa.demo.scenes import HEIGHT, WIDTH
+from iqa.demo.faults import BEST_MOS, WORST_MOS, demo_image
+from iqa.demo.scenes import HEIGHT, WIDTH, random_generator
+from iqa.processes import leave_signals_to_parent
 
 NOTE = "Demo images: procedural scenes with synthetic faults, not KonIQ-10k's photographs."
 IMAGE_FOLDER = f"{WIDTH}x{HEIGHT}"
+Row = dict[str, str]  # a row of the csv, by column
+COLUMNS = ("image_name", "c1", "c2", "c3", "c4", "c5", "c_total", "MOS", "SD", "set")
+SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}  # KonIQ-10k: 7,058 / 1,000 / 2,015
+RATING_SPREAD = 0.57  # standard deviation of the ratings of an image on the 1-5 scale; the median SD of KonIQ-10k
+
+
+def invent_rows(images: int, seed: int) -> list[Row]:
+    """Rows whose MOS are uniform on the scale. Each set has at least 20 images, or a quarter of a small number."""
+    rng = random_generator(seed, "labels", images)
+    least = max(2, min(20, images // 4))
+    sizes = {name: max(least, round(images * share)) for name, share in SHARES.items()}
+    sizes["training"] = images - sizes["validation"] - sizes["test"]
+    sets = rng.permutation([name for name, size in sizes.items() for _ in range(size)])
+    return [invent_row(f"{index:08d}.jpg", str(set_name), rng) for index, set_name in enumerate(sets, start=1)]
+
+
+def invent_row(name: str, set_name: str, rng: np.random.Generator) -> Row:
+    """The ratings, 1 to 5, of 90 to 130 raters. The MOS is their mean on 0-100, the SD theirs on 1-5."""
+    raters, opinion = int(rng.integers(90, 131)), 1 + rng.uniform(WORST_MOS, BEST_MOS) / 25
+    ratings = np.rint(rng.normal(opinion, RATING_SPREAD, raters)).clip(1, 5)
+    fractions = np.bincount(ratings.astype(int), minlength=6)[1:] / raters
+    mos, deviation = 25 * (ratings.mean() - 1), ratings.std(ddof=1)
+    numbers = [*(f"{part:.12g}" for part in fractions), str(raters), f"{mos:.12g}", f"{deviation:.12g}"]
+    return dict(zip(COLUMNS, [name, *numbers, set_name], strict=True))
+
+
+def describe_sizes(rows: list[Row]) -> str:
+    counts = Counter(row["set"] for row in rows)
+    return ", ".join(f"{counts[name]} {name}" for name in SHARES)
 
 
 @contextlib.contextmanager
@@ -30,7 +59,7 @@ def locked_folder(output: Path) -> Iterator[Path]:
     descriptor = os.open(output, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
-            wait_for_lock(descriptor, say, f"{output}: waiting for another process that writes it")
+            wait_for_lock(descriptor, f"{output}: waiting for another process that writes it")
         yield output
     finally:
         os.close(descriptor)
@@ -51,7 +80,7 @@ def write_folder(output: Path, rows: list[Row], seed: int, workers: int) -> None
     if len(missing) < len(rows):
         say(f"{output}: {len(rows) - len(missing)} of {len(rows)} images exist from an earlier call")
     tasks = [(folder / row["image_name"], seed, float(row["MOS"])) for row in missing]
-    with ProcessPoolExecutor(workers, initializer=follow_parent) as executor:
+    with ProcessPoolExecutor(workers, initializer=leave_signals_to_parent) as executor:
         try:
             for count, _ in enumerate(executor.map(write_image, tasks), start=1):
                 if count * 10 // len(tasks) > (count - 1) * 10 // len(tasks):
@@ -91,15 +120,3 @@ def write_image(task: tuple[Path, int, float]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(demo_image(seed, path.name, mos))
     os.replace(temporary, path)
-
-
-def follow_parent() -> None:
-    """Ignore Ctrl-C, which the parent handles, and end when the parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -58,8 +58,3 @@ def images_below(folder: str) -> list[str]:
 
 def fail(error: OSError) -> None:
     raise error
-
-
-def as_utf8(text: str) -> str:
-    """The text with escapes for those bytes of a file name that are not UTF-8."""
-    return text.encode(errors="backslashreplace").decode()

@@ -3,8 +3,8 @@
 import base64
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,17 +48,12 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A small JPEG of an image."""
 
-    jpeg: bytes
+    uri: str  # the file itself
     width: int
     height: int
-
-    @property
-    def uri(self) -> str:
-        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
 
 
 def picture_of(pixels: Pixels) -> Picture:
@@ -66,4 +61,4 @@ def picture_of(pixels: Pixels) -> Picture:
     image, file = Image.fromarray(pixels), io.BytesIO()
     image.thumbnail(PICTURE, Image.Resampling.BILINEAR)
     image.save(file, "JPEG", quality=80)
-    return Picture(file.getvalue(), *image.size)
+    return Picture(f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", *image.size)

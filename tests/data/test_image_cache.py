@@ -31,8 +31,8 @@ def images(tmp_path):
     return paths
 
 
-def open_cache(images, log=lambda line: None):
-    return ImageCache(images[0].parent, images[0].parent.parent / "cache", Resize(), log).open(images)
+def open_cache(images):
+    return ImageCache(images[0].parent, images[0].parent.parent / "cache", Resize()).open(images)
 
 
 def cache_file(images, name):
@@ -62,9 +62,7 @@ def test_cached_preloaded_and_uncached_pixels_are_the_same(images):
 
 def test_kept_and_squeezed_pixels_lie_apart_and_the_cache_of_before_stays(images):
     root = images[0].parent
-    kept, squeezed = (
-        ImageCache(root, root.parent / "cache", Resize(resize), lambda line: None) for resize in ("keep", "squeeze")
-    )
+    kept, squeezed = (ImageCache(root, root.parent / "cache", Resize(resize)) for resize in ("keep", "squeeze"))
     settings = json.dumps([str(root.resolve()), 384, "bilinear", PIL.__version__])  # the key of before --resize
     assert kept.folder.name == hashlib.sha256(settings.encode()).hexdigest()[:16] != squeezed.folder.name
     assert_decoded(kept.open(images), images)
@@ -78,13 +76,13 @@ def test_kept_and_squeezed_pixels_lie_apart_and_the_cache_of_before_stays(images
             np.testing.assert_array_equal(pixels, decode(path, "squeeze"))
 
 
-def test_the_second_opening_decodes_nothing_and_other_sets_share_the_cache(images):
+def test_the_second_opening_decodes_nothing_and_other_sets_share_the_cache(images, capsys):
     open_cache(images[:4])
-    lines = []
-    open_cache(images[1:4], lines.append)
-    assert lines == []
-    assert_decoded(open_cache(images, lines.append), images)
-    assert "resizing 2 images" in lines[0]
+    capsys.readouterr()
+    open_cache(images[1:4])
+    assert capsys.readouterr().out == ""
+    assert_decoded(open_cache(images), images)
+    assert "resizing 2 images" in capsys.readouterr().out
 
 
 def replace(path, brightness, how) -> None:
@@ -111,17 +109,17 @@ def test_a_changed_image_is_decoded_again(images, how):
         assert_decoded(open_cache(images), images)
 
 
-def test_an_index_without_inodes_stays_valid_for_what_it_knows(images):
+def test_an_index_without_inodes_stays_valid_for_what_it_knows(images, capsys):
     open_cache(images)
     index = cache_file(images, "index.jsonl")
     lines = [json.loads(line) for line in index.read_text().splitlines()]
     index.write_text("".join(json.dumps(line[:6]) + "\n" for line in lines))
-    said = []
-    assert_decoded(open_cache(images, said.append), images)
-    assert said == []
+    capsys.readouterr()
+    assert_decoded(open_cache(images), images)
+    assert capsys.readouterr().out == ""
     write_image(images[2], 95, (48, 64))
-    assert_decoded(open_cache(images, said.append), images)
-    assert "resizing 1 images" in said[0]
+    assert_decoded(open_cache(images), images)
+    assert "resizing 1 images" in capsys.readouterr().out
 
 
 def test_replaced_pixels_do_not_pile_up_and_an_opened_cache_keeps_its_own(images):
@@ -185,7 +183,7 @@ def test_an_unreadable_image_ends_the_build_and_leaves_a_cache_that_can_be_compl
     assert_decoded(open_cache(images), images)
 
 
-def test_a_killed_build_is_completed(images, tmp_path):
+def test_a_killed_build_is_completed(images, capsys):
     """The build is killed between two images, with pixels that no index line names."""
     program = f"""
 import os, signal, sys
@@ -205,9 +203,8 @@ paths = sorted(Path({str(images[0].parent)!r}).iterdir())
 image_cache.ImageCache(paths[0].parent, paths[0].parent.parent / "cache", Resize()).open(paths)
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == -signal.SIGKILL
-    lines = []
-    assert_decoded(open_cache(images, lines.append), images)
-    assert "resizing 4 images" in lines[0]
+    assert_decoded(open_cache(images), images)
+    assert "resizing 4 images" in capsys.readouterr().out
 
 
 def test_too_little_disk_is_an_error_that_says_how_much_and_offers_no_cache(images, monkeypatch):

@@ -112,7 +112,7 @@ def test_orientation_is_applied_alike_with_and_without_the_cache(tmp_path):
     (tmp_path / "data").mkdir()
     expected = write_oriented(tmp_path / "data")
     paths = list(expected)
-    cached = ImageCache(tmp_path / "data", tmp_path / "cache", Resize(), lambda line: None).open(paths)
+    cached = ImageCache(tmp_path / "data", tmp_path / "cache", Resize()).open(paths)
     decoded = DecodedImages(paths, Resize())
     for path, one, other, header in zip(paths, cached, decoded, decoded.sizes(), strict=True):
         np.testing.assert_array_equal(one, other)

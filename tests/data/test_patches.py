@@ -105,7 +105,7 @@ def images(tmp_path_factory):
     paths = [root / "data" / name for name in NAMES]
     for i, path in enumerate(paths):
         write_image(path, 15 * i, (64, 48) if i < 5 else (48, 64))
-    cached = ImageCache(root / "data", root / "cache", Resize(), lambda line: None).open(paths)
+    cached = ImageCache(root / "data", root / "cache", Resize()).open(paths)
     return {"decoded": DecodedImages(paths, Resize()), "cached": cached, "preloaded": cached.in_memory()}
 
 

@@ -16,8 +16,7 @@ from conftest import ROOT, assert_one_line_error, read_rows, run_main
 from PIL import Image
 
 from iqa.demo.faults import FAULTS, demo_image
-from iqa.demo.folder import as_csv
-from iqa.demo.rows import invent_rows
+from iqa.demo.folder import as_csv, invent_rows
 from iqa.demo.scenes import draw_scene, random_generator
 
 PROGRAM = ROOT / "demo_dataset.py"

@@ -63,7 +63,7 @@ def test_images_score_as_the_model_scores_their_squeezed_patches(weights, photos
     model = published_model(torch.load(weights, weights_only=True))
     patches = as_there(photos[1])
     with torch.inference_mode():
-        assert torch.equal(scorer.score_patches(patches[:2]).scores, model(patches[:2]))  # to the bit, folded or not
+        assert torch.equal(scorer.model.describe(patches[:2]).scores, model(patches[:2]))  # to the bit, folded or not
         expected = model(patches).mean().item()
     assert scorer(photos)[1] == pytest.approx(expected, abs=2e-3)  # whose weights turn a rounding into some 1e-4
 
