@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Rates of training and evaluation on a machine, and the time that an ablation would take.
+"""Measure the speed of training and evaluation, and project the time of an ablation on KonIQ-10k.
 
     python3 benchmark_training.py --quick                      # 2 minutes on 2 CPU cores
-    python3 benchmark_training.py --data_path ./koniq-10k      # the device at hand, with real JPEGs
-    python3 benchmark_training.py --compile                    # also compiled: about two minutes more on a GPU
+    python3 benchmark_training.py --data_path ./koniq-10k      # with the images of a data folder
+    python3 benchmark_training.py --compile                    # compiled too: about two minutes more on a GPU
 
-Patches per second of the third variant: eager, as a CUDA graph (on a GPU), compiled, and compiled in a CUDA graph:
+Patches per second of the third variant, by an eager step, a CUDA graph (on a GPU), a compiled step, and both:
 
     FULL      the functions that train and evaluate a run, with their input
     COMPUTE   the steps alone: the same code on one batch that is on the device
     INPUT     the input alone: planned, cut, moved to the device, mirrored and normalised there
-    LIMIT     every operation at the rate of the machine's own largest matrix product in the same precision
+    LIMIT     every operation at the highest rate of matrix products that the machine reaches in the same precision
 """
 
 import argparse
@@ -28,20 +28,20 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     flag = parser.add_argument
-    flag("--quick", action="store_true", help="fewer steps and images; the spread is larger")
-    flag("--data_path", metavar="DIR", help="KonIQ-shaped folder; default: demo images, made for the purpose")
-    flag("--images", type=number(int, 12), help="demo images to make; default: 400, or 64 with --quick")
-    flag("--trials", type=number(int, 1), default=3, help="of each measurement, after a warm-up; default: 3")
-    flag("--seconds", type=number(float, 0.01), help="of each trial, about; default: 30, or 5 with --quick")
+    flag("--quick", action="store_true", help="fewer steps and images, so the spread is larger")
+    flag("--data_path", metavar="DIR", help="folder in the layout of KonIQ-10k; default: demo images")
+    flag("--images", type=number(int, 12), help="number of demo images; default: 400, or 64 with --quick")
+    flag("--trials", type=number(int, 1), default=3, help="trials after a warm-up; default: 3")
+    flag("--seconds", type=number(float, 0.01), help="length of a trial; default: 30, or 5 with --quick")
     flag("--batch_size", type=number(int, 1), default=32, help="patches per training step; default: 32")
-    flag("--patch_size", type=number(int, 2 * STRIDE, SHORT_SIDE), default=224, help="pixels; default: 224")
-    flag("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N")
+    flag("--patch_size", type=number(int, 2 * STRIDE, SHORT_SIDE), default=224, help="side of a patch; default: 224")
+    flag("--device", default="auto", help="auto (CUDA if there is a GPU), cpu, cuda or cuda:N")
     flag("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: the faster one, as in a run")
-    flag("--num_workers", type=number(int, -1), default=-1, help="-1: 0 on a CPU, 4 for a GPU")
+    flag("--num_workers", type=number(int, -1), default=-1, help="-1: 0 on a CPU, up to 4 with a GPU")
     flag("--preload_images", choices=("auto", "gpu", "host", "no"), default="auto", help="as in a run")
-    flag("--color_jitter", action="store_true", help="the ablation trains without it")
-    flag("--compile", action="store_true", help="measure compiled steps, too; their warm-up compiles")
-    flag("--output", default="benchmark.json", metavar="FILE", help="the same numbers; default: benchmark.json")
+    flag("--color_jitter", action="store_true", help="jitter the colours, unlike the ablation")
+    flag("--compile", action="store_true", help="also measure compiled steps; they compile in the warm-up")
+    flag("--output", default="benchmark.json", metavar="FILE", help="JSON file of the numbers; default: benchmark.json")
     flag("--traceback", action="store_true", help="show where an error came from")
     options = parser.parse_args(argv)
     options.images = options.images or (64 if options.quick else 400)

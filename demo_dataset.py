@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write a data set in the layout of KonIQ-10k, with procedural scenes and graded faults, to try the program without it.
+"""Write demo images in the layout of KonIQ-10k: procedural scenes with graded faults, such as blur and noise.
 
     python3 demo_dataset.py --output demo-data --images 300
 
-The folder gets the official csv, 1024x768/<name>.jpg, and DEMO_DATASET.txt, which says that these are no photographs.
+The folder gets the csv of labels, 1024x768/<name>.jpg, and DEMO_DATASET.txt, which says that these are no photographs.
 A scene depends on (seed, name), its faults on (seed, name, MOS): the lower the MOS, the stronger the faults.
 """
 
@@ -17,11 +17,11 @@ from iqa.cli import Command, OneLineParser, number, report, say
 
 def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, type=Path, help="a new or empty folder, or a demo to complete")
+    parser.add_argument("--output", required=True, type=Path, help="a new or empty folder, or an incomplete demo")
     parser.add_argument("--images", required=True, type=number(int, 6), help="number of images, 6 or more")
-    parser.add_argument("--seed", type=int, default=42, help="of the scenes and faults; default: 42")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the scenes and faults; default: 42")
     parser.add_argument(
-        "--workers", type=number(int, 1), default=os.cpu_count(), help="processes; default: one per core"
+        "--workers", type=number(int, 1), default=os.cpu_count(), help="number of processes; default: one per core"
     )
     return parser
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Answer the question of an ablation from its finished runs: a report with tables, figures and LaTeX.
+"""Write the report of an ablation from its finished runs: tables, figures and LaTeX.
 
     python3 report_ablation.py logs/resnet_ablation_20250101_120000
     python3 report_ablation.py logs/resnet_ablation_20250101_120000 logs/evaluation_*    # also on other data sets
 
-writes report.md, report.tex, report.json and figures/ into that folder, and prints the table, the answer and what
-limits it. It needs no GPU, does not load torch and may be run at any time. docs/report.md explains the numbers.
+The report is report.md, report.tex, report.json and figures/ in that folder; the table, the answer and its limits are
+also printed. The command needs no GPU and may be run at any time. docs/report.md explains the numbers.
 """
 
 import sys
@@ -39,31 +39,35 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("log_folder", type=Path, metavar="LOGDIR", help="folder that holds exp1_baseline/ and so on")
+    parser.add_argument(
+        "log_folder", type=Path, metavar="LOGDIR", help="folder that contains the runs, such as exp1_baseline/"
+    )
     parser.add_argument(
         "evaluations",
         type=Path,
         nargs="*",
         metavar="EVALUATION_DIR",
-        help="folders that train_resnet_improved.py --evaluate wrote for these runs; evaluation_* in LOGDIR are found",
+        help="folders that score_images.py wrote for these runs on other data sets; those named evaluation_* in LOGDIR "
+        "are found without this",
     )
     parser.add_argument(
         "--groups",
         type=pattern,
         metavar="REGEX",
-        help="add results for each group of test images: the first bracket of the pattern, or its whole match, in an "
-        "image's name; default: as the data set declares it (biq2021, live, csiq), else none",
+        help="add results for groups of test images: what the pattern, or its first bracket, matches in the name of an "
+        "image; default: the pattern of the data set (biq2021, live, csiq), else no groups",
     )
     parser.add_argument(
         "--without",
         type=Path,
         metavar="FILE",
-        help="add results without these test images, one name a line, such as data_loader.py --near_copies writes",
+        help="add results without the test images that the file names, one a line, such as that of data_loader.py "
+        "--near_copies",
     )
     parser.add_argument(
         "--allow_mismatch",
         action="store_true",
-        help="compare runs whose split, flags or code differ, and say so in the report",
+        help="compare runs whose split, flags, precision or code differ, and say so in the report",
     )
     parser.add_argument(
         "--draws", type=number(int, 1000), default=DRAWS, help="number of bootstrap resamples; default: %(default)s"

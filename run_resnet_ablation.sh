@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Train the three variants one after the other, with the same flags and seeds, and write the report.
 #
-#   bash run_resnet_ablation.sh                          # KonIQ-10k in ./koniq-10k, the recipe under test
-#   bash run_resnet_ablation.sh --demo                   # needs no data: small drawn images, 4 to 10 minutes on 2 cores
+#   bash run_resnet_ablation.sh                          # KonIQ-10k in ./koniq-10k, the default recipe
+#   bash run_resnet_ablation.sh --demo                   # needs no data: generated images, 4 to 10 minutes on 2 cores
 #   bash run_resnet_ablation.sh --data_path DIR --epochs 5 --batch_size 64      # other flags go to every run
 #   SEEDS="42 43 44" bash run_resnet_ablation.sh         # every variant with every seed
 #   BACKBONES="resnet50 swin_b" bash run_resnet_ablation.sh                     # the variants on each backbone
 #   bash run_resnet_ablation.sh --recipe best            # the recipe of docs/recipe.md
-#   bash run_resnet_ablation.sh --with_published         # HyperIQA and SMART-IQA too; their own recipe: --recipe published
+#   bash run_resnet_ablation.sh --with_published         # HyperIQA and SMART-IQA too; their own recipes: --recipe published
 #   NPROC=4 bash run_resnet_ablation.sh                  # 4 GPUs of this machine, which share each batch
-#   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS   # go on after an interruption
+#   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS   # continue an interrupted ablation
 #
 # The results are written to logs/ and checkpoints/ in the current folder.
 set -euo pipefail

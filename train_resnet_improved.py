@@ -47,14 +47,16 @@ class ModelFlags:
 
     model: str = flag(published.OWN, "a variant of the ablation, or a published model", choices=published.MODELS)
     backbone: str = flag("resnet50", f"{', '.join(BACKBONES)}, or timm:NAME, a model of timm", metavar="NAME")
-    use_multiscale: bool = flag(False, "fuse stages 1-4 instead of using stage 4 alone")
+    use_multiscale: bool = flag(False, "fuse the features of stages 1-4 instead of using stage 4 alone")
     use_attention: bool = flag(False, "weight the four scales of each patch; needs --use_multiscale")
-    dropout_rate: float = flag(0.3, "dropout of the hyper network", low=0, below=1)
-    drop_path_rate: float | None = flag(None, "stochastic depth; default: 0.3 for swin_b, timm's own", low=0, below=1)
+    dropout_rate: float = flag(0.3, "dropout rate of the hyper network", low=0, below=1)
+    drop_path_rate: float | None = flag(
+        None, "rate of stochastic depth; default: 0.3 for swin_b, timm's own for timm:NAME", low=0, below=1
+    )
     weights: str = flag(
         "imagenet",
-        "backbone weights: ImageNet (torchvision's ImageNet-1k V1; for timm:NAME those that timm has under that "
-        "name), a file with its state dict (.pth, .safetensors), or random weights",
+        "initial weights of the backbone: imagenet (torchvision's ImageNet-1k V1; for timm:NAME those of timm under "
+        "that name), the path of a state dict (.pth, .safetensors), or none (random weights)",
         metavar="imagenet|PATH|none",
     )
 
@@ -66,11 +68,13 @@ class DataFlags(PatchFlags):
     data_path: str | None = flag("./koniq-10k", "folder of labels and images", metavar="DIR", may_change=True)
     resize: str = flag(
         "keep",
-        "keep: the shorter side to 384 pixels, the aspect as it is; squeeze: 384x512 (width x height), as "
-        "Resize((512, 384)) in HyperIQA and SMART-IQA",
+        "keep: the shorter side becomes 384 pixels, the aspect is kept; squeeze: every image becomes 384x512 (width x "
+        "height), as by Resize((512, 384)) in HyperIQA and SMART-IQA",
         choices=RESIZES,
     )
-    patch_size: int = flag(224, f"pixels; {SHORT_SIDE} is all of the shorter side", low=STRIDE, high=SHORT_SIDE)
+    patch_size: int = flag(
+        224, f"side of a patch in pixels; {SHORT_SIDE} covers the shorter side", low=STRIDE, high=SHORT_SIDE
+    )
     train_patch_num: int = flag(25, "random patches per image and epoch", low=1)
     test_patch_num: int = flag(25, "patches per image whose scores are averaged", low=1)
     test_random_crop: bool = flag(False, "evaluate on fixed random crops instead of a grid")
@@ -85,15 +89,17 @@ class RecipeFlags:
         published.OWN,
         f"{published.OWN}: the defaults below, which are under test; best: "
         f"{' '.join(f'--{name} {value}' for name, value in BEST.items())} (docs/recipe.md); published: the optimizer, "
-        "learning rates and defaults of --model as it was published. A flag that is given takes precedence",
+        "learning rates and defaults of --model as published. Flags on the command line take precedence",
         choices=RECIPES,
     )
     loss: str = flag("l1", "l1 is in points of MOS; docs/recipe.md has the formulas", choices=LOSSES)
     epochs: int = flag(10, "passes over the training images", low=1)
     batch_size: int = flag(32, "patches per step, of all processes together", low=1)
-    lr: float = flag(1e-4, "AdamW learning rate; that of the backbone where --head_lr_ratio is not 1", low=0)
+    lr: float = flag(1e-4, "AdamW learning rate; only of the backbone if --head_lr_ratio is not 1", low=0)
     head_lr_ratio: float = flag(1.0, "learning rate of all but the backbone, divided by --lr", low=0)
-    lr_schedule: str = flag("constant", "cosine: half a one, to 0; step: a tenth after each third", choices=SCHEDULES)
+    lr_schedule: str = flag(
+        "constant", "cosine: half a period, to 0; step: a tenth after each third of the steps", choices=SCHEDULES
+    )
     warmup_steps: int = flag(0, "steps over which the learning rate rises to --lr", low=0)
     weight_decay: float = flag(1e-4, "AdamW weight decay", low=0)
     max_grad_norm: float = flag(0.0, "clip longer gradients to this norm; 0: no clipping", low=0)
@@ -113,11 +119,11 @@ class RecipeFlags:
 class MachineFlags:
     """machine"""
 
-    device: str = flag("auto", "auto (CUDA where there is one), cpu, cuda or cuda:N", may_change=True)
+    device: str = flag("auto", "auto (CUDA if there is a GPU), cpu, cuda or cuda:N", may_change=True)
     precision: str = flag(
         "auto",
-        "of the arithmetic before the score path; auto: where the device has bf16, the faster one in a few training "
-        "steps, measured once for an ablation",
+        "precision of the layers before the score path; auto: fp32, or if the device has bf16, the faster one in a few "
+        "training steps, measured once for an ablation",
         choices=("auto", "fp32", "bf16"),
         may_change=True,  # the precision that is used may not
     )
@@ -138,12 +144,14 @@ class OutputFlags:
     checkpoint_dir: str | None = flag(
         None, "folder of the checkpoints; default: that of the run", metavar="DIR", may_change=True
     )
-    checkpoint_suffix: str = flag("", "text at the end of the names of checkpoints", metavar="TEXT")
-    save_model: bool = flag(False, "keep the weights of the selected epoch, and link them from checkpoints/")
+    checkpoint_suffix: str = flag("", "suffix of the names of checkpoints", metavar="TEXT")
+    save_model: bool = flag(
+        False, "keep the weights of the selected epoch, not of the last one, and link them in checkpoints/"
+    )
     overwrite: bool = flag(False, "replace the run in the output folder", may_change=True)
-    resume: bool = flag(False, "go on with the run in the output folder", may_change=True)
+    resume: bool = flag(False, "continue the run in the output folder", may_change=True)
     dry_run: str | None = flag(
-        None, "check the flags, or flags and data, and stop", choices=("flags", "data"), may_change=True
+        None, "check the flags, or the flags and the data, and stop", choices=("flags", "data"), may_change=True
     )
     tensorboard: bool = flag(
         False, f"write curves into the output folder; needs the package tensorboard: {INSTALL}", may_change=True
@@ -163,7 +171,7 @@ def parse_options(argv: list[str] | None = None) -> Options:
     """The flags, checked as far as possible without opening files or devices."""
     parser = cli.OneLineParser(
         description=__doc__.partition("\n")[0],
-        epilog="--evaluate CHECKPOINT, with the flags of a data set, hands over to score_images.py.",
+        epilog="--evaluate CHECKPOINT, with the flags of a data set, runs score_images.py.",
         formatter_class=cli.HelpWithDefaults,
         allow_abbrev=False,
     )

@@ -63,7 +63,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(
         prog="data_loader.py", description=DESCRIPTION, formatter_class=HelpWithDefaults, allow_abbrev=False
     )
-    parser.add_argument("folder", nargs="?", default="./koniq-10k", metavar="DIR", help="labels and images")
+    parser.add_argument("folder", nargs="?", default="./koniq-10k", metavar="DIR", help="folder of labels and images")
     add_flags(parser, DatasetFlags)
     parser.add_argument("--decode", action="store_true", help="decode every image and list those that cannot be read")
     parser.add_argument(
@@ -78,7 +78,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=number(int, 0, 32),
         default=DISTANCE,
         metavar="BITS",
-        help="number of the 64 bits of two difference hashes that may differ in a near copy",
+        help="most bits, of 64, in which the difference hashes of an image and its near copy differ",
     )
     options = parser.parse_args(argv)
     given = given_flags(parser, argv, options)

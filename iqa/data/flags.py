@@ -21,15 +21,15 @@ class DatasetFlags:
     )
     mos_range: list[float] | None = flag(
         None,
-        "ends of the MOS scale of --dataset csv; default: the lowest and highest of its file",
+        "ends of the MOS scale of --dataset csv; default: the lowest and highest MOS of its file",
         nargs=2,
         type=number(float, -math.inf),
         metavar=("LOW", "HIGH"),
     )
     split_seed: int | None = flag(
-        0, "seed of a split that is drawn if the data have none; --seed does not change it", low=0
+        0, "seed of a drawn split or validation set, if the data set has none; --seed does not change it", low=0
     )
-    split_file: str | None = flag(None, "image,split columns, such as the split.csv of a run", metavar="CSV")
+    split_file: str | None = flag(None, "csv of image,split, such as the split.csv of a run", metavar="CSV")
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class PatchFlags(DatasetFlags):
     """data set and its patches"""
 
     cache_dir: str | None = flag(
-        None, "of the resized images; default: cache/ in the data folder", metavar="DIR", may_change=True
+        None, "folder of the resized images; default: cache/ in the data folder", metavar="DIR", may_change=True
     )
-    no_cache: bool = flag(False, "decode an image for each of its patches (slow)", may_change=True)
+    no_cache: bool = flag(False, "decode an image again for each of its patches (slow)", may_change=True)
     preload_images: str = flag(
         "auto",
-        "where to hold the resized images; auto: in GPU memory if they are cached and take at most half of what is "
-        "free, else nowhere; without a value: in GPU memory if they fit, else in host memory",
+        "memory for the resized images; auto: GPU memory if they are cached and take at most half of what is free, "
+        "else none; without a value: GPU memory if they fit, else host memory",
         nargs="?",
         choices=("auto", "gpu", "host", "no", "yes"),
         const="yes",

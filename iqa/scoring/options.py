@@ -33,8 +33,8 @@ def patch_choice(text: str) -> str | int:
 class CommonFlags:
     checkpoint: Path = flag(
         None,
-        "a _best.pth or _last.pth, which decides variant, patch size and number of patches, or weights published for "
-        "HyperIQA or SMART-IQA",
+        "a _best.pth or _last.pth, whose run decides the model and the patches, or weights published for HyperIQA or "
+        "SMART-IQA",
         required=True,
         type=Path,
         metavar="PATH",
@@ -54,14 +54,14 @@ class ImageFlags:
 
     patches: str | int = flag(
         "auto",
-        "auto: the number of the run's evaluation if they cover 80%% of a picture, otherwise the smallest grid that "
+        "auto: as many as in the run's evaluation if they cover 80%% of an image, otherwise the smallest grid that "
         "does; checkpoint: exactly the patches of the evaluation; N: an even grid of N patches",
         type=patch_choice,
         metavar="auto|checkpoint|N",
     )
-    attention: bool = flag(False, "add the weights of the four scales")
-    output: Path | None = flag(None, "scores.csv or scores.json", type=ending(".csv", ".json"), metavar="FILE")
-    report: Path | None = flag(None, "a page for a browser", type=ending(".html", ".htm"), metavar="FILE")
+    attention: bool = flag(False, "also print and write the weights of the four scales")
+    output: Path | None = flag(None, "file of scores, .csv or .json", type=ending(".csv", ".json"), metavar="FILE")
+    report: Path | None = flag(None, "HTML page of the scores", type=ending(".html", ".htm"), metavar="FILE")
     batch_size: int | None = flag(None, "patches at a time; default: 64 on a CPU, 256 on a GPU", low=1, metavar="N")
 
 
@@ -72,7 +72,7 @@ class EvaluationFlags(PatchFlags):
     data_path: str | None = flag(None, "labels and images; default: those of the checkpoint's run", metavar="DIR")
     set: str = flag(
         "auto",
-        "images to score; auto: test for the split that the checkpoint was trained with, all for other data",
+        "images to score; auto: test if labels and split are those of the checkpoint's run, otherwise all",
         choices=("auto", "val", "test", "all"),
     )
     output_dir: str | None = flag(None, "results; default: logs/evaluation_<name of the checkpoint>", metavar="DIR")
