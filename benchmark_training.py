@@ -84,7 +84,15 @@ from iqa.models.flop import flop_per_patch
 from iqa.training.devices import choose_kernels, device_name, evaluation_batch, open_device, preloaded
 from iqa.training.precision import measured_precision, settled_precision, wait_for
 from iqa.training.scored_model import ScoredModel
-from train_resnet_improved import build_model, build_step, choose_optimizer, evaluate, start_model, train_epoch
+from train_resnet_improved import (
+    EagerStep,
+    build_model,
+    build_step,
+    choose_optimizer,
+    evaluate,
+    start_model,
+    train_epoch,
+)
 from train_resnet_improved import parse_options as parse_recipe
 
 STEPS = {
@@ -183,7 +191,7 @@ class Benchmark:
         self.flop = flop_per_patch(model, options.patch_size)
         self.model = model.to(device, memory_format=torch.channels_last)
         settled = settled_precision(options.precision, device, None, Path())
-        measured = settled or measured_precision(self.model, device, options.batch_size, options.patch_size)
+        measured = settled or measured_precision(EagerStep, self.model, device, options.batch_size, options.patch_size)
         self.precision = measured["precision"]
         start_model(self.model, self.loader("training", 1), self.precision)
 

@@ -36,7 +36,7 @@ TARGET_WIDTHS = (112, 224, 112, 56, 28, 1)  # the target network's input and its
 ATTENTION_DROPOUT = 0.5
 # Adam moves every weight by the learning rate, whatever its gradient, so a generated weight moves by that times the sum
 # of 512 hidden values. Unscaled, they saturate the target network's sigmoids within a few dozen steps. At 1 / sqrt(512)
-# they do not, and at a third of that fewer units come near 0 or 1 (measured: docs/differences.md).
+# they do not, and at a third of that fewer units come near 0 or 1 (measured: docs/experiments/head_start.md).
 HYPER_GAIN = 1 / (3 * HYPER_CHANNELS**0.5)
 FIRST_DEVIATION = 0.1  # of the first scores, in deviations of the training MOS
 

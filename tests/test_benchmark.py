@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, run_main, run_program, train
-from faults import NAME
+from faults import NAME, inject
 from torch import nn
 
 from benchmark_training import Way, ablation_minutes, print_table
@@ -21,8 +21,10 @@ def cells(output: str) -> dict[str, list[str]]:
 
 
 def test_the_table_has_the_rates_in_the_json(tmp_path):
-    flags = "--images 12 --trials 2 --seconds 0.1 --patch_size 64 --batch_size 4 --precision fp32".split()
-    process = run_program(sys.executable, ROOT / "benchmark_training.py", "--device", "cpu", *flags, cwd=tmp_path)
+    flags = "--images 12 --trials 2 --seconds 0.1 --patch_size 64 --batch_size 4 --precision auto".split()
+    command = [sys.executable, ROOT / "benchmark_training.py", "--device", "cpu", *flags]
+    bf16 = "from iqa.training import precision; precision.bf16_is_native = lambda device: True"  # auto then measures
+    process = run_program(*command, cwd=tmp_path, **inject(bf16))
     assert process.returncode == 0, process.stderr
     numbers, rows = json.loads((tmp_path / "benchmark.json").read_text()), cells(process.stdout)
     assert rows["patches/s"] == ["training, eager", "evaluation, eager"]
@@ -35,7 +37,7 @@ def test_the_table_has_the_rates_in_the_json(tmp_path):
         assert rows["FULL / COMPUTE"][column].startswith(f"{sum(ratios) / 2:.3f} ")
     assert rows["ablation, projected"] == [f"{numbers['ablation_minutes']['eager']:.0f} min"]
     assert numbers["peak_memory_gb"]["host"] > 0 and numbers["cache_images_per_second"] > 0
-    assert numbers["device"] in process.stdout and numbers["precision"] == "fp32"
+    assert numbers["device"] in process.stdout and f"Precision: {numbers['precision']}; a training" in process.stdout
     training, evaluation = numbers["flop_per_patch"]["training"], numbers["flop_per_patch"]["evaluation"]
     assert 2.5 * evaluation < training < 3 * evaluation
 

@@ -61,7 +61,7 @@ def _read_evaluations(
     evaluations, left_out = [], []
     for folder in [*found, *named]:
         files = sorted(folder.glob("evaluation_*.json"))
-        reasons = [] if files else [f"{folder}: no evaluation_*.json, which train_resnet_improved.py --evaluate writes"]
+        reasons = [] if files else [f"{folder}: no evaluation_*.json, which score_images.py --data_path writes"]
         for path in files:
             evaluation = _read_evaluation(path, runs)
             (reasons if isinstance(evaluation, str) else evaluations).append(evaluation)

@@ -1,4 +1,4 @@
-"""Training losses: scores [N] and MOS [N] of a batch -> a scalar. docs/recipe.md compares them.
+"""Training losses: scores [N] and MOS [N] of a batch -> a scalar. docs/recipe.md has the formulas.
 
 The losses in BATCH_LOSSES depend only on the order or the linear relation of a batch, not on the scale of its scores.
 A batch whose MOS are all equal, such as one image, has a defined loss and no gradient. Scores that are all equal have a
