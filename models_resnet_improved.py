@@ -94,7 +94,7 @@ class ImageQualityResNet(nn.Module):
     def describe(self, images: Tensor) -> PatchScores:
         """[B, 3, H, W] -> scores [B], attention [B, 4] or None, hidden units [B, 224], [B, 112], [B, 56], [B, 28]."""
         features, attention = self.fusion(self.backbone(images))  # [B, C, 7, 7], [B, 4] or None
-        assert features.shape[2:] == (GRID, GRID)
+        assert features.shape[2:] == (7, 7)  # GRID
         layers = self.hyper_net(features)
         with torch.autocast(images.device.type, enabled=False):  # a bf16 score near 100 has steps of 0.5
             # The average over the grid and a 1x1 convolution commute, and this order is 49 times cheaper.

@@ -62,7 +62,7 @@ class ModelFlags:
 
 
 @dataclass(frozen=True)
-class DataFlags(PatchFlags):
+class DataFlags(PatchFlags):  # whose flags are the layout of the folder (koniq-10k), its split, cache and workers
     """data"""
 
     data_path: str | None = flag("./koniq-10k", "folder of labels and images", metavar="DIR", may_change=True)
@@ -180,7 +180,8 @@ def parse_options(argv: list[str] | None = None) -> Options:
     flags = parser.parse_args(argv)
     processes = int(os.environ.get("NPROC") or 1) if flags.dry_run else process_count()  # the runner sets NPROC
     given = cli.given_flags(parser, argv, flags)
-    apply_recipe(flags, given)  # which changes none under the default recipe
+    if (flags.model, flags.recipe) != (published.OWN, published.OWN):
+        apply_recipe(flags, given)
     for mistake in find_mistakes(flags, given, processes):
         parser.error(mistake)
     return Options(**vars(flags))
@@ -300,7 +301,7 @@ from iqa.training.precision import measured_precision, settled_precision
 from iqa.training.progress import Forecast, watch
 from iqa.training.recipe import BATCH_LOSSES
 from iqa.training.results import print_summary, summarise
-from iqa.training.scored_model import ScoredModel, sample_indices
+from iqa.training.scored_model import EvaluationCopy, sample_indices
 from iqa.training.step import CapturedStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
@@ -334,7 +335,7 @@ def train(options: Options, run: Run) -> None:
                     training.predictions = predictions
                 if is_first():
                     # First resnet_improved_<tag>_last.pth, which --resume needs; then the files that report this epoch.
-                    save_checkpoint(run.folder.last, training.state(), keep_previous=True)
+                    save_checkpoint(run.folder.last_pth, training.state(), keep_previous=True)
                     training.write_epoch()
                 show(row)
         training.finish()
@@ -384,8 +385,8 @@ class Training:
         deviation = data.sets["training"].mos.std()
         self.step = build_step(options, model, self.rates, deviation, config["precision"], device)
         config["step"] = self.step.name
-        # What is evaluated and kept: a copy in evaluation mode, of the weights or of their average.
-        self.scored_model = ScoredModel(model, ema=options.ema)
+        # What is evaluated and kept: the weights or their average.
+        self.scored_model = EvaluationCopy(model, ema=options.ema)
         self.history, self.predictions = [], {}  # a row for each epoch; the predictions of the best one
         if saved:
             self.scored_model.load(saved)
@@ -456,7 +457,7 @@ class Training:
         cli.open_log(folder.log, append=resumed)
         if resumed:
             return self.write_epoch()
-        folder.begin()
+        folder.remove_earlier_run()
         if self.data.drawn:
             write_atomically(folder.output / "split.csv", split_csv(self.data))
         write_json(folder.output / "config.json", self.config)
@@ -473,7 +474,7 @@ class Training:
             write_atomically(output / f"predictions_{name}.csv", predictions.to_csv())  # of val and test
         if self.options.save_model and self.last_is_best():
             state = best_state(self.scored_model.weights(), len(self.history), self.config)
-            save_checkpoint(self.folder.best, state)  # resnet_improved_<tag>_best.pth
+            save_checkpoint(self.folder.best_pth, state)
 
     def finish(self) -> None:
         """Print the results; write _best.pth with them, then result.json: a run is finished when it exists.
@@ -496,15 +497,15 @@ class Training:
         keep_selected = options.save_model and result["failure"] is None
         if keep_selected:
             try:
-                selected = load_checkpoint(folder.best)
+                selected = load_checkpoint(folder.best_pth)
                 if selected["epoch"] != result["selected_epoch"]:  # repeated after a kill, with another result
-                    raise ValueError(f"{folder.best} has those of epoch {selected['epoch']}")
+                    raise ValueError(f"{folder.best_pth} has those of epoch {selected['epoch']}")
                 state = selected
             except (OSError, ValueError) as error:
                 say(f"Warning: the weights of the selected epoch are lost ({error}); those of the last epoch are kept")
-        save_checkpoint(folder.best, {**state, "results": result, "date": time.strftime("%Y-%m-%d")})
+        save_checkpoint(folder.best_pth, {**state, "results": result, "date": time.strftime("%Y-%m-%d")})
         if keep_selected and not options.checkpoint_dir:
-            folder.publish(self.config["run_id"])  # in checkpoints/
+            folder.link_in_checkpoints(self.config["run_id"])
         write_json(folder.output / "result.json", result)
         folder.remove_last()
 

@@ -49,9 +49,9 @@ class RunFolder:
     split = property(lambda self: self.output / "split.csv")
     log = property(lambda self: self.output.parent / f"{self.output.resolve().name}.log")
     checkpoint_folder = property(lambda self: self.checkpoint_dir or self.output)
-    best = property(lambda self: self.checkpoint_folder / f"{self.checkpoint_name}_best.pth")
-    last = property(lambda self: self.checkpoint_folder / f"{self.checkpoint_name}_last.pth")
-    newest = property(lambda self: NEWEST / self.best.name)
+    best_pth = property(lambda self: self.checkpoint_folder / f"{self.checkpoint_name}_best.pth")
+    last_pth = property(lambda self: self.checkpoint_folder / f"{self.checkpoint_name}_last.pth")
+    newest = property(lambda self: NEWEST / self.best_pth.name)
 
     # Before a run begins
 
@@ -65,7 +65,7 @@ class RunFolder:
             raise FileExistsError(
                 f"--output_dir {self.output}: holds a run; add --resume or --overwrite, or name another"
             )
-        for path in (self.best, self.last):
+        for path in (self.best_pth, self.last_pth):
             if path.exists():
                 raise FileExistsError(
                     f"--checkpoint_dir {self.checkpoint_folder}: contains {path.name} of another run; add --overwrite, "
@@ -110,10 +110,10 @@ class RunFolder:
             locks.callback(self.remove_unused)
             if self.checkpoint_dir:
                 locks.enter_context(hold_lock(self.checkpoint_dir / f".{self.checkpoint_name}.lock"))
-            for path in (self.config, *(self.output / name for name in RESULTS), self.best, *both(self.last)):
+            for path in (self.config, *(self.output / name for name in RESULTS), self.best_pth, *both(self.last_pth)):
                 remove_leftovers(path)
-            if self.best.exists():  # in checkpoints/ other runs may be writing theirs now
-                remove_leftovers(self.newest, only=self.best)
+            if self.best_pth.exists():  # in checkpoints/ other runs may be writing theirs now
+                remove_leftovers(self.newest, only=self.best_pth)
             yield
 
     def remove_unused(self) -> None:
@@ -125,7 +125,7 @@ class RunFolder:
 
     def flags_to_go_on(self) -> list[str]:
         """The flag that continues a run that this process began."""
-        if self.result.exists() or any(path.exists() for path in both(self.last)):
+        if self.result.exists() or any(path.exists() for path in both(self.last_pth)):
             return ["--resume"]
         return ["--overwrite"] if self.config.exists() else []
 
@@ -133,23 +133,23 @@ class RunFolder:
 
     def check_space(self, checkpoint_bytes: int, *, save_model: bool) -> None:
         """OSError if the files of the run cannot be written or the disk has no room for its checkpoints."""
-        for path in (self.log, self.result, self.last, *([self.newest] if save_model else [])):
+        for path in (self.log, self.result, self.last_pth, *([self.newest] if save_model else [])):
             check_writable("--output_dir", path)
         needed = 3 * checkpoint_bytes  # the last one, the one before, and a new one
         free = shutil.disk_usage(self.checkpoint_folder).free
-        free += sum(path.stat().st_size for path in both(self.last) if path.exists())
+        free += sum(path.stat().st_size for path in both(self.last_pth) if path.exists())
         if needed > free:
             raise OSError(
                 f"{self.checkpoint_folder}: the checkpoints of a run need {needed / 1e9:.2f} GB and "
                 f"{free / 1e9:.2f} GB are free; make room, or name another --output_dir or --checkpoint_dir"
             )
 
-    def begin(self) -> None:
+    def remove_earlier_run(self) -> None:
         """Remove the files of an earlier run, except config.json, which is replaced."""
         self.begun = True
-        if self.best.exists() and self.newest.exists() and self.newest.samefile(self.best):
+        if self.best_pth.exists() and self.newest.exists() and self.newest.samefile(self.best_pth):
             self.newest.unlink()
-        for path in (*(self.output / name for name in RESULTS), *both(self.last), self.best):
+        for path in (*(self.output / name for name in RESULTS), *both(self.last_pth), self.best_pth):
             path.unlink(missing_ok=True)
 
     def load_last(self, before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
@@ -160,12 +160,12 @@ class RunFolder:
         )
         self.refuse_differences(pairs)
         anew, flags = f"to train it again, remove {self.output} and repeat the command", before["flags"]
-        last = self.last
+        last = self.last_pth
         if not any(path.exists() for path in both(last)):  # older runs kept them in a common folder
             last = Path(flags.get("checkpoint_dir") or self.checkpoint_folder) / last.name
         if not any(path.exists() for path in both(last)):
             raise FileNotFoundError(
-                f"--resume: no {self.last}: no epoch of this run was finished, or --checkpoint_dir differs; {anew}"
+                f"--resume: no {self.last_pth}: no epoch of this run was finished, or --checkpoint_dir differs; {anew}"
             )
         saved = load_last(last)
         if saved.get("run_id") != before["run_id"]:
@@ -176,14 +176,18 @@ class RunFolder:
         if "schedule" not in saved and (flags.get("warmup_steps") or flags.get("recipe") == PUBLISHED_RECIPE):
             raise ValueError(f"--resume: {last} has no position in the schedule; {anew}")
         refuse_other_head(saved["model"], last, anew)
-        older = last.with_name(self.best.name)
-        if older != self.best and older.exists() and load_checkpoint(older)["config"].get("run_id") == before["run_id"]:
-            link_or_copy(older, self.best)
+        older = last.with_name(self.best_pth.name)
+        if (
+            older != self.best_pth
+            and older.exists()
+            and load_checkpoint(older)["config"].get("run_id") == before["run_id"]
+        ):
+            link_or_copy(older, self.best_pth)
         return saved
 
     # After a run
 
-    def publish(self, run_id: str) -> None:
+    def link_in_checkpoints(self, run_id: str) -> None:
         """Link the weights in checkpoints/ instead of those of the previous run, whose own folder keeps them."""
         newest = self.newest
         if newest.is_file() and is_only_copy(newest, run_id):
@@ -194,11 +198,11 @@ class RunFolder:
             with contextlib.suppress(FileNotFoundError):  # another run that ends at this moment has moved it
                 os.replace(newest, kept)
         NEWEST.mkdir(exist_ok=True)
-        link_or_copy(self.best, newest)
+        link_or_copy(self.best_pth, newest)
 
     def remove_last(self) -> None:
         """Remove the checkpoints that only a resume needs."""
-        for path in both(self.last):
+        for path in both(self.last_pth):
             path.unlink(missing_ok=True)
 
 

@@ -6,8 +6,7 @@ import torch
 from conftest import write_image
 from torchvision.transforms.v2 import functional as tv
 
-from data_loader import EvaluationPlan, PatchLoader, Resize, TrainingPlan
-from iqa.data.color_jitter import jitter_colors
+from data_loader import EvaluationPlan, PatchLoader, Resize, TrainingPlan, jitter_colors
 from iqa.data.cutting import DeviceImages
 from iqa.data.image_cache import ImageCache
 from iqa.data.images import DecodedImages
