@@ -74,7 +74,7 @@ class ImageQualityResNet(nn.Module):
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
         # torchvision's ResNet50 without its classifier: [B, 3, H, W] -> the maps of stages 1-4 with 256, 512, 1024 and
-        # 2048 channels, at strides 4, 8, 16 and 32, each averaged to a 7x7 grid
+        # 2048 channels, at strides 4, 8, 16 and 32, each averaged to a 7x7 grid (iqa/models/resnet.py, pooling.py)
         self.backbone = build_backbone(backbone, weights=weights, patch_size=patch_size, drop_path_rate=drop_path_rate)
         if use_multiscale:
             self.fusion = MultiScaleFusion(self.backbone.channels, use_attention=use_attention)

@@ -251,7 +251,8 @@ def prepare(options: Options) -> Run | None:
     )
     output = Path(options.output_dir or f"logs/{variant.log_name}")
     checkpoint_dir = Path(options.checkpoint_dir) if options.checkpoint_dir else None
-    folder = RunFolder(output, f"resnet_improved_{variant.tag}{options.checkpoint_suffix}", checkpoint_dir)
+    name = f"resnet_improved_{variant.tag}{options.checkpoint_suffix}"
+    folder = RunFolder(output, f"{name}_best.pth", f"{name}_last.pth", checkpoint_dir)
     before = None if options.dry_run else folder.config_to_resume(options)
     if before and folder.result.exists():
         say(f"{folder.output}: this run is finished; see {folder.result}")
@@ -334,7 +335,7 @@ def train(options: Options, run: Run) -> None:
                 if training.last_is_best():
                     training.predictions = predictions
                 if is_first():
-                    # First resnet_improved_<tag>_last.pth, which --resume needs; then the files that report this epoch.
+                    # First the checkpoint, which --resume needs; then the files that report this epoch.
                     save_checkpoint(run.folder.last_pth, training.state(), keep_previous=True)
                     training.write_epoch()
                 show(row)
@@ -457,7 +458,7 @@ class Training:
         cli.open_log(folder.log, append=resumed)
         if resumed:
             return self.write_epoch()
-        folder.remove_earlier_run()
+        folder.remove_earlier_results()
         if self.data.drawn:
             write_atomically(folder.output / "split.csv", split_csv(self.data))
         write_json(folder.output / "config.json", self.config)

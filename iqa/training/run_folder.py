@@ -34,13 +34,14 @@ class RunFolder:
 
     Args:
         output: the run's own folder.
-        checkpoint_name: name of the checkpoints, without _best and _last.
+        best_name, last_name: names of the checkpoints.
         checkpoint_dir: folder of the checkpoints; None: the run's own folder.
         begun: this process has begun a new run in the folder.
     """
 
     output: Path
-    checkpoint_name: str
+    best_name: str
+    last_name: str
     checkpoint_dir: Path | None = None
     begun: bool = False
 
@@ -49,8 +50,8 @@ class RunFolder:
     split = property(lambda self: self.output / "split.csv")
     log = property(lambda self: self.output.parent / f"{self.output.resolve().name}.log")
     checkpoint_folder = property(lambda self: self.checkpoint_dir or self.output)
-    best_pth = property(lambda self: self.checkpoint_folder / f"{self.checkpoint_name}_best.pth")
-    last_pth = property(lambda self: self.checkpoint_folder / f"{self.checkpoint_name}_last.pth")
+    best_pth = property(lambda self: self.checkpoint_folder / self.best_name)
+    last_pth = property(lambda self: self.checkpoint_folder / self.last_name)
     newest = property(lambda self: NEWEST / self.best_pth.name)
 
     # Before a run begins
@@ -109,7 +110,7 @@ class RunFolder:
             locks.enter_context(hold_lock(self.output / LOCK))
             locks.callback(self.remove_unused)
             if self.checkpoint_dir:
-                locks.enter_context(hold_lock(self.checkpoint_dir / f".{self.checkpoint_name}.lock"))
+                locks.enter_context(hold_lock(self.checkpoint_dir / f".{self.best_name}.lock"))
             for path in (self.config, *(self.output / name for name in RESULTS), self.best_pth, *both(self.last_pth)):
                 remove_leftovers(path)
             if self.best_pth.exists():  # in checkpoints/ other runs may be writing theirs now
@@ -144,7 +145,7 @@ class RunFolder:
                 f"{free / 1e9:.2f} GB are free; make room, or name another --output_dir or --checkpoint_dir"
             )
 
-    def remove_earlier_run(self) -> None:
+    def remove_earlier_results(self) -> None:
         """Remove the files of an earlier run, except config.json, which is replaced."""
         self.begun = True
         if self.best_pth.exists() and self.newest.exists() and self.newest.samefile(self.best_pth):
