@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from iqa.models.backbones import BACKBONES
 from iqa.models.patch_scores import PatchScores
-from iqa.models.pooling import GRID
+from iqa.models.pooling import GRID, pool_to_grid
 from iqa.models.published import PUBLISHED, build_published
 from iqa.models.variants import VARIANTS, Variant, find_variant, variants_of
 from iqa.models.weights import build_backbone
@@ -74,7 +74,7 @@ class ImageQualityResNet(nn.Module):
         super().__init__()
         self.variant = find_variant(backbone=backbone, use_multiscale=use_multiscale, use_attention=use_attention)
         # torchvision's ResNet50 without its classifier: [B, 3, H, W] -> the maps of stages 1-4 with 256, 512, 1024 and
-        # 2048 channels, at strides 4, 8, 16 and 32, each averaged to a 7x7 grid (iqa/models/resnet.py, pooling.py)
+        # 2048 channels, at strides 4, 8, 16 and 32, each averaged to a 7x7 grid by `pool_to_grid`
         self.backbone = build_backbone(backbone, weights=weights, patch_size=patch_size, drop_path_rate=drop_path_rate)
         if use_multiscale:
             self.fusion = MultiScaleFusion(self.backbone.channels, use_attention=use_attention)
@@ -93,7 +93,7 @@ class ImageQualityResNet(nn.Module):
 
     def describe(self, images: Tensor) -> PatchScores:
         """[B, 3, H, W] -> scores [B], attention [B, 4] or None, hidden units [B, 224], [B, 112], [B, 56], [B, 28]."""
-        features, attention = self.fusion(self.backbone(images))  # [B, C, 7, 7], [B, 4] or None
+        features, attention = self.fusion(self.backbone(images, pool_to_grid))  # [B, C, 7, 7], [B, 4] or None
         assert features.shape[2:] == (7, 7)  # GRID
         layers = self.hyper_net(features)
         with torch.autocast(images.device.type, enabled=False):  # a bf16 score near 100 has steps of 0.5

@@ -1,7 +1,7 @@
 """The table of backbones, and the names of all that --backbone accepts. Importing it loads neither torch nor timm.
 
-A backbone is a module that maps [B, 3, H, W], normalised for ImageNet, to four maps, each pooled to 7x7 by
-`iqa.models.pooling.pool_to_grid`. It has
+A backbone is a module that maps [B, 3, H, W], normalised for ImageNet, and a function to four maps, each passed through
+the function, such as `iqa.models.pooling.pool_to_grid`. It has
 - `channels`: the channels of the four maps;
 - `own_names(keys)`: a dictionary from the names of entries in a weights file to those in its own state dict, without
   entries that are not needed, such as the classifier's.

@@ -1,17 +1,15 @@
 """torchvision's ResNets without their classifier."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 from torchvision.models import get_model
-
-from iqa.models.pooling import pool_to_grid
 
 OWN_NAMES = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{i + 1}": f"stages.{i}" for i in range(4)}}
 
 
 class ResNet(nn.Module):
-    """[B, 3, H, W] -> the maps of stages 1-4, [B, C, 7, 7]; a ResNet50's have 256, 512, 1024 and 2048 channels.
+    """[B, 3, H, W] -> the pooled maps of stages 1-4; a ResNet50's have 256, 512, 1024 and 2048 channels.
 
     Args:
         name: torchvision's, such as "resnet50".
@@ -24,11 +22,11 @@ class ResNet(nn.Module):
         self.stages = nn.ModuleList([network.layer1, network.layer2, network.layer3, network.layer4])
         self.channels = tuple(network.fc.in_features // divisor for divisor in (8, 4, 2, 1))
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, pool: Callable[[Tensor], Tensor]) -> list[Tensor]:
         maps, x = [], self.stem(images)
         for stage in self.stages:
             x = stage(x)
-            maps.append(pool_to_grid(x))
+            maps.append(pool(x))
         return maps
 
     @staticmethod

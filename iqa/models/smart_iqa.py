@@ -66,7 +66,7 @@ class SwinWithDistortions(DistortionModules):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return self.backbone.stage_maps(images)
+        return self.backbone(images, nn.Identity())
 
 
 class MultiScaleAttention(nn.Module):

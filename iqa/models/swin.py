@@ -2,12 +2,10 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformer
-
-from iqa.models.pooling import pool_to_grid
 
 DEPTHS = (2, 2, 18, 2)  # blocks of stages 1-4
 # Entries that are not needed: buffers that follow from sizes, the final norm and the classifier.
@@ -22,7 +20,7 @@ TORCHVISION_NAMES = {
 
 
 class SwinB(nn.Module):
-    """[B, 3, H, W] -> four maps [B, 128 | 256 | 512 | 1024, 7, 7].
+    """[B, 3, H, W] -> the pooled output of stages 1-4 before patch merging, with 128, 256, 512 and 1024 channels.
 
     Its modules have timm's names for `features_only`, those of SMART-IQA's published weights.
 
@@ -48,16 +46,12 @@ class SwinB(nn.Module):
             merging = OrderedDict(downsample=stages[2 * number - 1]) if number else OrderedDict()
             self.add_module(f"layers_{number}", nn.Sequential(merging | OrderedDict(blocks=blocks)))
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [pool_to_grid(x) for x in self.stage_maps(images)]
-
-    def stage_maps(self, images: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] -> the output of stages 1-4 before patch merging, [B, C, H / stride, W / stride]."""
+    def forward(self, images: Tensor, pool: Callable[[Tensor], Tensor]) -> list[Tensor]:
         maps, x = [], self.patch_embed(images)
         for number in range(len(DEPTHS)):
             x = self.get_submodule(f"layers_{number}")(x)
             maps.append(x.permute(0, 3, 1, 2))
-        return maps
+        return [pool(x) for x in maps]
 
     @staticmethod
     def own_names(keys: Iterable[str]) -> dict[str, str]:

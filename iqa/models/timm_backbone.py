@@ -52,13 +52,13 @@ class TimmBackbone(nn.Module):
         self.register_buffer("image_factor", std / own_std)
         self.register_buffer("image_offset", (mean - own_mean) / own_std)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, pool: Callable[[Tensor], Tensor]) -> list[Tensor]:
         images = images * self.image_factor + self.image_offset
         maps = self.model.forward_intermediates(
             images, indices=self.indices, output_fmt="NCHW", intermediates_only=True
         )
         assert tuple(x.shape[1] for x in maps) == self.channels
-        return [pool_to_grid(x) for x in maps]
+        return [pool(x) for x in maps]
 
     def own_names(self, keys: Iterable[str]) -> dict[str, str]:
         """timm's names of entries -> this module's, without those of the classifier."""
@@ -103,7 +103,7 @@ def model_problem(name: str, *, patch_size: int, drop_path_rate: float | None) -
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.register_forward_pre_hook(refuse_border)
-        network(torch.zeros(2, 3, patch_size, patch_size, device="meta"))[-1].sum().backward()
+        network(torch.zeros(2, 3, patch_size, patch_size, device="meta"), pool_to_grid)[-1].sum().backward()
     except NoFourMaps as error:
         return f"--backbone {TIMM}{name}: {error}; choose another"
     except Exception as error:  # models raise various errors for a size that they do not support

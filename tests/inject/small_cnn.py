@@ -8,10 +8,8 @@ CHANNELS = (8, 16, 24, 32)
 def build():
     from torch import nn
 
-    from iqa.models.pooling import pool_to_grid
-
     class SmallCNN(nn.Module):
-        """[B, 3, H, W] -> four maps [B, 8 | 16 | 24 | 32, 7, 7]."""
+        """[B, 3, H, W] -> four pooled maps with 8, 16, 24 and 32 channels."""
 
         def __init__(self):
             super().__init__()
@@ -21,11 +19,11 @@ def build():
                 nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b), nn.ReLU()) for a, b, stride in sizes
             )
 
-        def forward(self, x):
+        def forward(self, x, pool):
             maps = []
             for stage in self.stages:
                 x = stage(x)
-                maps.append(pool_to_grid(x))
+                maps.append(pool(x))
             return maps
 
         @staticmethod

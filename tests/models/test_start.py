@@ -32,9 +32,9 @@ class Maps(nn.Module):
         for weight in self.weights:
             weight[3] *= 50
 
-    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+    def forward(self, images: torch.Tensor, pool) -> list[torch.Tensor]:
         traits = images.mean(1, keepdim=True)  # [B, 1, 7, 7]
-        return [self.scale * (weight * traits).relu() for weight in self.weights]
+        return [pool(self.scale * (weight * traits).relu()) for weight in self.weights]
 
 
 SCALES = {"maps/10": 0.1, "maps": 1.0, "maps*10": 10.0}  # backbone -> factor of its features

@@ -11,6 +11,7 @@ from torchvision.models import swin_b
 from torchvision.ops import StochasticDepth
 
 from iqa.models.backbones import BACKBONES, SWIN_DROP_PATH, patch_size_problem
+from iqa.models.pooling import pool_to_grid
 from iqa.models.variants import variants_of
 from iqa.models.weights import build_backbone, fill
 from models_resnet_improved import ImageQualityResNet
@@ -102,7 +103,7 @@ def test_each_naming_gives_the_maps_of_torchvision(theirs, network, naming):
             x = part(x)
             if number % 2:  # a stage, before its patches are merged
                 expected.append(x.permute(0, 3, 1, 2))
-        maps, pooled = network.eval().stage_maps(images), network(images)
+        maps, pooled = (network.eval()(images, pool) for pool in (nn.Identity(), pool_to_grid))
     for i, (own, other) in enumerate(zip(maps, expected, strict=True)):
         assert own.shape == (2, network.channels[i], 16 // 2**i, 24 // 2**i)
         torch.testing.assert_close(own, other, rtol=0, atol=1e-5)
@@ -115,7 +116,7 @@ def test_timms_swin_takes_each_naming_and_gives_the_same_maps(theirs, network):
     assert fill(network, theirs.state_dict()) is None
     images = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
-        expected = network.eval()(images)
+        expected = network.eval()(images, pool_to_grid)
     for naming in (microsofts, torchvisions):
         nn.init.zeros_(other.model.patch_embed.proj.weight)
         nn.init.zeros_(other.model.layers[1].downsample.reduction.weight)
@@ -124,7 +125,7 @@ def test_timms_swin_takes_each_naming_and_gives_the_same_maps(theirs, network):
             other.model.layers[1].downsample.reduction.weight, theirs.features[2].reduction.weight
         )
     with torch.inference_mode():
-        for one, another in zip(expected, other(images), strict=True):
+        for one, another in zip(expected, other(images, pool_to_grid), strict=True):
             torch.testing.assert_close(one, another, rtol=1e-5, atol=1e-5)
 
 
@@ -162,7 +163,7 @@ def test_stochastic_depth_rises_to_its_rate_and_acts_in_training_alone(network):
     with torch.inference_mode():
         for training in (False, True):
             dropping.train(training)
-            assert torch.equal(dropping(images)[3], dropping(images)[3]) != training
+            assert torch.equal(*(dropping(images, pool_to_grid)[3] for _ in range(2))) != training
 
 
 @pytest.mark.parametrize("size, nearest", [(100, 96), (33, 32), (230, 224), (383, 384), (17, 32)])

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from iqa.models.backbones import backbone_problem, find_backbone
 from iqa.models.flop import counted_flop
 from iqa.models.folding import fold_batch_norms
+from iqa.models.pooling import pool_to_grid
 from iqa.models.resnet import ResNet
 from iqa.models.variants import variants_of
 from iqa.models.weights import build_backbone, describe_backbone, fill
@@ -56,7 +57,7 @@ def test_a_model_of_timm_trains_and_scores_the_same_in_another_process(name, siz
     with torch.no_grad():  # after training steps, which change the statistics of batch norms
         torch.testing.assert_close(fold_batch_norms(model)(patches), model.eval()(patches), rtol=1e-6, atol=1e-4)
     parameters = dict(model.backbone.named_parameters())
-    model.backbone.train()(patches)[-1].sum().backward()  # what a baseline trains
+    model.backbone.train()(patches, pool_to_grid)[-1].sum().backward()  # what a baseline trains
     assert [key for key, parameter in parameters.items() if parameter.grad is None] == []
     F.l1_loss(model.train()(patches), torch.full((2,), 1e6)).backward()
     assert [key for key, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0] == []
@@ -67,13 +68,13 @@ def test_maps_are_those_of_torchvision_for_the_same_weights(tmp_path):
     own, theirs = ResNet("resnet50"), build_backbone("timm:resnet50", weights="none")
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        own.train()(images)  # statistics that a new batch norm does not have
+        own.train()(images, pool_to_grid)  # statistics that a new batch norm does not have
     state = {key.replace("stem.0", "conv1").replace("stem.1", "bn1"): x for key, x in own.state_dict().items()}
     state = {f"layer{int(key[7]) + 1}{key[8:]}" if key.startswith("stages.") else key: x for key, x in state.items()}
     assert fill(theirs, state) is None
     assert own.channels == theirs.channels
     with torch.no_grad():
-        for one, other in zip(own.eval()(images), theirs.eval()(images), strict=True):
+        for one, other in zip(own.eval()(images, pool_to_grid), theirs.eval()(images, pool_to_grid), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
@@ -87,7 +88,7 @@ def test_images_are_normalised_as_the_package_does():
         for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), config["mean"], config["std"])
     )
     expected = network.model.forward_intermediates((pixels - own_mean) / own_std, intermediates_only=True)[-1]
-    torch.testing.assert_close(network((pixels - mean) / std)[-1], F.adaptive_avg_pool2d(expected, 7))
+    torch.testing.assert_close(network((pixels - mean) / std, pool_to_grid)[-1], pool_to_grid(expected))
 
 
 def test_a_vit_gives_four_evenly_spread_blocks():
@@ -195,5 +196,5 @@ def test_synchronised_and_frozen_batch_norms_keep_the_activation(monkeypatch):
     network = build_backbone("timm:mobilenetv3_small_050", weights="none").train()
     statistics = network.model.bn1.running_mean.clone()
     freeze_batch_norms(network)
-    network(torch.randn(2, 3, 32, 32))
+    network(torch.randn(2, 3, 32, 32), pool_to_grid)
     assert torch.equal(network.model.bn1.running_mean, statistics)
