@@ -83,7 +83,7 @@ from iqa.json_files import write_json
 from iqa.models.flop import flop_per_patch
 from iqa.training.devices import choose_kernels, device_name, evaluation_batch, open_device, preloaded
 from iqa.training.precision import measured_precision, settled_precision, wait_for
-from iqa.training.scored_model import EvaluationCopy
+from iqa.training.scored_model import EvalModeCopy
 from train_resnet_improved import (
     EagerStep,
     build_model,
@@ -210,7 +210,7 @@ class Benchmark:
         return lambda loader: train_epoch(self.model, step, loader, **settings)
 
     def evaluate_by(self, name: str) -> Callable:
-        model = EvaluationCopy(self.model, ema=0.0)
+        model = EvalModeCopy(self.model, ema=0.0)
         if name == "compiled":
             model.compile()
         return lambda loader: evaluate(model, loader, 1, precision=self.precision, title="benchmark")

@@ -250,9 +250,14 @@ def prepare(options: Options) -> Run | None:
         use_attention=options.use_attention,
     )
     output = Path(options.output_dir or f"logs/{variant.log_name}")
-    checkpoint_dir = Path(options.checkpoint_dir) if options.checkpoint_dir else None
     name = f"resnet_improved_{variant.tag}{options.checkpoint_suffix}"
-    folder = RunFolder(output, f"{name}_best.pth", f"{name}_last.pth", checkpoint_dir)
+    checkpoints = Path(options.checkpoint_dir or output)
+    folder = RunFolder(
+        output,
+        log=output.parent / f"{output.resolve().name}.log",
+        best_pth=checkpoints / f"{name}_best.pth",
+        last_pth=checkpoints / f"{name}_last.pth",
+    )
     before = None if options.dry_run else folder.config_to_resume(options)
     if before and folder.result.exists():
         say(f"{folder.output}: this run is finished; see {folder.result}")
@@ -302,7 +307,7 @@ from iqa.training.precision import measured_precision, settled_precision
 from iqa.training.progress import Forecast, watch
 from iqa.training.recipe import BATCH_LOSSES
 from iqa.training.results import print_summary, summarise
-from iqa.training.scored_model import EvaluationCopy, sample_indices
+from iqa.training.scored_model import EvalModeCopy, sample_indices
 from iqa.training.step import CapturedStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet, PatchScores
 
@@ -387,7 +392,7 @@ class Training:
         self.step = build_step(options, model, self.rates, deviation, config["precision"], device)
         config["step"] = self.step.name
         # What is evaluated and kept: the weights or their average.
-        self.scored_model = EvaluationCopy(model, ema=options.ema)
+        self.scored_model = EvalModeCopy(model, ema=options.ema)
         self.history, self.predictions = [], {}  # a row for each epoch; the predictions of the best one
         if saved:
             self.scored_model.load(saved)

@@ -34,24 +34,21 @@ class RunFolder:
 
     Args:
         output: the run's own folder.
-        best_name, last_name: names of the checkpoints.
-        checkpoint_dir: folder of the checkpoints; None: the run's own folder.
+        log: what the run prints.
+        best_pth, last_pth: the checkpoints, in the run's own folder or in another.
         begun: this process has begun a new run in the folder.
     """
 
     output: Path
-    best_name: str
-    last_name: str
-    checkpoint_dir: Path | None = None
+    log: Path
+    best_pth: Path
+    last_pth: Path
     begun: bool = False
 
     config = property(lambda self: self.output / "config.json")
     result = property(lambda self: self.output / "result.json")
     split = property(lambda self: self.output / "split.csv")
-    log = property(lambda self: self.output.parent / f"{self.output.resolve().name}.log")
-    checkpoint_folder = property(lambda self: self.checkpoint_dir or self.output)
-    best_pth = property(lambda self: self.checkpoint_folder / self.best_name)
-    last_pth = property(lambda self: self.checkpoint_folder / self.last_name)
+    checkpoint_folder = property(lambda self: self.best_pth.parent)
     newest = property(lambda self: NEWEST / self.best_pth.name)
 
     # Before a run begins
@@ -109,8 +106,8 @@ class RunFolder:
         with contextlib.ExitStack() as locks:
             locks.enter_context(hold_lock(self.output / LOCK))
             locks.callback(self.remove_unused)
-            if self.checkpoint_dir:
-                locks.enter_context(hold_lock(self.checkpoint_dir / f".{self.best_name}.lock"))
+            if self.checkpoint_folder != self.output:
+                locks.enter_context(hold_lock(self.best_pth.with_name(f".{self.best_pth.name}.lock")))
             for path in (self.config, *(self.output / name for name in RESULTS), self.best_pth, *both(self.last_pth)):
                 remove_leftovers(path)
             if self.best_pth.exists():  # in checkpoints/ other runs may be writing theirs now

@@ -16,7 +16,7 @@ LEAST_SPREAD = 1e-4  # least spread of scores, in deviations of the MOS; a small
 LEAST_CORRELATION = 0.01  # for the linear map of a model whose scores do not increase with the MOS yet
 
 
-class EvaluationCopy:
+class EvalModeCopy:
     """A copy of the trained model for evaluation, with batch norms folded into the convolutions and without dropout.
 
     Args:

@@ -15,7 +15,7 @@ from iqa.data.datasets import load_dataset
 from iqa.models.backbones import BACKBONES
 from iqa.models.published import PUBLISHED
 from iqa.training.recipe import BEST, PUBLISHED_RECIPES
-from iqa.training.scored_model import EvaluationCopy, fit_line
+from iqa.training.scored_model import EvalModeCopy, fit_line
 from score_images import load_scorer
 from train_resnet_improved import choose_optimizer, parse_options
 
@@ -92,15 +92,15 @@ def test_health_judges_the_error_in_points_whatever_the_loss(finished):
 
 
 BROKEN_IN_EPOCH_2 = """
-from iqa.training.scored_model import EvaluationCopy
-refresh = EvaluationCopy.refresh
+from iqa.training.scored_model import EvalModeCopy
+refresh = EvalModeCopy.refresh
 def broken(self):
     refresh(self)
     epochs.append(1)
     if len(epochs) == 2:
         next(self.folded.parameters()).data.fill_(float("nan"))
 epochs = []
-EvaluationCopy.refresh = broken
+EvalModeCopy.refresh = broken
 """
 
 
@@ -159,7 +159,7 @@ def small_model() -> nn.Module:
 
 def test_the_average_is_exponential_and_begins_with_the_first_steps():
     model = small_model()
-    scored = EvaluationCopy(model, ema=0.5)
+    scored = EvalModeCopy(model, ema=0.5)
     expected = model[0].bias.detach().double()
     for step in range(40):
         with torch.no_grad():
@@ -171,7 +171,7 @@ def test_the_average_is_exponential_and_begins_with_the_first_steps():
     kept = scored.weights()
     torch.testing.assert_close(kept["0.bias"].double(), expected)
     assert (kept["1.running_mean"] < model[1].running_mean).all() and torch.equal(
-        EvaluationCopy(model, ema=0).weights()["0.bias"], model[0].bias
+        EvalModeCopy(model, ema=0).weights()["0.bias"], model[0].bias
     )
 
 

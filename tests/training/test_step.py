@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, Linear
 from iqa.training.losses import training_loss
 from iqa.training.optimization import LearningRates
 from iqa.training.recipe import LOSSES
-from iqa.training.scored_model import EvaluationCopy
+from iqa.training.scored_model import EvalModeCopy
 from iqa.training.step import WARM_UP, CapturedStep, check_cuda_graph, choose_step
 from models_resnet_improved import ImageQualityResNet
 from train_resnet_improved import EagerStep
@@ -55,7 +55,7 @@ class Run:
         optimizer = torch.optim.AdamW(groups, weight_decay=1e-2, fused=True)
         schedule = ChainedScheduler([LinearLR(optimizer, 0.25, total_iters=6), CosineAnnealingLR(optimizer, STEPS)])
         self.rates = LearningRates(optimizer, schedule, as_tensors=as_tensors and plant != "rate")
-        self.average = EvaluationCopy(self.model, ema=0.9)
+        self.average = EvalModeCopy(self.model, ema=0.9)
         self.plant, self.count = plant, 0
         eager = EagerStep(self.model, optimizer, self.loss_of, max_grad_norm=0.05)
         self.step = CapturedStep(eager, required=True) if captured else eager

@@ -14,7 +14,7 @@ from iqa.data.datasets import load_dataset
 from iqa.data.images import DecodedImages
 from iqa.models.variants import VARIANTS
 from iqa.training.optimization import LearningRates
-from iqa.training.scored_model import EvaluationCopy
+from iqa.training.scored_model import EvalModeCopy
 from iqa.training.step import WARM_UP, CapturedStep
 from models_resnet_improved import ImageQualityResNet
 from train_resnet_improved import EagerStep
@@ -63,7 +63,7 @@ class Run:
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=1e-4, fused=True)
         schedule = ChainedScheduler([LinearLR(optimizer, 0.25, total_iters=6), CosineAnnealingLR(optimizer, STEPS)])
         self.rates = LearningRates(optimizer, schedule, as_tensors=True)
-        self.average = EvaluationCopy(self.model, ema=0.9)
+        self.average = EvalModeCopy(self.model, ema=0.9)
         step = EagerStep(self.model, optimizer, loss_by(wrap(self.model)), max_grad_norm=1.0)
         self.step = CapturedStep(step, required=required, warn=self.warnings.append) if captured else step
 
