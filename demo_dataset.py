@@ -18,7 +18,7 @@ from iqa.cli import Command, OneLineParser, number, report, say
 def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, type=Path, help="a new or empty folder, or an incomplete demo")
-    parser.add_argument("--images", required=True, type=number(int, 6), help="number of images, 6 or more")
+    parser.add_argument("--images", required=True, type=number(int, 6, 1_000_000), help="number of images, 6 or more")
     parser.add_argument("--seed", type=int, default=42, help="seed of the scenes and faults; default: 42")
     parser.add_argument(
         "--workers", type=number(int, 1), default=os.cpu_count(), help="number of processes; default: one per core"

@@ -690,7 +690,9 @@ def open_loaders(
     )
     if not len(plan):
         count = len(images) * options.train_patch_num
-        raise ValueError(f"--batch_size {options.batch_size}: more than the {count} training patches of an epoch")
+        raise ValueError(
+            f"--batch_size {options.batch_size}: more than the {count} training patches of an epoch; lower it"
+        )
     if plan.dropped:
         say(f"Batches: {len(plan)} an epoch; {plan.dropped} random patches of each epoch fill no batch")
     evaluation = {

@@ -5,12 +5,12 @@ import csv
 import errno
 import fcntl
 import glob
-import io
 import os
 import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TextIO
 
 from iqa.cli import say
@@ -67,9 +67,10 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
 
 def csv_text(rows: Iterable[Iterable]) -> str:
     """The text of a csv file; the first row is its header."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    lines: list[str] = []
+    # The writer quotes the characters of its line end only, which are both by default.
+    csv.writer(SimpleNamespace(write=lines.append)).writerows(rows)
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

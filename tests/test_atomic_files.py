@@ -1,12 +1,14 @@
 """A file is replaced completely or stays as it was, and no temporary file is left."""
 
+import csv
 import errno
+import io
 import os
 import stat
 
 import pytest
 
-from iqa.atomic_files import atomic_path, remove_leftovers, write_atomically
+from iqa.atomic_files import atomic_path, csv_text, remove_leftovers, write_atomically
 
 
 @pytest.mark.parametrize("data", ["text, é\r\nunchanged\n", b"\x00\xff"])
@@ -56,3 +58,9 @@ def test_a_folder_that_cannot_be_flushed_to_disk_changes_nothing(tmp_path, monke
     monkeypatch.setattr(os, "fsync", flush_files_only)
     write_atomically(tmp_path / "scores.csv", "image,score\n")
     assert (tmp_path / "scores.csv").read_text() == "image,score\n"
+
+
+def test_a_csv_keeps_every_name():
+    rows = [["image", "score"], *([name, "1"] for name in ("a,b", 'a"b', "a\rb", "a\nb", "a\r\nb", " a"))]
+    text = csv_text(rows)
+    assert list(csv.reader(io.StringIO(text, newline=""))) == rows and text.startswith("image,score\n")

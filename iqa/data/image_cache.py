@@ -129,7 +129,7 @@ class ImageCache:
         needed = len(missing) * 4 * self.resize.short_side**2  # bytes of RGB at 4:3
         free = shutil.disk_usage(self.folder).free
         if needed > free:
-            raise OSError(f"it needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
+            raise OSError(f"it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free")
         with open(self.pixels, "ab") as pixels, open(self.index, "ab") as index:
             lines = []
             for i, (file, image) in enumerate(zip(missing, self.decoded(missing), strict=True), 1):

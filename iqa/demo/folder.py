@@ -118,5 +118,8 @@ def write_image(task: tuple[Path, int, float]) -> None:
     """Write an image atomically, without a flush to disk: a later call writes an image that was lost."""
     path, seed, mos = task
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(demo_image(seed, path.name, mos))
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(demo_image(seed, path.name, mos))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -235,8 +236,9 @@ def _result_mismatches(scored: Sequence[Run]) -> list[str]:
         for metric in (srcc, plcc):
             key, value = f"selected_test_{metric.__name__}", metric(run.predictions.scores, run.predictions.mos)
             stored = run.result.get(key)
-            if stored is not None and abs(stored - value) > 1e-5:
-                found.append(f"{run.name}: {key} is {stored:.6f} in result.json, {value:.6f} by predictions_test.csv")
+            if stored is not None and not (isinstance(stored, Real) and abs(stored - value) <= 1e-5):
+                shown = f"{stored:.6f}" if isinstance(stored, Real) else repr(stored)
+                found.append(f"{run.name}: {key} is {shown} in result.json, {value:.6f} by predictions_test.csv")
     return found
 
 

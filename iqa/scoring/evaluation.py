@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from iqa.atomic_files import check_writable
 from iqa.cli import say
 from iqa.data.labels import SHORT_NAMES, LabelledImages, QualityData, require_correlation, require_sets
 from iqa.training.devices import device_name
@@ -92,7 +93,7 @@ class Evaluation:
         predictions = folder / f"predictions_{name}.csv"
         if predictions.exists() and not overwrite:
             raise FileExistsError(f"{predictions}: exists; add --overwrite, or name another --output_dir")
-        folder.mkdir(parents=True, exist_ok=True)
+        check_writable("--output_dir", predictions)
         return predictions, folder / f"evaluation_{name}.json"
 
     def announce(self) -> None:

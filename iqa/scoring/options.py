@@ -7,6 +7,8 @@ from pathlib import Path
 from iqa.cli import OneLineParser, add_flags, flag, given_flags
 from iqa.data.flags import PatchFlags, patch_mistake
 
+MOST_PATCHES = 10_000  # of an image
+
 
 def ending(*allowed: str):
     """An argparse type: a path with one of the endings."""
@@ -24,8 +26,10 @@ def patch_choice(text: str) -> str | int:
     """The argparse type of --patches."""
     if text in ("auto", "checkpoint"):
         return text
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, checkpoint or a number of patches, at least 1")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PATCHES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not auto, checkpoint or a number of patches, 1 to {MOST_PATCHES}"
+        )
     return int(text)
 
 

@@ -45,7 +45,8 @@ def image_of_tensor(tensor: Tensor) -> Image.Image:
 def reason(error: Exception) -> str:
     """The error of an image in one line; for a file, Pillow's message."""
     error = error.__cause__ if isinstance(error.__cause__, Exception) else error
-    return " ".join(str(error).split()) or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 class Picture(NamedTuple):

@@ -209,5 +209,5 @@ image_cache.ImageCache(paths[0].parent, paths[0].parent.parent / "cache", Resize
 
 def test_too_little_disk_is_an_error_that_says_how_much_and_offers_no_cache(images, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r"needs 0\.0 GB.*--cache_dir.*--no_cache"):
+    with pytest.raises(OSError, match=r"needs [1-9]\d* MB and 0 MB are free.*--cache_dir.*--no_cache"):
         open_cache(images)

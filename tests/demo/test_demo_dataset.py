@@ -16,7 +16,7 @@ from conftest import ROOT, assert_one_line_error, read_rows, run_main
 from PIL import Image
 
 from iqa.demo.faults import FAULTS, demo_image
-from iqa.demo.folder import as_csv, invent_rows
+from iqa.demo.folder import as_csv, invent_rows, write_image
 from iqa.demo.scenes import draw_scene, random_generator
 
 PROGRAM = ROOT / "demo_dataset.py"
@@ -163,7 +163,7 @@ def test_a_demo_with_other_arguments_is_refused(demo, arguments):
     ("arguments", "words"),
     [
         ((), ("--images",)),
-        (("--images", 3), ("--images", "'3'", "at least 6")),
+        (("--images", 3), ("--images", "'3'", "6 to 1000000")),
         (("--images", "many"), ("--images", "many")),
         (("--images", 6, "--workers", 0), ("--workers", "'0'")),
     ],
@@ -176,3 +176,10 @@ def assert_refused(arguments, *words: str, cwd: Path = ROOT) -> None:
     process = run_main("demo_dataset", *arguments, cwd=cwd)
     assert process.returncode == 2
     assert_one_line_error(process, *words)
+
+
+def test_an_image_that_cannot_be_written_leaves_no_temporary_file(tmp_path):
+    (tmp_path / "1.jpg").mkdir()  # cannot be replaced by a file
+    with pytest.raises(OSError):
+        write_image((tmp_path / "1.jpg", 42, 50.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["1.jpg"]

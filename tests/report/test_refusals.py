@@ -28,6 +28,7 @@ def test_places_and_speed_are_no_mismatch(tmp_path):
         ("config", {"dataset_note": DEMO}, "data set: as given by --dataset in exp1"),
         ("result", {"select_on": "test"}, "epoch chosen on: val in exp1"),
         ("result", {"selected_test_srcc": 0.5}, "selected_test_srcc is 0.500000 in result.json"),
+        ("result", {"selected_test_srcc": "x"}, "selected_test_srcc is 'x' in result.json"),
     ],
 )
 def test_runs_that_differ_are_not_compared_unless_it_is_allowed(tmp_path, capsys, file, change, named):

@@ -365,6 +365,7 @@ def test_a_link_to_the_report_can_name_the_order(album, browse):
     ("arguments", "words"),
     [
         (["photo.jpg", "--patches", "0"], ["--patches", "'0'", "checkpoint"]),
+        (["photo.jpg", "--patches", "10001"], ["--patches", "'10001'", "10000"]),
         (["photo.jpg", "--batch_size", "0"], ["--batch_size", "'0'"]),
         (["photo.jpg", "--precision", "fp16"], ["--precision", "fp16"]),
         (["photo.jpg", "--output", "scores.txt"], ["--output", "scores.txt", ".csv or .json"]),
