@@ -487,11 +487,11 @@ class Training:
 
         _best.pth has the weights of the selected epoch with --save_model, else those of the last epoch.
         """
-        options, folder = self.options, self.folder
+        options, folder, chosen = self.options, self.folder, best_epoch(self.history, self.select_on)
         result = summarise(
             self.config,
             self.history,
-            best_epoch(self.history, self.select_on),
+            chosen,
             self.predictions,
             self.select_on,
             training_mos=self.data.sets["training"].mos,
@@ -500,11 +500,11 @@ class Training:
         if not is_first():
             return
         state = best_state(self.scored_model.weights(), len(self.history), self.config)  # of the last epoch
-        keep_selected = options.save_model and result["failure"] is None
+        keep_selected = options.save_model and chosen is not None and chosen["test_srcc"] is not None
         if keep_selected:
             try:
                 selected = load_checkpoint(folder.best_pth)
-                if selected["epoch"] != result["selected_epoch"]:  # repeated after a kill, with another result
+                if selected["epoch"] != chosen["epoch"]:  # repeated after a kill, with another result
                     raise ValueError(f"{folder.best_pth} has those of epoch {selected['epoch']}")
                 state = selected
             except (OSError, ValueError) as error:

@@ -144,6 +144,7 @@ class Command:
         _log = io.StringIO()
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         self._unraisable_hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        self._process = os.getpid()
         return self
 
     def _unraisable(self, failure) -> None:
@@ -156,6 +157,8 @@ class Command:
         threading.Timer(0.01, os.kill, (os.getpid(), number)).start()  # when the finalizer has ended
 
     def _stop(self, number: int, _frame) -> NoReturn:
+        if os.getpid() != self._process:  # a worker that has just been forked and has no handler of its own yet
+            os._exit(128 + number)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.signal = signal.Signals(number)

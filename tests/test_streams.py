@@ -1,6 +1,7 @@
 """The reader of standard output or standard error goes away: the work is done, with its own exit status."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -73,3 +74,18 @@ def test_ctrl_c_while_a_script_imports_its_modules_is_one_line():
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); signal.raise_signal(signal.SIGINT)"
     process = subprocess.run([sys.executable, "-c", IMPORTS + code], cwd=ROOT, capture_output=True, text=True)
     assert process.stderr == "Stopped by SIGINT.\n" and process.returncode != 0
+
+
+def test_a_signal_in_a_worker_that_has_just_been_forked_ends_it_without_a_word():
+    """The worker has the handlers of the command until it sets its own."""
+    code = """
+import signal
+with Command([]) as command:
+    worker = multiprocessing.get_context("fork").Process(target=signal.raise_signal, args=(signal.SIGINT,))
+    worker.start()
+    worker.join()
+    command.status = worker.exitcode
+sys.exit(command.status)
+"""
+    process = subprocess.run([sys.executable, "-c", IMPORTS + code], cwd=ROOT, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (128 + signal.SIGINT, "")
