@@ -116,7 +116,7 @@ class Way:
 
     Args:
         kind: "training" or "evaluation".
-        limit: the rate if every operation were part of the largest matrix product.
+        limit: the rate if every operation ran at the highest rate of matrix products.
         input: the rate of the input alone in each trial; all ways of a kind share it.
         full, compute: the rates in each trial, with the input and without.
     """

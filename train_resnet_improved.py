@@ -62,7 +62,7 @@ class ModelFlags:
 
 
 @dataclass(frozen=True)
-class DataFlags(PatchFlags):  # whose flags are the layout of the folder (koniq-10k), its split, cache and workers
+class DataFlags(PatchFlags):  # PatchFlags has the data set (koniq-10k), its split, cache and workers
     """data"""
 
     data_path: str | None = flag("./koniq-10k", "folder of labels and images", metavar="DIR", may_change=True)

@@ -44,15 +44,15 @@ def settled_precision(
 
 
 def measured_precision(
-    build_step: Callable, model: nn.Module, device: torch.device, batch_size: int, patch_size: int
+    eager_step: Callable, model: nn.Module, device: torch.device, batch_size: int, patch_size: int
 ) -> dict[str, Any]:
     """The entries of config.json with the faster precision and the seconds of a training step in each.
 
     Args:
-        build_step: model, optimizer, loss -> eager step.
+        eager_step: model, optimizer, loss -> eager step.
     """
     seconds = {
-        precision: step_seconds(build_step, model, device, precision, batch_size, patch_size)
+        precision: step_seconds(eager_step, model, device, precision, batch_size, patch_size)
         for precision in ("fp32", "bf16")
     }
     precision = min(seconds, key=seconds.get)
@@ -62,7 +62,7 @@ def measured_precision(
 
 
 def step_seconds(
-    build_step: Callable, model: nn.Module, device: torch.device, precision: str, batch_size: int, patch_size: int
+    eager_step: Callable, model: nn.Module, device: torch.device, precision: str, batch_size: int, patch_size: int
 ) -> float:
     """Seconds of the fastest of a few steps on random input, with a copy of the model."""
     model = copy.deepcopy(model).train()
@@ -78,7 +78,7 @@ def step_seconds(
             scores = model(inputs)
         return F.l1_loss(scores, mos)
 
-    eager = build_step(model, optimizer, loss_of)
+    eager = eager_step(model, optimizer, loss_of)
     step = choose_step("auto", eager, device, warn=lambda text: None)
     for _ in range(1 if step is eager else WARM_UP + 1):
         step(inputs, mos)

@@ -80,7 +80,7 @@ def test_a_device_without_bf16_is_not_measured(monkeypatch, tmp_path):
 @pytest.mark.parametrize("faster", ["fp32", "bf16"])
 def test_the_faster_precision_is_chosen_and_both_times_are_kept(monkeypatch, faster, capsys):
     seconds = {"fp32": 1.0, "bf16": 1.0, faster: 0.5}
-    monkeypatch.setattr(precision, "step_seconds", lambda build_step, model, device, name, *sizes: seconds[name])
+    monkeypatch.setattr(precision, "step_seconds", lambda eager_step, model, device, name, *sizes: seconds[name])
     found = precision.measured_precision(EagerStep, torch.nn.Linear(1, 1), CPU, 32, 224)
     assert found == {"precision": faster, "precision_seconds": seconds}
     assert f"Precision: {faster}" in capsys.readouterr().out
