@@ -10,7 +10,7 @@ Patches per second of the third variant, by an eager step, a CUDA graph (on a GP
     FULL      the functions that train and evaluate a run, with their input
     COMPUTE   the steps alone: the same code on one batch that is on the device
     INPUT     the input alone: planned, cut, moved to the device, mirrored and normalised there
-    LIMIT     every operation at the highest rate of matrix products that the machine reaches in the same precision
+    LIMIT     an upper bound: all operations at the measured peak rate of matrix products in the same precision
 """
 
 import argparse

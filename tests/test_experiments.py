@@ -83,14 +83,35 @@ def srcc_within_sources(names: list[str], scores: np.ndarray, mos: np.ndarray) -
 
 
 def test_within_sources():
-    rows = table("| `--recipe best` against")
+    """Levels to the last digit, differences with their intervals, here and in docs/recipe.md."""
+    rows, recipe = table("| `--recipe best` against"), (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
     names = list(read_scores(RUNS["--recipe best"] / "predictions_test.csv"))
     mos, scores = of_runs("test")
+    sources = np.array([name[:4] for name in names])
     for size, end in (("18,000 patches", ""), ("36,000 patches", ", 36,000 patches")):
-        runs = (f"--recipe best{end}", f"the recipe under test{end}")
-        best, base = (srcc_within_sources(names, scores[run], mos) for run in runs)
+        pair = [scores[f"--recipe best{end}"], scores[f"the recipe under test{end}"]]
+        best, base = (srcc_within_sources(names, of_run, mos) for of_run in pair)
         assert numbers(rows[size][0]) == pytest.approx([best, base], abs=6e-5)
-        assert numbers(rows[size][1])[0] == pytest.approx(best - base, abs=6e-5)
+        draws = 0
+        for seed, source in enumerate(np.unique(sources)):  # resampled independently of each other
+            members = sources == source
+            of_source = [of_run[members] for of_run in pair]
+            resampled, _ = metrics.bootstrap_correlations(of_source, mos[members], seed=seed)
+            draws += members.mean() * (resampled[0] - resampled[1])
+        found = [best - base, *np.quantile(draws, (0.025, 0.975))]
+        assert numbers(rows[size][1]) == pytest.approx(found, abs=0.001)
+        pooled = table("| | SRCC / PLCC, validation")[f"--recipe best{end}"][3]
+        assert f"| {size.partition(' ')[0]} | {pooled} | {rows[size][1]} |" in recipe
+
+
+def test_the_recipes_at_about_equal_arithmetic():
+    mos, scores = of_runs("test")
+    pair = [scores["--recipe best"], scores["the recipe under test, 36,000 patches"]]
+    best, base = (stats.spearmanr(of_run, mos).statistic for of_run in pair)
+    draws = metrics.bootstrap_correlations(pair, mos)[0]
+    found = [best - base, *np.quantile(draws[0] - draws[1], (0.025, 0.975))]
+    stated = re.search(r"ahead of these by ([^\]]*\])", PAGE)[1]
+    assert numbers(stated) == pytest.approx(found, abs=0.001)
 
 
 @pytest.mark.parametrize("run", sorted(path.parent for path in LITE.glob("*/result.json")), ids=lambda run: run.name)

@@ -177,11 +177,12 @@ def attention_by_mos(analysis: Analysis) -> Figure | None:
         return None
     figure = Figure(figsize=(WIDTH, WIDTH * 0.62) if len(found) == 1 else (WIDE, WIDE * 0.34))
     axes = figure.subplots(1, len(found), sharey=True, squeeze=False)
+    top = max(0.5, 1.05 * max(attention.weights.max() for attention in found))
     for axis, attention in zip(axes[0], found, strict=True):
         for stage, (weights, (colour, marker, line)) in enumerate(zip(attention.weights.T, STAGE_LOOK, strict=True), 1):
             axis.plot(attention.mos, weights, line, color=colour, marker=marker, label=f"Stage {stage}")
         axis.axhline(0.25, color="grey", linewidth=0.6, zorder=0)
-        axis.set(xlabel="Mean MOS of the tenth", ylim=(0, None))
+        axis.set(xlabel="Mean MOS of a tenth of the images", ylim=(0, top))
         axis.set_title(attention.title if len(found) > 1 else "")
     axes[0][0].set_ylabel("Mean attention")
     add_legend(figure, axes[0])

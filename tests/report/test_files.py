@@ -89,7 +89,7 @@ def test_the_command_prints_the_table_and_never_loads_torch(tmp_path):
     assert table[0] == "| Configuration | SRCC | PLCC | Δ SRCC [95%] | Time on this machine |" and len(table) == 9
     row = next(line for line in table if "ResNet50 baseline" in line)
     assert row.startswith(f"| ResNet50 baseline | {srcc_of(folder / 'exp1_baseline'):.4f} |")
-    assert row.endswith("| – | 28.5 s |") and "Note: One training run" in done.stdout
+    assert row.endswith("| – | 28.5 s |") and "Note: One run of a variant" in done.stdout
 
 
 @pytest.mark.parametrize(("library", "number"), [("scipy", signal.SIGINT), ("matplotlib", signal.SIGTERM)])
