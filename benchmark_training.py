@@ -7,7 +7,7 @@
 
 Patches per second of the third variant, by an eager step, a CUDA graph (on a GPU), a compiled step, and both:
 
-    FULL      the functions that train and evaluate a run, with their input
+    FULL      training and evaluation as in a run, with their input
     COMPUTE   the steps alone: the same code on one batch that is on the device
     INPUT     the input alone: planned, cut, moved to the device, mirrored and normalised there
     LIMIT     an upper bound: all operations at the measured peak rate of matrix products in the same precision

@@ -7,15 +7,16 @@
 has_packages() { "$1" -m pip install --quiet --dry-run --report /dev/null --no-index -r "$2" >/dev/null 2>&1; }
 
 find_python() {
-    local requirements=$here/$1 candidate base=""
-    for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.10; do
+    local requirements=$here/$1 candidate base="" candidates=(python3 python3.13 python3.12 python3.11 python3.10)
+    if [[ -n ${PYTHON-} ]]; then candidates=("$PYTHON"); fi
+    for candidate in "${candidates[@]}"; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             base=$candidate
             break
         fi
     done
     if [[ -z $base ]]; then
-        echo "error: no Python 3.10 or newer on the PATH; install one, or name it: PYTHON=/path/to/python3" >&2
+        echo "error: ${PYTHON:+PYTHON=$PYTHON: }no Python 3.10 or newer; install one, or name it: PYTHON=/path/to/python3" >&2
         return 1
     fi
     python=$base

@@ -70,7 +70,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="compare runs whose split, flags, precision or code differ, and say so in the report",
     )
     parser.add_argument(
-        "--draws", type=number(int, 1000), default=DRAWS, help="number of bootstrap resamples; default: %(default)s"
+        "--draws",
+        type=number(int, 1000, 1_000_000),
+        default=DRAWS,
+        help="number of bootstrap resamples; default: %(default)s",
     )
     parser.add_argument(
         "--seed", type=number(int, 0), default=0, help="seed of the bootstrap resamples; default: %(default)s"

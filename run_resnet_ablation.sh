@@ -12,8 +12,9 @@
 #   bash run_resnet_ablation.sh --resume logs/resnet_ablation_YYYYMMDD_HHMMSS   # continue an interrupted ablation
 #
 # The results are written to logs/ and checkpoints/ in the current folder.
+if [ -z "${BASH_VERSION-}" ]; then echo "error: this is a script for bash: bash $0" >&2; exit 2; fi
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/find_python.sh"
 
 # Flags of every run. Those of the command line come after them and take precedence.
@@ -41,6 +42,9 @@ stop() { # pass the signal on to the command that runs, and wait for its end
     exit "$2"
 }
 
+SEEDS=${SEEDS-} BACKBONES=${BACKBONES-}
+SEEDS=${SEEDS//$'\n'/ } BACKBONES=${BACKBONES//$'\n'/ } # of one line, as from seq
+[[ $* != *$'\n'* ]] || fail "a flag contains a line break: $(printf ' %q' "$@")"
 variables="" # environment variables of this command
 for name in SEEDS BACKBONES NPROC PYTHON OMP_NUM_THREADS CUDA_VISIBLE_DEVICES; do
     if [[ -n ${!name-} ]]; then variables+="$name=$(printf %q "${!name}") "; fi
@@ -49,7 +53,8 @@ again="${variables}bash$(printf ' %q' "$0" "$@")" # the command that continues t
 trap '(($? == 0 || $? == 2)) || echo "To go on: $again" >&2' EXIT # status 2: a wrong flag, which would fail again
 trap 'stop INT 130' INT
 trap 'stop TERM 143' TERM
-trap '' PIPE
+trap 'stop HUP 129' HUP # ignored under nohup
+trap '' PIPE TTOU       # TTOU: a background process writes to a terminal with `stty tostop`
 
 log_dir="" is_demo="" with_published=""
 if [[ ${1-} == --resume* ]]; then # ablation_flags has the seeds, the backbones and the flags
@@ -58,7 +63,9 @@ if [[ ${1-} == --resume* ]]; then # ablation_flags has the seeds, the backbones 
     log_dir=${log_dir%/}
     (($# <= 2)) || fail "--resume uses the flags of the interrupted ablation: give no others"
     [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: contains no ablation; choose from ${ablations[*]%/*}"
+    given=$SEEDS
     { read -r is_demo && read -r SEEDS; } <"$log_dir/ablation_flags"
+    [[ ${given:-$SEEDS} == "$SEEDS" ]] || fail "SEEDS=\"$given\": the interrupted ablation has SEEDS=\"$SEEDS\"; leave it out"
     set -- ${is_demo:+--demo} && BACKBONES=""
     while IFS= read -r flag; do set -- "$@" "$flag"; done < <(tail -n +3 "$log_dir/ablation_flags")
 fi
@@ -77,8 +84,8 @@ database.mmsp-kn.de, name your data with --data_path, or try the program without
 
 find_python requirements.txt || exit 1
 # One line for each run, in order: its log name and its flags. All flags are checked before the first run begins.
-export SEEDS=${SEEDS-} BACKBONES=${BACKBONES:-resnet50} NPROC=${NPROC:-1}
-runs=$(PYTHONPATH=$here:${PYTHONPATH-} "$python" -m iqa.ablation $is_demo $with_published "${recipe[@]}" "$@") || exit
+export SEEDS BACKBONES=${BACKBONES:-resnet50} NPROC=${NPROC:-1}
+runs=$("$python" "$here/iqa/ablation.py" $is_demo $with_published "${recipe[@]}" "$@") || exit
 total=$(($(wc -l <<<"$runs"))) number=0
 
 if [[ -n $is_demo ]]; then run "$python" "$here/demo_dataset.py" --output demo-data --images 300; fi

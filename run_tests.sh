@@ -4,7 +4,7 @@
 #   bash run_tests.sh
 #   bash run_tests.sh -k data_loader
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/find_python.sh"
 
 find_python requirements-dev.txt

@@ -25,7 +25,6 @@ def main(argv: list[str] | None = None, about: str = "") -> int:
 
     `about` is put before an error in the flags.
     """
-    sys.stdout.reconfigure(errors="backslashreplace")
     with Command(argv) as command:
         options = parse_options(__doc__, argv, about)
         if options.images:

@@ -24,7 +24,7 @@ from iqa import cli
 from iqa.atomic_files import write_atomically
 from iqa.cli import flag, say
 from iqa.data.datasets import load_dataset, split_csv
-from iqa.data.flags import PatchFlags
+from iqa.data.flags import MOST_PATCHES, PatchFlags
 from iqa.data.images import RESIZES, SHORT_SIDE
 from iqa.data.labels import LabelledImages, QualityData, require_correlation, require_sets
 from iqa.json_files import write_json
@@ -75,8 +75,8 @@ class DataFlags(PatchFlags):  # PatchFlags has the data set (koniq-10k), its spl
     patch_size: int = flag(
         224, f"side of a patch in pixels; {SHORT_SIDE} covers the shorter side", low=STRIDE, high=SHORT_SIDE
     )
-    train_patch_num: int = flag(25, "random patches per image and epoch", low=1)
-    test_patch_num: int = flag(25, "patches per image whose scores are averaged", low=1)
+    train_patch_num: int = flag(25, "random patches per image and epoch", low=1, high=MOST_PATCHES)
+    test_patch_num: int = flag(25, "patches per image whose scores are averaged", low=1, high=MOST_PATCHES)
     test_random_crop: bool = flag(False, "evaluate on fixed random crops instead of a grid")
     no_color_jitter: bool = flag(False, "do not jitter the colours of training patches")
 

@@ -1,6 +1,6 @@
 """The runs of an ablation, for run_resnet_ablation.sh: for each seed and variant a line with its name and flags.
 
-    SEEDS="42 43" BACKBONES=resnet50 NPROC=1 python3 -m iqa.ablation [--demo] [--with_published] FLAGS...
+    SEEDS="42 43" BACKBONES=resnet50 NPROC=1 python3 iqa/ablation.py [--demo] [--with_published] FLAGS...
 
 FLAGS are those of train_resnet_improved.py that all runs share. The flags of every run and the data folder are checked
 before the first run begins: each mistake is one line on standard error and status 2. This file does not load torch.
@@ -13,6 +13,9 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+if __name__ == "__main__":  # started by its path, so that no folder iqa/ of the current folder is taken
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from iqa.cli import OneLineParser, first_line, report
 from iqa.models.published import OWN, PUBLISHED
@@ -48,7 +51,7 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
     values, _ = parser.parse_known_args(arguments)  # all values of each flag
     refuse_flags(values, given)
     processes = environment.get("NPROC") or "1"
-    if not processes.isdecimal() or int(processes) < 1:
+    if not processes.isdecimal() or processes.startswith("0"):
         raise ValueError(f"NPROC={processes}: not a number of processes; give 1 or more")
     seeds = different_words("SEEDS", environment.get("SEEDS", ""))
     backbones = different_words("BACKBONES", environment.get("BACKBONES") or "resnet50")
@@ -77,7 +80,7 @@ def check(name: str, flags: list[str]) -> None:
 
 def different_words(variable: str, text: str) -> list[str]:
     """The words of an environment variable; a repeated word is an error."""
-    words = text.split()
+    words = [str(int(word)) if word.isdecimal() else word for word in text.split()]
     for word in words:
         if words.count(word) > 1:
             raise ValueError(f'{variable}="{text}": {word} is listed twice; name it once')

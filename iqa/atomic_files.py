@@ -86,8 +86,8 @@ def check_writable(flag: str, path: Path | None) -> None:
     """Make the folder of `path`; OSError if `path` cannot be written."""
     if path is None:
         return
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{flag} {path}: is a folder; name a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{flag} {path}: is {'a folder' if os.path.isdir(path) else 'a device or a pipe'}; name a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _temporary_of(path).touch()  # the temporary name may be too long

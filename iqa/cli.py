@@ -74,7 +74,10 @@ def flag(default: Any, help: str, *, may_change: bool = False, **settings: Any) 
 
 
 def add_flags(parser: argparse._ActionsContainer, section: type) -> None:
-    """Add the fields of a dataclass as flags to a parser, or to a group of one."""
+    """Add the fields of a dataclass as flags to a parser, or to a group of one.
+
+    A text must not be empty unless its default is.
+    """
     kinds = typing.get_type_hints(section)
     for field in dataclasses.fields(section):
         settings, kind = dict(field.metadata), kinds[field.name]
@@ -84,6 +87,8 @@ def add_flags(parser: argparse._ActionsContainer, section: type) -> None:
         bounds = {name: settings.pop(name) for name in ("low", "high", "below") if name in settings}
         if bounds:
             settings["type"] = number((typing.get_args(kind) or (kind,))[0], **bounds)  # the first of `int | None`
+        if kind in (str, str | None) and field.default != "":
+            settings.setdefault("type", not_empty)
         parser.add_argument(f"--{field.name}", default=field.default, **settings)
 
 
@@ -102,7 +107,7 @@ def number(kind: type, low: float, high: float = math.inf, *, below: float = mat
 
     def parse(text):
         try:
-            value = kind(text)
+            value = kind(plain_digits(text))
             in_range = math.isfinite(value) and low <= value <= high and value < below
         except (ValueError, OverflowError):
             in_range = False
@@ -113,11 +118,25 @@ def number(kind: type, low: float, high: float = math.inf, *, below: float = mat
     return parse
 
 
+def plain_digits(text: str) -> str:
+    """The text of a number; ValueError for digits of other scripts and for underscores, which Python accepts."""
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return text
+
+
+def not_empty(text: str) -> str:
+    """An argparse type: a text, but not that of a variable of the shell that is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("the value is empty; leave the flag out for its default")
+    return text
+
+
 # The course of a command
 
 
 class Stopped(BaseException):
-    """Raised by SIGTERM and Ctrl-C."""
+    """Raised by Ctrl-C, SIGTERM and the end of the terminal."""
 
 
 class Command:
@@ -142,7 +161,10 @@ class Command:
     def __enter__(self) -> "Command":
         global _log
         _log = io.StringIO()
-        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+            numbers.append(signal.SIGHUP)
+        self._handlers = {number: signal.signal(number, self._stop) for number in numbers}
         self._unraisable_hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         self._process = os.getpid()
         return self
@@ -159,8 +181,8 @@ class Command:
     def _stop(self, number: int, _frame) -> NoReturn:
         if os.getpid() != self._process:  # a worker that has just been forked and has no handler of its own yet
             os._exit(128 + number)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for each in self._handlers:
+            signal.signal(each, signal.SIG_DFL)
         self.signal = signal.Signals(number)
         raise Stopped(number)
 
@@ -290,13 +312,15 @@ def write_line(line: str, stream: TextIO) -> None:
     write_log(f"{line}\n")
     try:
         print(line, file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         redirect_to_null(stream)
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            raise OSError(f"standard output cannot be written ({error.strerror}); make room or redirect it") from error
 
 
 def flush() -> None:
     """Flush both streams, which argparse and warnings write to as well."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # a stream is None if it was closed at the start
+    for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BrokenPipeError:
@@ -309,4 +333,9 @@ def redirect_to_null(stream: TextIO) -> None:
     stream.flush()
 
 
+for name in ("stdout", "stderr"):
+    if getattr(sys, name) is None:  # closed at the start
+        setattr(sys, name, open(os.devnull, "w"))
+    elif isinstance(getattr(sys, name), io.TextIOWrapper):
+        getattr(sys, name).reconfigure(errors="backslashreplace")  # where the encoding lacks a character
 atexit.register(flush)  # runs before Python's own final flush

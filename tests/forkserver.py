@@ -185,11 +185,11 @@ def interpret(address: str) -> None:
         request = json.dumps((command, os.getcwd(), dict(os.environ)))
         socket.send_fds(server, [request.encode()], [1, 2])
         process = int(server.recv(100))
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _: os.kill(process, number))
         status = int(server.recv(100))
     if status < 0:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     sys.exit(status)

@@ -115,13 +115,14 @@ def test_flags_that_an_ablation_cannot_have_are_one_line(list_runs, flags, words
     ("variables", "flags", "words"),
     [
         ({"SEEDS": "42 x"}, [], ["exp1_baseline: argument --seed", "'x'"]),
-        ({"SEEDS": "42 43 42"}, [], ["SEEDS", "42 is listed twice"]),
+        ({"SEEDS": "42 43 042"}, [], ["SEEDS", "42 is listed twice"]),
         ({"BACKBONES": "resnet50 vgg"}, [], ["BACKBONES", "vgg", "resnet50"]),
         ({"BACKBONES": "resnet50 resnet50"}, [], ["BACKBONES", "twice"]),
         ({"BACKBONES": "swin_b"}, ["--patch_size", "48"], ["swin1_baseline: --patch_size 48", "choose 64"]),
         ({"BACKBONES": "swin_b resnet50"}, ["--patch_size=64", "--drop_path_rate=0.2"], ["exp1_baseline", "leave it"]),
         ({"NPROC": "3"}, [], ["exp1_baseline: --batch_size 8", "a multiple of 3"]),
         ({"NPROC": "two"}, [], ["NPROC=two"]),
+        ({"NPROC": "08"}, [], ["NPROC=08"]),
     ],
 )
 def test_variables_that_an_ablation_cannot_have_are_one_line(list_runs, variables, flags, words):

@@ -114,7 +114,7 @@ def test_a_failure_stops_the_runner_and_its_printed_command_goes_on(tmp_path, ti
     assert results(tmp_path) == results(ablation[0])
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, forking_python, number, status):
     command = ["bash", RUNNER, "--data_path", tiny_data, *TINY_FLAGS, "--epochs", "1000"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -144,6 +144,7 @@ def test_a_signal_is_passed_on_and_nothing_more_is_started(tmp_path, tiny_data, 
         (["--resume", "nowhere"], ["--resume nowhere", "logs/resnet_ablation_1", "logs/resnet_ablation_2"]),
         (["--resume=logs/resnet_ablation_1", "--epochs", "3"], ["--resume", "no others"]),
         (["--demo", "--epoch", "3"], ["did you mean --epochs?"]),
+        (["--data_path", "a\nb"], ["line break", "--data_path"]),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, forking_python, flags, words):
@@ -199,9 +200,10 @@ def test_an_old_python_is_an_error(tmp_path):
         (tools / name).symlink_to(shutil.which(name))
     (tools / "python3").write_text("#!/bin/bash\nexit 1\n")
     (tools / "python3").chmod(0o755)
-    process = run_program("bash", RUNNER, "--demo", cwd=tmp_path, PATH=str(tools), PYTHON="python3")
-    assert process.returncode == 1 and list(tmp_path.iterdir()) == [tools]
-    assert "error: no Python 3.10 or newer on the PATH" in process.stderr and "PYTHON=" in process.stderr
+    for named in ("", "python3", "/no/such/python"):
+        process = run_program("bash", RUNNER, "--demo", cwd=tmp_path, PATH=str(tools), PYTHON=named)
+        assert process.returncode == 1 and list(tmp_path.iterdir()) == [tools]
+        assert f"error: {named and f'PYTHON={named}: '}no Python 3.10 or newer; install" in process.stderr
 
 
 def test_help_says_how_to_call_it_and_starts_nothing(tmp_path):
@@ -215,7 +217,7 @@ def recorder(tmp_path_factory):
     """An interpreter that lists the runs, and only records the commands that train or make images."""
     folder = tmp_path_factory.mktemp("recorder")
     (folder / "python3").write_text(
-        f'#!/bin/bash\n[[ $* != *iqa.ablation* ]] || exec {sys.executable} "$@"\n'
+        f'#!/bin/bash\n[[ $* != *iqa/ablation.py* ]] || exec {sys.executable} "$@"\n'
         f'[[ $* != *.py* ]] || echo "$* run $ABLATION_RUN" >>{folder}/commands\n'
     )
     (folder / "python3").chmod(0o755)

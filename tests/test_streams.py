@@ -1,6 +1,8 @@
 """The reader of standard output or standard error goes away: the work is done, with its own exit status."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -41,6 +43,28 @@ def test_where_nobody_reads_the_status_is_that_of_the_work(name):
     )
     os.close(writer)
     assert process.returncode == status
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_a_stream_that_is_closed_at_the_start_changes_nothing(closed):
+    code = IMPORTS + "say('x'); write_error('y'); print(sys.stderr.isatty()); sys.exit(5)"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {closed}"
+    assert subprocess.run(["bash", "-c", command], cwd=ROOT).returncode == 5
+
+
+def test_a_full_disk_behind_standard_output_is_one_line():
+    with open("/dev/full", "w") as full:
+        code = IMPORTS + "with Command([]) as command: say('x')\nsys.exit(command.status)"
+        process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert process.returncode == 1
+    assert re.fullmatch(r"error: standard output cannot be written \(No space .*\n", process.stderr)
+
+
+def test_characters_that_the_terminal_lacks_are_escaped():
+    code = IMPORTS + "say('\u0394 SRCC')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True)
+    assert (process.returncode, process.stdout) == (0, b"\\u0394 SRCC\n")
 
 
 def test_only_what_nobody_reads_is_lost():

@@ -213,7 +213,8 @@ def read_labels(name: str, root: Path) -> list[Label]:
 def check_files(name: str, root: Path) -> None:
     dataset = DATASETS[name]
     if not root.is_dir():
-        raise FileNotFoundError(f"--data_path {root}: no such folder; docs/data.md says where the data sets come from")
+        what = "is a file" if root.exists() else "no such folder"
+        raise FileNotFoundError(f"--data_path {root}: {what}; docs/data.md says where the data sets come from")
     missing = [file for file in dataset.label_files if not (root / file).is_file()]
     if missing:
         folders = " or ".join(f"{'/ + '.join(layout)}/" for layout in dataset.image_layouts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from iqa.cli import flag, number
 from iqa.data.datasets import DATASETS
 
+MOST_PATCHES = 10_000  # of an image
 STANDARD = "koniq-10k"  # the data set of the experiment; its split is fixed
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from iqa.cli import plain_digits
+
 Rows = Iterator[tuple[str, dict[str, str]]]  # ("file: row N", columns)
 
 
@@ -19,11 +21,16 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Rows:
     """Rows of a csv file with a header; a byte-order mark, CRLF, empty rows and empty trailing fields are allowed."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header = Counter(reader.fieldnames or ())
+            reader = csv.DictReader(file, strict=True)  # a quote that is not closed is an error
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            header = Counter(reader.fieldnames)
             missing = [column for column in columns if column not in header]
             if missing:
-                raise ValueError(f"{path}: no column {', '.join(missing)}; it has {reader.fieldnames}")
+                names = ", ".join(map(repr, reader.fieldnames)) or "none: it is empty"
+                raise ValueError(
+                    f"{path}: no column {', '.join(missing)}; it has {names}; begin the file with the names of its "
+                    "columns, separated by commas"
+                )
             repeated = [name for name, count in header.items() if name and count > 1]
             if repeated:
                 raise ValueError(f"{path}: several columns {', '.join(repeated)}; rename or remove all but one")
@@ -37,6 +44,9 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Rows:
                     )
                 if not any(row.values()):
                     continue
+                for name, text in row.items():
+                    if name not in columns and "\n" in (text or ""):
+                        raise ValueError(f"{where}: the quoted field of column {name} spans lines; close its quote")
                 short = [column for column in columns if row[column] is None]
                 if short:
                     raise ValueError(f"{where}: no value for {', '.join(short)}")
@@ -73,7 +83,7 @@ def read_json_list(path: Path) -> list:
 
 def read_mos(text: str, where: str, column: str, low: float = -math.inf, high: float = math.inf) -> float:
     try:
-        mos = float(text)
+        mos = float(plain_digits(text))
     except ValueError:
         mos = math.nan
     if not (math.isfinite(mos) and low <= mos <= high):

@@ -1,7 +1,10 @@
 """Figures of a report, as PNG and PDF: 8.5 cm wide, or 17.6 cm with several backbones."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+os.environ["MPLBACKEND"] = "agg"  # figures are files, whatever the user's choice for windows
 
 import matplotlib
 import numpy as np

@@ -5,9 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from iqa.cli import OneLineParser, add_flags, flag, given_flags
-from iqa.data.flags import PatchFlags, patch_mistake
-
-MOST_PATCHES = 10_000  # of an image
+from iqa.data.flags import MOST_PATCHES, PatchFlags, patch_mistake
 
 
 def ending(*allowed: str):

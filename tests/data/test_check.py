@@ -70,6 +70,7 @@ def test_a_range_and_a_split_file_mean_what_they_mean_in_training(tmp_path):
         (["--dataset", "csv", "--mos_range", "3", "3"], ["--mos_range 3 3: LOW must be below HIGH"]),
         (["--dataset", "csv", "--mos_range", "1", "inf"], ["--mos_range", "'inf'", "finite"]),
         (["--dataset", "gone"], ["--dataset", "gone", "koniq-10k"]),
+        (["--dataset", "csv", "--split_file", ""], ["--split_file", "empty"]),
         (["two", "folders"], ["folders"]),
     ],
 )

@@ -80,11 +80,29 @@ def test_a_value_outside_the_given_range_is_an_error_with_file_and_row(tmp_path,
         ([("image", "mos", "mos"), ("0.jpg", 3, 4)], "labels.csv: several columns mos"),
         ([("image", "mos")], "--data_path .*: its labels name no image"),
         ([("image", "mos"), ("0.jpg", 3), ("2.jpg", 3)], "--data_path .*: every MOS is 3"),
+        ([("image", "mos", "Split"), ("0.jpg", 3, "train")], "labels.csv: has a column Split, but none named split"),
+        ([("image", "mos"), ("0.jpg", "3_0")], "labels.csv: row 2: mos is '3_0'"),
+        ([("image;mos",), ("0.jpg;3",)], "labels.csv: no column image, mos; it has 'image;mos'.* by commas"),
+        ([()], "labels.csv: no column image, mos; it has none: it is empty"),
     ],
 )
 def test_a_csv_without_columns_rows_or_a_range_is_an_error(tmp_path, rows, words):
     write_rows(make_csv(tmp_path) / "labels.csv", *rows)
     with pytest.raises(ValueError, match=words):
+        load_dataset("csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("comment", "words"),
+    [
+        ('"oops\n2.jpg,4,x', "not a csv file .*unexpected end of data"),
+        ('"oops\n2.jpg,4,"', "row 3: .*comment spans lines"),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_an_error(tmp_path, comment, words):
+    """The rows up to the next quote would be part of the field."""
+    (make_csv(tmp_path) / "labels.csv").write_text(f"image,mos,comment\n0.jpg,3,{comment}\n4.jpg,1,y\n")
+    with pytest.raises(ValueError, match=f"labels.csv.*{words}"):
         load_dataset("csv", tmp_path)
 
 

@@ -133,7 +133,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path, capsys, monkeypatch, argument
     ("flags", "named"),
     [
         (["--groups", "("], "--groups: '\\(' is not a regular expression"),
-        (["--draws", "5"], "--draws: '5' is not an integer, at least 1000"),
+        (["--draws", "5"], "--draws: '5' is not an integer, 1000 to 1000000"),
     ],
 )
 def test_invalid_flags_are_refused_in_one_line(tmp_path, capsys, flags, named):
