@@ -50,7 +50,7 @@ for name in SEEDS BACKBONES NPROC PYTHON OMP_NUM_THREADS CUDA_VISIBLE_DEVICES; d
     if [[ -n ${!name-} ]]; then variables+="$name=$(printf %q "${!name}") "; fi
 done
 again="${variables}bash$(printf ' %q' "$0" "$@")" # the command that continues this one
-trap '(($? == 0 || $? == 2)) || echo "To go on: $again" >&2' EXIT # status 2: a wrong flag, which would fail again
+trap '[[ $? == [02] || -z $again ]] || echo "To go on: $again" >&2' EXIT # status 2: a wrong flag, which would fail again
 trap 'stop INT 130' INT
 trap 'stop TERM 143' TERM
 trap 'stop HUP 129' HUP # ignored under nohup
@@ -62,7 +62,9 @@ if [[ ${1-} == --resume* ]]; then # ablation_flags has the seeds, the backbones 
     ablations=(logs/*/ablation_flags) log_dir=${2-}
     log_dir=${log_dir%/}
     (($# <= 2)) || fail "--resume uses the flags of the interrupted ablation: give no others"
-    [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: contains no ablation; choose from ${ablations[*]%/*}"
+    advice="choose from ${ablations[*]%/*}"
+    [[ -f ${ablations[0]} ]] || advice="leave --resume out to begin one"
+    [[ -f $log_dir/ablation_flags ]] || fail "--resume $log_dir: contains no ablation; $advice"
     given=$SEEDS
     { read -r is_demo && read -r SEEDS; } <"$log_dir/ablation_flags"
     [[ ${given:-$SEEDS} == "$SEEDS" ]] || fail "SEEDS=\"$given\": the interrupted ablation has SEEDS=\"$SEEDS\"; leave it out"
@@ -73,7 +75,7 @@ for flag; do
     shift
     case $flag in
         --help | -h) sed -n -e '/^set/q' -e '1d' -e 's/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
-        --demo) is_demo=$flag recipe+=("${demo[@]}") ;;
+        --demo) [[ -n $is_demo ]] || recipe+=("${demo[@]}") && is_demo=$flag ;;
         --with_published) with_published=$flag ;;
         BACKBONES=*) BACKBONES=${flag#*=} ;;
         *) set -- "$@" "$flag" ;;
@@ -107,11 +109,19 @@ while read -r name flags <&3; do
         say "$name is finished"
         continue
     fi
-    if [[ -s $output/metrics.jsonl ]]; then how=--resume; elif [[ -e $output ]]; then how=--overwrite; fi
+    if [[ -e $output/config.json ]]; then how=--resume; fi
     say "== run $number of $total: $name, log in $output.log"
     export ABLATION_RUN=$number/$total
     # shellcheck disable=SC2086 # one word for each flag
-    run "${launch[@]}" "$here/train_resnet_improved.py" "${recipe[@]}" "$@" $flags --output_dir "$output" $how ||
-        fail "$name ended with status $?; its log is $output.log" "$?"
+    run "${launch[@]}" "$here/train_resnet_improved.py" "${recipe[@]}" "$@" $flags --output_dir "$output" $how || {
+        status=$? log=""
+        if [[ $status == 1 && $(ls -A "$log_dir") == ablation_flags ]]; then # it was refused, and its error says why
+            again="" && rm -r "$log_dir" && { rmdir logs 2>/dev/null || true; }
+            exit 1
+        fi
+        if [[ -e $output.log ]]; then log="; its log is $output.log"; fi
+        fail "$name ended with status $status$log" "$status"
+    }
 done 3<<<"$runs"
+again="$(printf '%q ' "$python" "$here/report_ablation.py" "$log_dir")"
 run "$python" "$here/report_ablation.py" "$log_dir"

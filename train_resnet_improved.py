@@ -237,7 +237,7 @@ def how_to_go_on(folder: RunFolder | None = None) -> str:
         return "The same command with --resume goes on after the last whole epoch, if one was finished."
     words = sys.orig_argv
     if folder and folder.begun:
-        words = [word for word in words if word != "--overwrite"] + folder.flags_to_go_on()
+        words = [word for word in words if word not in ("--overwrite", "--resume")] + folder.flags_to_go_on()
     return f"To go on: {shlex.join(words)}"
 
 
@@ -260,6 +260,7 @@ def prepare(options: Options) -> Run | None:
     )
     before = None if options.dry_run else folder.config_to_resume(options)
     if before and folder.result.exists():
+        folder.remove_last()
         say(f"{folder.output}: this run is finished; see {folder.result}")
         return None
     data = load_dataset(
@@ -274,6 +275,13 @@ def prepare(options: Options) -> Run | None:
     mos = data.sets["training"].mos
     if mos.min() == mos.max():
         raise ValueError(f"--data_path {data.root}: every training MOS is {mos[0]:g}, so there is nothing to learn")
+    patches = len(mos) * options.train_patch_num
+    if options.batch_size > patches:
+        raise ValueError(
+            f"--batch_size {options.batch_size}: more than the {patches} training patches of an epoch; lower it"
+        )
+    if not before and options.weights not in ("imagenet", "none") and not Path(options.weights).is_file():
+        raise FileNotFoundError(f"--weights {options.weights}: no such file; name one, or choose imagenet or none")
     return None if options.dry_run else Run(variant, folder, data, before)
 
 
@@ -459,7 +467,7 @@ class Training:
         weights = sum(x.nbytes for x in self.model.state_dict().values())
         # The weights and two moments of AdamW; besides, the trained weights and their average where these are scored.
         copies = 5 if options.ema or options.loss in BATCH_LOSSES else 3
-        folder.check_space(copies * weights, save_model=options.save_model and not options.checkpoint_dir)
+        folder.check_space(weights, copies * weights, publish=options.save_model and not options.checkpoint_dir)
         cli.open_log(folder.log, append=resumed)
         if resumed:
             return self.write_epoch()
@@ -504,6 +512,8 @@ class Training:
         if keep_selected:
             try:
                 selected = load_checkpoint(folder.best_pth)
+                if selected["config"].get("run_id") != self.config["run_id"]:
+                    raise ValueError(f"{folder.best_pth} is of another run")
                 if selected["epoch"] != chosen["epoch"]:  # repeated after a kill, with another result
                     raise ValueError(f"{folder.best_pth} has those of epoch {selected['epoch']}")
                 state = selected
@@ -688,11 +698,6 @@ def open_loaders(
         batch_size=options.batch_size,
         seed=options.seed,
     )
-    if not len(plan):
-        count = len(images) * options.train_patch_num
-        raise ValueError(
-            f"--batch_size {options.batch_size}: more than the {count} training patches of an epoch; lower it"
-        )
     if plan.dropped:
         say(f"Batches: {len(plan)} an epoch; {plan.dropped} random patches of each epoch fill no batch")
     evaluation = {

@@ -9,6 +9,7 @@ before the first run begins: each mistake is one line on standard error and stat
 import argparse
 import difflib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -80,7 +81,7 @@ def check(name: str, flags: list[str]) -> None:
 
 def different_words(variable: str, text: str) -> list[str]:
     """The words of an environment variable; a repeated word is an error."""
-    words = [str(int(word)) if word.isdecimal() else word for word in text.split()]
+    words = [str(int(word)) if re.fullmatch(r"\+?\d+", word) else word for word in text.split()]
     for word in words:
         if words.count(word) > 1:
             raise ValueError(f'{variable}="{text}": {word} is listed twice; name it once')

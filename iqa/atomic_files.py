@@ -33,6 +33,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     temporary = _temporary_of(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush_to_disk(temporary, os.O_RDWR)
         os.replace(temporary, path)
@@ -83,17 +84,31 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def check_writable(flag: str, path: Path | None) -> None:
-    """Make the folder of `path`; OSError if `path` cannot be written."""
+    """OSError if `path`, whose folder need not exist yet, cannot be written."""
     if path is None:
         return
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(f"{flag} {path}: is {'a folder' if os.path.isdir(path) else 'a device or a pipe'}; name a file")
+    missing = missing_folders(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _temporary_of(path).touch()  # the temporary name may be too long
         _temporary_of(path).unlink()
+        remove_empty(missing)
     except OSError as error:
         raise OSError(f"{flag} {path}: cannot be written ({error.strerror}); name another") from error
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """The folders above a path that do not exist, from the innermost."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of these folders that are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _temporary_of(path: Path) -> Path:

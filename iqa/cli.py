@@ -287,7 +287,11 @@ _log: TextIO | None = None  # the log of a command: in memory until its file is 
 def open_log(path: Path, *, append: bool) -> None:
     """Write all lines of this command into a file too."""
     global _log
-    before, _log = _log.getvalue(), open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace")
+    before = _log.getvalue()
+    try:
+        _log = open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror}); remove it, or name another folder") from error
     write_log(before)
 
 

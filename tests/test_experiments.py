@@ -144,3 +144,17 @@ def test_the_speed_on_a_gpu():
     figures = f"{rates['graph']} patches/s in training, {rates['compiled graph']} with `--compile`, {rates['eager']}"
     assert figures in front
     assert f"would take {minutes['graph']:.0f} minutes" in front
+
+
+def test_the_speed_on_a_cpu():
+    measured = json.loads((FOLDER / "benchmark_avx2.json").read_text())
+    speed, front = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/speed.md", "README.md"))
+    training, evaluation = measured["ways"]
+    for name in ("full", "compute", "input"):
+        cells = [f"{np.mean(way[name]):,.1f} ± {np.std(way[name], ddof=1):.1f}" for way in (training, evaluation)]
+        assert f"| {name.upper()} | {' | '.join(cells)} |" in speed
+    assert f" TFLOP/s | {training['limit']:.1f} | {evaluation['limit']:.1f} |" in speed
+    assert f"built at {measured['cache_images_per_second']:.0f} and" in speed
+    assert f"would take {measured['ablation_minutes']['eager'] / 60:.0f} and" in speed
+    rates = [np.mean(way["full"]) for way in (training, evaluation)]
+    assert f"fp32: {rates[0]:.1f} patches/s in training, {rates[1]:.1f} in evaluation" in front

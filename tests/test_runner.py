@@ -104,8 +104,8 @@ def test_a_failure_stops_the_runner_and_its_printed_command_goes_on(tmp_path, ti
     variables = {"SEEDS": "42", "PYTHON": forking_python}
     process = run_ablation(*flags, cwd=tmp_path, **variables, **full)
     logs = log_folder(tmp_path)
-    assert process.returncode == 1 and f"{logs.relative_to(tmp_path)}/exp2_multiscale.log" in process.stderr
-    assert "status 1" in process.stderr and not list(logs.glob("report*")) and "|" not in process.stdout
+    assert process.returncode == 1 and "error: exp2_multiscale ended with status 1\n" in process.stderr
+    assert not list(logs.glob("report*")) and "|" not in process.stdout
     assert not (logs / VARIANTS[2]).exists()
     command = printed_command(process.stderr, tmp_path)
     assert command.startswith(f"SEEDS=42 PYTHON={shlex.quote(forking_python)} ")
@@ -156,6 +156,17 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, forking_python, fl
     assert process.returncode == 2 and process.stdout == "" and sorted(tmp_path.rglob("*")) == before
     assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1, process.stderr
     assert [word for word in words if word not in process.stderr] == [], process.stderr
+
+
+def test_a_run_that_refuses_to_begin_leaves_no_folder_and_no_advice_to_resume(tmp_path, tiny_data, forking_python):
+    """What only the training can see: the device, and checkpoints of another run."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/resnet_improved_ss_noatt_best.pth").write_text("of another run")
+    before = sorted(tmp_path.rglob("*"))
+    for flags in (("--device", "cuda:99"), ("--checkpoint_dir", "weights")):
+        process = run_ablation("--data_path", tiny_data, *TINY_FLAGS, *flags, cwd=tmp_path, PYTHON=forking_python)
+        assert process.returncode == 1 and process.stderr.startswith(f"error: {' '.join(flags)}"), process.stderr
+        assert process.stderr.count("\n") == 1 and sorted(tmp_path.rglob("*")) == before
 
 
 def test_two_ablations_side_by_side_lose_nothing(tmp_path, tiny_data, ablation, forking_python):

@@ -121,9 +121,7 @@ def levels_of(grid: Grid, runs: Sequence[Run], measured: dict[str, Measured]) ->
     """Mean SRCC and PLCC of the runs of each row, by log name; None for a row without runs."""
     places = {row.log_name: _places(runs, row.log_name) for row in grid.rows()}
     return {
-        log_name: {metric: of.contrast([(1, members)]).clipped(-1.0, 1.0) for metric, of in measured.items()}
-        if members
-        else None
+        log_name: {metric: of.contrast([(1, members)]) for metric, of in measured.items()} if members else None
         for log_name, members in places.items()
     }
 

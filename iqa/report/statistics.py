@@ -37,10 +37,6 @@ class Estimate:
     run_variance: float  # sum over variants of coefficient^2 * variance between runs, images' noise included
     run_image_variance: float  # the same sum of the images' noise that each run has for itself
 
-    def clipped(self, low: float, high: float) -> "Estimate":
-        """Return the estimate with an interval cut to the possible values."""
-        return replace(self, low=max(low, self.low), high=min(high, self.high))
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -56,15 +52,18 @@ class Measured:
         return np.atleast_2d(np.cov(defined))
 
     def contrast(self, terms: Terms) -> Estimate:
-        """Estimate a sum of coefficient * mean over the runs of a variant.
+        """Estimate a sum of coefficient * mean over the runs of a variant, cut to the possible values.
 
         With one run of any variant the interval is the percentile bootstrap over images, for the trained models alone.
         Otherwise it also covers other seeds.
         """
-        if min(len(runs) for _, runs in terms) > 1:
-            return combined_estimate(self.values, self.covariance, terms)
-        resamples = weights_of(terms, len(self.values)) @ self.resamples
-        return percentile_estimate(sum_of_means(self.values, terms), resamples, tuple(len(runs) for _, runs in terms))
+        seeds, most = tuple(len(runs) for _, runs in terms), float(sum(abs(coefficient) for coefficient, _ in terms))
+        if min(seeds) > 1:
+            estimate = combined_estimate(self.values, self.covariance, terms)
+        else:
+            resamples = weights_of(terms, len(self.values)) @ self.resamples
+            estimate = percentile_estimate(sum_of_means(self.values, terms), resamples, seeds)
+        return replace(estimate, low=max(-most, estimate.low), high=min(most, estimate.high))
 
 
 def weights_of(terms: Terms, count: int) -> np.ndarray:

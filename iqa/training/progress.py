@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from iqa.cli import say
+from iqa.cli import say, write_log
 from iqa.data.image_cache import LOG_EVERY
 from iqa.processes import is_first
 
@@ -51,15 +51,24 @@ def watch(loader, title: str, forecast: Forecast | None = None, meter=None) -> I
     Args:
         meter: the `LossMeter` of training steps, whose mean so far is shown.
     """
-    shown = time.monotonic()
-    with tqdm(loader, desc=title, unit="batch", leave=False, disable=not (is_first() and sys.stderr.isatty())) as bar:
+    shown = logged = time.monotonic()
+    with tqdm(
+        loader,
+        desc=title,
+        leave=False,
+        bar_format="{desc}: {n_fmt}/{total_fmt}{postfix} {bar}",  # the bar shrinks first on a narrow terminal
+        disable=not (is_first() and sys.stderr.isatty()),
+    ) as bar:
         for step, item in enumerate(bar, 1):
             yield item
             if forecast:
                 forecast.add(loader, backward=meter is not None)
-            if time.monotonic() - shown > (LOG_EVERY if bar.disable else LOG_EVERY / 10):
-                shown = time.monotonic()
+            now = time.monotonic()
+            if now - shown > (LOG_EVERY if bar.disable else LOG_EVERY / 10):
+                shown = now
                 texts = ([f"loss {meter.mean():.4f}"] if meter else []) + ([str(forecast)] if forecast else [])
                 bar.set_postfix_str(", ".join(texts))
-                if bar.disable:
-                    say(f"  {title}: {', '.join([f'{step}/{len(loader)} batches', *texts])}")
+                if now - logged > LOG_EVERY:
+                    logged = now
+                    line = f"  {title}: {', '.join([f'{step}/{len(loader)} batches', *texts])}"
+                    say(line) if bar.disable else write_log(f"{line}\n")

@@ -17,7 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iqa.atomic_files import atomic_path, check_writable, hold_lock, link_or_copy, remove_leftovers
+from iqa.atomic_files import (
+    atomic_path,
+    check_writable,
+    hold_lock,
+    link_or_copy,
+    missing_folders,
+    remove_empty,
+    remove_leftovers,
+)
 from iqa.cli import first_line, say
 from iqa.json_files import read_json
 from iqa.training.recipe import PUBLISHED_RECIPE
@@ -37,6 +45,7 @@ class RunFolder:
         log: what the run prints.
         best_pth, last_pth: the checkpoints, in the run's own folder or in another.
         begun: this process has begun a new run in the folder.
+        resumed_from: the last checkpoint of the run to resume, if it is in another folder.
     """
 
     output: Path
@@ -44,6 +53,7 @@ class RunFolder:
     best_pth: Path
     last_pth: Path
     begun: bool = False
+    resumed_from: Path | None = None
 
     config = property(lambda self: self.output / "config.json")
     result = property(lambda self: self.output / "result.json")
@@ -54,12 +64,17 @@ class RunFolder:
     # Before a run begins
 
     def config_to_resume(self, options: Any) -> dict[str, Any] | None:
-        """config.json of the run to continue, None for a new run; an error if the folders do not fit the flags."""
+        """config.json of the run to continue, None for a new run; an error if the folders do not fit the flags.
+
+        A run that was stopped in its first epoch is a new one.
+        """
         if options.resume:
-            return self.read_config(options)
+            config = self.read_config(options)
+            if (self.output / "metrics.jsonl").exists() or any(path.exists() for path in both(self.last_pth)):
+                return config
         if options.overwrite:
             return None
-        if self.config.exists():
+        if self.config.exists() and not options.resume:
             raise FileExistsError(
                 f"--output_dir {self.output}: holds a run; add --resume or --overwrite, or name another"
             )
@@ -74,7 +89,8 @@ class RunFolder:
     def read_config(self, options: Any) -> dict[str, Any]:
         """config.json of a run with the same flags as `options`, but for those that may change."""
         if not self.config.exists():
-            runs = sorted(str(path.parent) for path in self.output.parent.glob("*/config.json"))
+            runs = [*self.output.parent.glob("*/config.json"), *self.output.parent.glob("*/*/config.json")]
+            runs = sorted(str(path.parent) for path in runs)
             raise FileNotFoundError(
                 f"--resume: {self.output} holds no run ({self.config.name} is missing); "
                 + (f"--output_dir may be {' or '.join(runs)}" if runs else "leave --resume out to begin one")
@@ -103,37 +119,44 @@ class RunFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Lock this run's files, and remove the temporary files of a killed run; at the end an unused folder, too."""
+        missing = [*missing_folders(self.config), *missing_folders(self.best_pth)]
         with contextlib.ExitStack() as locks:
             locks.enter_context(hold_lock(self.output / LOCK))
-            locks.callback(self.remove_unused)
+            locks.callback(self.remove_unused, missing)
             if self.checkpoint_folder != self.output:
-                locks.enter_context(hold_lock(self.best_pth.with_name(f".{self.best_pth.name}.lock")))
+                locks.enter_context(hold_lock(lock_of(self.best_pth)))
             for path in (self.config, *(self.output / name for name in RESULTS), self.best_pth, *both(self.last_pth)):
                 remove_leftovers(path)
             if self.best_pth.exists():  # in checkpoints/ other runs may be writing theirs now
                 remove_leftovers(self.newest, only=self.best_pth)
             yield
 
-    def remove_unused(self) -> None:
-        """Remove the folder if no run began in it."""
-        if not self.config.exists() and {path.name for path in self.output.glob("*")} == {LOCK}:
-            shutil.rmtree(self.output, ignore_errors=True)
-            with contextlib.suppress(OSError):  # it has other runs or does not exist
-                Path("logs").rmdir()
+    def remove_unused(self, missing: list[Path]) -> None:
+        """Remove the lock if no run began in the folder, and the folders that were missing before."""
+        if not self.config.exists():
+            (self.output / LOCK).unlink(missing_ok=True)
+            if self.checkpoint_folder in missing:
+                lock_of(self.best_pth).unlink(missing_ok=True)
+            remove_empty(missing)
 
     def flags_to_go_on(self) -> list[str]:
         """The flag that continues a run that this process began."""
-        if self.result.exists() or any(path.exists() for path in both(self.last_pth)):
-            return ["--resume"]
-        return ["--overwrite"] if self.config.exists() else []
+        return ["--resume"] if self.config.exists() else []
 
     # During a run
 
-    def check_space(self, checkpoint_bytes: int, *, save_model: bool) -> None:
-        """OSError if the files of the run cannot be written or the disk has no room for its checkpoints."""
-        for path in (self.log, self.result, self.last_pth, *([self.newest] if save_model else [])):
+    def check_space(self, weights: int, state: int, *, publish: bool) -> None:
+        """OSError if the files of the run cannot be written or the disk has no room for its checkpoints.
+
+        Args:
+            weights, state: bytes of _best.pth and of _last.pth.
+            publish: the weights are also linked in checkpoints/.
+        """
+        for path in (self.log, self.result):
             check_writable("--output_dir", path)
-        needed = 3 * checkpoint_bytes  # the last one, the one before, and a new one
+        for path in (self.last_pth, *([self.newest] if publish else [])):
+            check_writable("--checkpoint_dir", path)
+        needed = 3 * state + weights  # the last one, the one before, a new one, and the best one
         free = shutil.disk_usage(self.checkpoint_folder).free
         free += sum(path.stat().st_size for path in both(self.last_pth) if path.exists())
         if needed > free:
@@ -143,11 +166,11 @@ class RunFolder:
             )
 
     def remove_earlier_results(self) -> None:
-        """Remove the files of an earlier run, except config.json, which is replaced."""
+        """Remove the files of an earlier run."""
         self.begun = True
         if self.best_pth.exists() and self.newest.exists() and self.newest.samefile(self.best_pth):
             self.newest.unlink()
-        for path in (*(self.output / name for name in RESULTS), *both(self.last_pth), self.best_pth):
+        for path in (self.config, *(self.output / name for name in RESULTS), *both(self.last_pth), self.best_pth):
             path.unlink(missing_ok=True)
 
     def load_last(self, before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
@@ -163,23 +186,23 @@ class RunFolder:
             last = Path(flags.get("checkpoint_dir") or self.checkpoint_folder) / last.name
         if not any(path.exists() for path in both(last)):
             raise FileNotFoundError(
-                f"--resume: no {self.last_pth}: no epoch of this run was finished, or --checkpoint_dir differs; {anew}"
+                f"--resume: no {self.last_pth}: --checkpoint_dir differs, or the file was removed; {anew}"
             )
         saved = load_last(last)
         if saved.get("run_id") != before["run_id"]:
-            raise ValueError(
-                f"--resume: {last} is not of the run in {self.output}: no epoch of it was finished, or another "
-                f"run replaced it; {anew}"
-            )
+            raise ValueError(f"--resume: {last} is not of the run in {self.output}: another run replaced it; {anew}")
+        if last != self.last_pth:
+            self.resumed_from = last
+            if self.best_pth.exists() and not is_of_run(self.best_pth, before["run_id"]):
+                raise FileExistsError(
+                    f"--checkpoint_dir {self.checkpoint_folder}: contains {self.best_pth.name} of another run; name "
+                    "another"
+                )
         if "schedule" not in saved and (flags.get("warmup_steps") or flags.get("recipe") == PUBLISHED_RECIPE):
             raise ValueError(f"--resume: {last} has no position in the schedule; {anew}")
         refuse_other_head(saved["model"], last, anew)
         older = last.with_name(self.best_pth.name)
-        if (
-            older != self.best_pth
-            and older.exists()
-            and load_checkpoint(older)["config"].get("run_id") == before["run_id"]
-        ):
+        if older != self.best_pth and older.exists() and is_of_run(older, before["run_id"]):
             link_or_copy(older, self.best_pth)
         return saved
 
@@ -188,6 +211,16 @@ class RunFolder:
     def link_in_checkpoints(self, run_id: str) -> None:
         """Link the weights in checkpoints/ instead of those of the previous run, whose own folder keeps them."""
         newest = self.newest
+        try:
+            lock = hold_lock(lock_of(newest))
+        except OSError as error:  # with --checkpoint_dir checkpoints
+            say(f"Warning: {newest} belongs to a run that is not finished; the weights are {self.best_pth} ({error})")
+            return
+        with lock:
+            self.replace_newest(newest, run_id)
+            lock_of(newest).unlink(missing_ok=True)
+
+    def replace_newest(self, newest: Path, run_id: str) -> None:
         if newest.is_file() and is_only_copy(newest, run_id):
             written = time.strftime("%Y%m%d_%H%M%S", time.localtime(newest.stat().st_mtime))
             names = (f"{newest.stem}_{written}" + f"_{i}" * (i > 0) for i in itertools.count())
@@ -195,13 +228,21 @@ class RunFolder:
             say(f"Note: {newest} was the only copy of the weights of an earlier run; it is kept as {kept}")
             with contextlib.suppress(FileNotFoundError):  # another run that ends at this moment has moved it
                 os.replace(newest, kept)
-        NEWEST.mkdir(exist_ok=True)
         link_or_copy(self.best_pth, newest)
 
     def remove_last(self) -> None:
         """Remove the checkpoints that only a resume needs."""
-        for path in both(self.last_pth):
+        for path in (*both(self.last_pth), *(both(self.resumed_from) if self.resumed_from else ())):
             path.unlink(missing_ok=True)
+
+
+def lock_of(checkpoint: Path) -> Path:
+    """The lock of a checkpoint that is not in the folder of its run."""
+    return checkpoint.with_name(f".{checkpoint.name}.lock")
+
+
+def is_of_run(checkpoint: Path, run_id: str) -> bool:
+    return load_checkpoint(checkpoint).get("config", {}).get("run_id") == run_id
 
 
 def is_only_copy(newest: Path, run_id: str) -> bool:

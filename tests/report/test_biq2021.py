@@ -1,4 +1,4 @@
-"""docs/biq2021: the report and the pages are what the predictions beside them give, whatever runs there are."""
+"""docs/biq2021 and docs/demo: reports and pages are what the predictions beside them give, whatever runs there are."""
 
 import json
 import re
@@ -127,6 +127,26 @@ def test_every_number_with_four_decimals_is_measured(name):
     texts = {f"{value:+.4f}" for value in measured} | {f"{abs(value):.4f}" for value in measured} | {PUBLISHED_GAIN}
     numbers = re.findall(r"[-+]?(?<![\d.])\d\.\d{4}\b", read(name).partition("| KonIQ-10k")[0])
     assert numbers and [number for number in numbers if number not in texts] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_rows_of_the_demo_are_those_of_its_predictions(name):
+    folder = ROOT / "docs/demo"
+    numbers = json.loads((folder / "report.json").read_text())
+    differences = {d["comparison"]["key"]: d["srcc"] for d in numbers["differences"]}
+    for level, key in zip(numbers["levels"], (None, "multiscale", "both"), strict=True):
+        log_name = level["row"]["log_name"]
+        runs = [read_predictions(path) for path in sorted(folder.glob(f"{log_name}_seed*/predictions_test.csv"))]
+        srcc = [stats.spearmanr(run.scores, run.mos).statistic for run in runs]
+        assert [run["srcc"] for run in level["runs"]] == pytest.approx(srcc, abs=1e-9) and len(srcc) == 3
+        assert level["srcc"]["value"] == pytest.approx(np.mean(srcc), abs=1e-9)
+        cells = [f"{x['value']:.4f} [{x['low']:.4f}, {x['high']:.4f}]" for x in (level["srcc"], level["plcc"])]
+        d = differences.get(key)
+        cells += [
+            f"{d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]" if d else "–",
+            ", ".join(f"{x:.4f}" for x in srcc),
+        ]
+        assert f"| {' | '.join(cells)} |" in read(name)
 
 
 def test_no_photograph_is_there():

@@ -70,10 +70,12 @@ def test_identical_runs_differ_by_exactly_nothing():
     assert (found.low, found.high, found.p_value) == (0, 0, 1)
 
 
-def test_levels_are_cut_to_the_possible_values():
-    values = np.array([0.7, 0.9])
-    found = Measured(values, np.random.default_rng(0).normal(0.8, 0.01, (2, 500))).contrast([(1, (0, 1))])
-    assert found.high > 1 == found.clipped(-1, 1).high
+@pytest.mark.parametrize("signs", [(1,), (1, -1), (1, -1, -1, 1)])
+def test_intervals_are_cut_to_the_possible_values(signs):
+    values = np.array([-0.9, 0.9] * len(signs))
+    terms = [(sign, (2 * k, 2 * k + 1)) for k, sign in enumerate(signs)]
+    found = Measured(values, np.random.default_rng(0).normal(0, 0.01, (len(values), 500))).contrast(terms)
+    assert (found.low, found.high) == (-len(signs), len(signs))
 
 
 @pytest.mark.parametrize("seeds", [(2, 2), (3, 2), (5, 5)])

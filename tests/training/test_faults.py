@@ -74,11 +74,11 @@ def test_a_full_disk_while_saving_names_the_file_and_spares_the_last_checkpoint(
 
 @pytest.mark.parametrize(("folder", "flags"), [("run", ()), ("weights", ("--checkpoint_dir", "weights"))])
 def test_a_disk_without_room_for_the_checkpoints_is_found_before_the_first_epoch(tmp_path, tiny_data, folder, flags):
-    """A file system of 4 MB with a lock file of an earlier run."""
+    """33 MB, with a lock file of an earlier run: room for three checkpoints, but not for the weights of 3.5 MB, too."""
     (tmp_path / folder).mkdir()
-    small = mounted(f"mount -t tmpfs -o size=4m tmpfs {folder}", f"open('{folder}/.run.lock', 'w').close()")
+    small = mounted(f"mount -t tmpfs -o size=33m tmpfs {folder}", f"open('{folder}/.run.lock', 'w').close()")
     process = run_program(*COMMAND, "--data_path", tiny_data, *flags, cwd=tmp_path, **small)
-    assert_one_line_error(process, f"{folder}: the checkpoints of a run need 0.0", "GB are free", "make room")
+    assert_one_line_error(process, f"{folder}: the checkpoints of a run need 0.03 GB", "GB are free", "make room")
     assert "Epoch" not in process.stdout
 
 

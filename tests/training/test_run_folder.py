@@ -8,8 +8,9 @@ import shutil
 import pytest
 import torch
 from conftest import assert_one_line_error, edit_json, read_epochs, refuse, train
-from faults import FLAGS, NAME, assert_same_run, copy_run, files_below, inject
+from faults import FLAGS, NAME, assert_same_run, copy_run, files_below, inject, without_times
 
+from iqa.atomic_files import hold_lock
 from iqa.predictions import Predictions
 from iqa.training.run_folder import load_last, save_checkpoint
 
@@ -106,6 +107,52 @@ def test_checkpoints_of_another_run_in_the_given_folder_are_refused(tiny_data, t
     flags = ("--data_path", tiny_data, *SHORT, "--output_dir", "run", "--checkpoint_dir", "weights")
     assert_one_line_error(refuse(*flags, cwd=tmp_path), f"{kind}.pth of another run", "--overwrite", "name another")
     assert files_below(tmp_path) == before
+
+
+def test_a_run_is_not_resumed_into_a_folder_with_the_weights_of_another(finished_run, tiny_data, tmp_path):
+    copy_run(finished_run, tmp_path, epochs=1)
+    (tmp_path / "weights").mkdir()
+    torch.save({"model": {}, "config": {"run_id": "another"}}, tmp_path / f"weights/{NAME}_best.pth")
+    before = files_below(tmp_path / "weights")
+    flags = ("--data_path", tiny_data, *FLAGS, "--resume", "--checkpoint_dir", "weights")
+    edit_json(tmp_path / "run/config.json", flags={"checkpoint_dir": "run"})
+    error = train(*flags, cwd=tmp_path)
+    assert_one_line_error(error, "--checkpoint_dir weights", f"{NAME}_best.pth of another run", "name another")
+    assert {name: files_below(tmp_path / "weights")[name] for name in before} == before
+    (tmp_path / f"weights/{NAME}_best.pth").unlink()
+    process = train(*flags, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert [path.name for path in tmp_path.rglob("*_last*.pth")] == []  # nor in the folder of before
+    results = [json.loads((folder / "run/result.json").read_text()) for folder in (finished_run, tmp_path)]
+    assert without_times(results[0]) == without_times(results[1])
+
+
+def test_weights_are_not_published_over_those_of_a_run_that_is_trained(finished_run, tiny_data, tmp_path):
+    """A run with --checkpoint_dir checkpoints holds the lock of its file."""
+    copy_run(finished_run, tmp_path, epochs=1)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / f"checkpoints/{NAME}_best.pth").write_text("of the run that is trained")
+    with hold_lock(tmp_path / f"checkpoints/.{NAME}_best.pth.lock"):
+        process = train("--data_path", tiny_data, *FLAGS, "--resume", cwd=tmp_path)
+    assert process.returncode == 0 and "belongs to a run that is not finished" in process.stdout, process.stderr
+    assert (tmp_path / f"checkpoints/{NAME}_best.pth").read_text() == "of the run that is trained"
+    assert (tmp_path / f"run/{NAME}_best.pth").exists()
+
+
+def test_a_run_that_was_killed_after_its_result_leaves_nothing_for_a_resume(finished_run, tiny_data, tmp_path):
+    copy_run(finished_run, tmp_path, epochs=2)
+    shutil.copyfile(finished_run / "run/result.json", tmp_path / "run/result.json")
+    process = train("--data_path", tiny_data, *FLAGS, "--resume", cwd=tmp_path)
+    assert process.returncode == 0 and "this run is finished" in process.stdout
+    assert list((tmp_path / "run").glob("*_last*.pth")) == []
+
+
+def test_a_run_that_was_killed_in_its_first_epoch_is_begun_anew_by_resume(finished_run, tiny_data, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copyfile(finished_run / "run/config.json", tmp_path / "run/config.json")
+    process = train("--data_path", tiny_data, *FLAGS, "--resume", cwd=tmp_path)
+    assert process.returncode == 0 and "Resuming" not in process.stdout, process.stderr
+    assert_same_run(finished_run, tmp_path)
 
 
 @pytest.fixture

@@ -1,12 +1,24 @@
 """One run by the command line: its results, output, files and errors."""
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
 
 import numpy as np
 import pytest
 import torch
 from conftest import (
+    INSTEAD_OF_RESNET50,
+    ROOT,
     SIZES,
+    TINY_FLAGS,
     assert_one_line_error,
     make_data,
     make_rows,
@@ -176,7 +188,7 @@ def test_a_run_without_a_defined_score_ends_with_a_result_that_says_so(tmp_path,
     empty = {key for key, value in result.items() if value is None}
     selected = {f"selected_{name}_{metric}" for name in ("val", "test") for metric in ("srcc", "plcc")}
     assert empty == {"selected_epoch", *selected, "best_test_srcc", "best_test_plcc", "health"}
-    assert not list((tmp_path / "run").glob("predictions*")) and not list((tmp_path / "checkpoints").iterdir())
+    assert not list((tmp_path / "run").glob("predictions*")) and not (tmp_path / "checkpoints").exists()
     saved = torch.load(tmp_path / "run/resnet_improved_ss_noatt_best.pth", weights_only=True)
     assert saved["results"] == result and saved["epoch"] == 1
     again = train("--data_path", data, *flags, "--resume", cwd=tmp_path)
@@ -302,3 +314,30 @@ def test_progress_states_what_is_left_of_the_epoch_and_of_all_runs(tiny_data, tm
     lines = [line for line in process.stdout.splitlines() if "left; all runs: about" in line]
     assert {line.split(":")[0].strip() for line in lines} == {"Epoch 1/1", "Epoch 1/1 val", "Epoch 1/1 test"}
     assert "epoch: 0 s left; all runs: about " in lines[-1] and "min left" in lines[-1], lines
+
+
+def test_the_log_of_a_run_in_a_terminal_has_its_progress_and_the_bar_says_what_is_left(tiny_data, tmp_path):
+    """A terminal of 80 columns."""
+    always = "import iqa.training.progress; iqa.training.progress.LOG_EVERY = -1"
+    terminal, of_run = pty.openpty()
+    fcntl.ioctl(of_run, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [
+        sys.executable,
+        ROOT / "train_resnet_improved.py",
+        "--data_path",
+        tiny_data,
+        *TINY_FLAGS,
+        "--epochs",
+        "1",
+    ]
+    environment = {**os.environ, **INSTEAD_OF_RESNET50, "INJECT": always, "ABLATION_RUN": "2/9"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=of_run, stderr=of_run) as process:
+        os.close(of_run)
+        shown = b""
+        with contextlib.suppress(OSError):  # at the end of the run
+            while text := os.read(terminal, 10_000):
+                shown += text
+    assert process.returncode == 0 and re.search(rb"Epoch 1/1: \d/2, loss \d.*all runs: about \d+ min left", shown), (
+        shown
+    )
+    assert "Epoch 1/1: 2/2 batches, loss" in (tmp_path / "logs/exp1_baseline.log").read_text()
