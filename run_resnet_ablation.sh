@@ -43,7 +43,8 @@ stop() { # pass the signal on to the command that runs, and wait for its end
 }
 
 SEEDS=${SEEDS-} BACKBONES=${BACKBONES-}
-SEEDS=${SEEDS//$'\n'/ } BACKBONES=${BACKBONES//$'\n'/ } # of one line, as from seq
+read -r SEEDS <<<"${SEEDS//$'\n'/ }" # one line, without spaces around it
+read -r BACKBONES <<<"${BACKBONES//$'\n'/ }"
 [[ $* != *$'\n'* ]] || fail "a flag contains a line break: $(printf ' %q' "$@")"
 variables="" # environment variables of this command
 for name in SEEDS BACKBONES NPROC PYTHON OMP_NUM_THREADS CUDA_VISIBLE_DEVICES; do
@@ -56,7 +57,7 @@ trap 'stop TERM 143' TERM
 trap 'stop HUP 129' HUP # ignored under nohup
 trap '' PIPE TTOU       # TTOU: a background process writes to a terminal with `stty tostop`
 
-log_dir="" is_demo="" with_published=""
+log_dir="" made="" is_demo="" with_published=""
 if [[ ${1-} == --resume* ]]; then # ablation_flags has the seeds, the backbones and the flags
     if [[ $1 == --resume=* ]]; then set -- --resume "${1#*=}" "${@:2}"; fi
     ablations=(logs/*/ablation_flags) log_dir=${2-}
@@ -68,7 +69,7 @@ if [[ ${1-} == --resume* ]]; then # ablation_flags has the seeds, the backbones 
     given=$SEEDS
     { read -r is_demo && read -r SEEDS; } <"$log_dir/ablation_flags"
     [[ ${given:-$SEEDS} == "$SEEDS" ]] || fail "SEEDS=\"$given\": the interrupted ablation has SEEDS=\"$SEEDS\"; leave it out"
-    set -- ${is_demo:+--demo} && BACKBONES=""
+    set -- ${is_demo:+--demo} && BACKBONES="" is_demo=""
     while IFS= read -r flag; do set -- "$@" "$flag"; done < <(tail -n +3 "$log_dir/ablation_flags")
 fi
 for flag; do
@@ -97,6 +98,7 @@ if [[ -z $log_dir ]]; then
         [[ -d $log_dir ]] || fail "$log_dir cannot be made" 1
         sleep 1 # another ablation has this name
     done
+    made=yes
     printf '%s\n' "${is_demo:+yes}" "$SEEDS" "BACKBONES=$BACKBONES" $with_published "$@" >"$log_dir/ablation_flags"
 fi
 again="${variables}bash$(printf ' %q' "$0" --resume "$log_dir")"
@@ -115,7 +117,7 @@ while read -r name flags <&3; do
     # shellcheck disable=SC2086 # one word for each flag
     run "${launch[@]}" "$here/train_resnet_improved.py" "${recipe[@]}" "$@" $flags --output_dir "$output" $how || {
         status=$? log=""
-        if [[ $status == 1 && $(ls -A "$log_dir") == ablation_flags ]]; then # it was refused, and its error says why
+        if [[ $status == 1 && -n $made && $(ls -A "$log_dir") == ablation_flags ]]; then # it was refused, and its error says why
             again="" && rm -r "$log_dir" && { rmdir logs 2>/dev/null || true; }
             exit 1
         fi

@@ -214,6 +214,7 @@ def main(argv: list[str] | None = None) -> int:
         if run:
             command.when_stopped = lambda: how_to_go_on(run.folder)
             with run.folder.locked() if is_first() else contextlib.nullcontext():
+                run.folder.refuse_change(options, run.before)
                 from train_resnet_improved import train  # it loads torch, which takes seconds
 
                 train(options, run)
@@ -236,8 +237,8 @@ def how_to_go_on(folder: RunFolder | None = None) -> str:
     if process_count() > 1:
         return "The same command with --resume goes on after the last whole epoch, if one was finished."
     words = sys.orig_argv
-    if folder and folder.begun:
-        words = [word for word in words if word not in ("--overwrite", "--resume")] + folder.flags_to_go_on()
+    if folder and folder.begun and folder.config.exists():
+        words = [word for word in words if word not in ("--overwrite", "--resume")] + ["--resume"]
     return f"To go on: {shlex.join(words)}"
 
 
@@ -260,7 +261,8 @@ def prepare(options: Options) -> Run | None:
     )
     before = None if options.dry_run else folder.config_to_resume(options)
     if before and folder.result.exists():
-        folder.remove_last()
+        if folder.checkpoint_folder == folder.output:  # a kill may have left them
+            folder.remove_last(before)
         say(f"{folder.output}: this run is finished; see {folder.result}")
         return None
     data = load_dataset(
@@ -523,7 +525,7 @@ class Training:
         if keep_selected and not options.checkpoint_dir:
             folder.link_in_checkpoints(self.config["run_id"])
         write_json(folder.output / "result.json", result)
-        folder.remove_last()
+        folder.remove_last(self.config)
 
     def state(self) -> dict[str, Any]:
         """The content of _last.pth: everything needed to resume and to score."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 if __name__ == "__main__":  # started by its path, so that no folder iqa/ of the current folder is taken
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from iqa.cli import OneLineParser, first_line, report
 from iqa.models.published import OWN, PUBLISHED
@@ -25,7 +25,7 @@ from iqa.training.recipe import BEST, PUBLISHED_RECIPE
 
 TRAINING = Path(__file__).parent.parent / "train_resnet_improved.py"
 OWN_FLAGS = ("--demo", "--with_published")
-SET_FOR_EACH_RUN = ("--use_multiscale", "--use_attention", "--output_dir", "--checkpoint_suffix", "--overwrite")
+SET_FOR_EACH_RUN = ("--use_multiscale", "--use_attention", "--output_dir", "--checkpoint_suffix")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def list_runs(arguments: list[str], environment: Mapping[str, str]) -> list[list
     values, _ = parser.parse_known_args(arguments)  # all values of each flag
     refuse_flags(values, given)
     processes = environment.get("NPROC") or "1"
-    if not processes.isdecimal() or processes.startswith("0"):
+    if not re.fullmatch("[1-9][0-9]*", processes):
         raise ValueError(f"NPROC={processes}: not a number of processes; give 1 or more")
     seeds = different_words("SEEDS", environment.get("SEEDS", ""))
     backbones = different_words("BACKBONES", environment.get("BACKBONES") or "resnet50")
@@ -81,7 +81,7 @@ def check(name: str, flags: list[str]) -> None:
 
 def different_words(variable: str, text: str) -> list[str]:
     """The words of an environment variable; a repeated word is an error."""
-    words = [str(int(word)) if re.fullmatch(r"\+?\d+", word) else word for word in text.split()]
+    words = [str(int(word)) if re.fullmatch("[+]?[0-9]+", word) else word for word in text.split()]
     for word in words:
         if words.count(word) > 1:
             raise ValueError(f'{variable}="{text}": {word} is listed twice; name it once')
@@ -98,6 +98,8 @@ def refuse_flags(values: argparse.Namespace, given: set[str]) -> None:
     for flag, advice in of_each_run.items():
         if flag in given:
             raise ValueError(f"{flag} is set for each run; {advice}")
+    if "--overwrite" in given:
+        raise ValueError("--overwrite is for a single run: an ablation replaces none; name other folders")
     if "--resume" in given:
         raise ValueError("--resume uses the flags of the interrupted ablation: give no others")
     for flag in sorted(given - set(OWN_FLAGS)):

@@ -94,9 +94,10 @@ def check_writable(flag: str, path: Path | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _temporary_of(path).touch()  # the temporary name may be too long
         _temporary_of(path).unlink()
-        remove_empty(missing)
     except OSError as error:
         raise OSError(f"{flag} {path}: cannot be written ({error.strerror}); name another") from error
+    finally:
+        remove_empty(missing)
 
 
 def missing_folders(path: Path) -> list[Path]:

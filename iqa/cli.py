@@ -181,8 +181,8 @@ class Command:
     def _stop(self, number: int, _frame) -> NoReturn:
         if os.getpid() != self._process:  # a worker that has just been forked and has no handler of its own yet
             os._exit(128 + number)
-        for each in self._handlers:
-            signal.signal(each, signal.SIG_DFL)
+        for each in self._handlers:  # a terminal that closes sends SIGHUP twice
+            signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
         self.signal = signal.Signals(number)
         raise Stopped(number)
 
@@ -339,7 +339,7 @@ def redirect_to_null(stream: TextIO) -> None:
 
 for name in ("stdout", "stderr"):
     if getattr(sys, name) is None:  # closed at the start
-        setattr(sys, name, open(os.devnull, "w"))
+        setattr(sys, name, open(os.devnull, "w", errors="backslashreplace"))
     elif isinstance(getattr(sys, name), io.TextIOWrapper):
         getattr(sys, name).reconfigure(errors="backslashreplace")  # where the encoding lacks a character
 atexit.register(flush)  # runs before Python's own final flush

@@ -33,6 +33,7 @@ TINY_FLAGS = (
 ).split()
 # Ctrl-C is ignored in programs that a shell starts in the background; the tests would pass that on to theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would pass that on
 # In commands resnet50 is the small CNN of tests/inject; **RESNET50 beside a command's flags gives it the real one.
 INSTEAD_OF_RESNET50 = {"PYTHONPATH": forkserver.INJECTING, "SMALL_CNN": "yes"}
 RESNET50 = {"SMALL_CNN": ""}

@@ -158,6 +158,20 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, forking_python, fl
     assert [word for word in words if word not in process.stderr] == [], process.stderr
 
 
+def test_a_resumed_demo_has_the_flags_of_the_demo(tmp_path, recorder):
+    (tmp_path / "logs/x").mkdir(parents=True)
+    (tmp_path / "logs/x/ablation_flags").write_text("yes\n42 43\nBACKBONES=resnet50\n--epochs\n1\n")
+    variables = {"PYTHON": recorder / "python3", "SEEDS": "42 43 "}
+    process = run_ablation("--resume", "logs/x", cwd=tmp_path, **variables)
+    assert process.returncode == 0, process.stderr
+    _, *runs, _ = (recorder / "commands").read_text().splitlines()
+    assert len(runs) == 6
+    for run in runs:
+        assert run.count("--data_path demo-data --weights none") == 1 and run.index("--epochs 2") < run.index(
+            "--epochs 1"
+        )
+
+
 def test_a_run_that_refuses_to_begin_leaves_no_folder_and_no_advice_to_resume(tmp_path, tiny_data, forking_python):
     """What only the training can see: the device, and checkpoints of another run."""
     (tmp_path / "weights").mkdir()

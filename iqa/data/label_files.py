@@ -45,14 +45,20 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Rows:
                 if not any(row.values()):
                     continue
                 for name, text in row.items():
-                    if name not in columns and "\n" in (text or ""):
-                        raise ValueError(f"{where}: the quoted field of column {name} spans lines; close its quote")
+                    if name not in columns and {"\n", "\r"} & set(text or ""):
+                        raise ValueError(
+                            f"{where}: the field of column {name} contains a line break; remove it, or close the quote"
+                        )
                 short = [column for column in columns if row[column] is None]
                 if short:
                     raise ValueError(f"{where}: no value for {', '.join(short)}")
                 yield where, row
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a csv file in UTF-8 ({error})") from error
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}: row {reader.reader.line_num}: {error}; close each quote, and double the quotes inside a field"
+        ) from error
 
 
 def read_words(path: Path, columns: tuple[str, ...]) -> Rows:
@@ -83,7 +89,7 @@ def read_json_list(path: Path) -> list:
 
 def read_mos(text: str, where: str, column: str, low: float = -math.inf, high: float = math.inf) -> float:
     try:
-        mos = float(plain_digits(text))
+        mos = float(plain_digits(text.strip()))
     except ValueError:
         mos = math.nan
     if not (math.isfinite(mos) and low <= mos <= high):

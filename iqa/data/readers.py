@@ -104,8 +104,8 @@ LIVEC_EXAMPLES = 7  # the first images of the release, with which its study trai
 def read_csv(table: Path) -> Labels:
     """labels.csv: image,mos[,split], with MOS on any scale."""
     for where, row in read_table(table, ("image", "mos")):
-        similar = [name for name in row if name.lower() == "split" != name]
-        if similar:
+        similar = [name for name in row if name.lower() == "split"]
+        if similar and "split" not in row:
             raise ValueError(f"{table}: has a column {similar[0]}, but none named split; rename it")
         split = read_split(row["split"], where) if "split" in row else ""
         yield Label(row["image"], read_mos(row["mos"], where, "mos"), split, where)

@@ -28,11 +28,13 @@ from iqa.atomic_files import (
 )
 from iqa.cli import first_line, say
 from iqa.json_files import read_json
+from iqa.processes import is_first
 from iqa.training.recipe import PUBLISHED_RECIPE
 
 NEWEST = Path("checkpoints")  # has the weights of the newest finished run of each tag, with --save_model
 RESULTS = ("result.json", "metrics.jsonl", "split.csv", "predictions_val.csv", "predictions_test.csv")
 LOCK = ".run.lock"
+PUBLISHING = 50  # tries, a tenth of a second apart, to replace the newest weights
 PICKLE = b"\x80"  # first byte of a pickle
 
 
@@ -45,7 +47,6 @@ class RunFolder:
         log: what the run prints.
         best_pth, last_pth: the checkpoints, in the run's own folder or in another.
         begun: this process has begun a new run in the folder.
-        resumed_from: the last checkpoint of the run to resume, if it is in another folder.
     """
 
     output: Path
@@ -53,7 +54,6 @@ class RunFolder:
     best_pth: Path
     last_pth: Path
     begun: bool = False
-    resumed_from: Path | None = None
 
     config = property(lambda self: self.output / "config.json")
     result = property(lambda self: self.output / "result.json")
@@ -70,7 +70,8 @@ class RunFolder:
         """
         if options.resume:
             config = self.read_config(options)
-            if (self.output / "metrics.jsonl").exists() or any(path.exists() for path in both(self.last_pth)):
+            lasts = (*both(self.last_pth), *both(self.last_of(config)))
+            if any(path.exists() for path in (self.output / "metrics.jsonl", *lasts)):
                 return config
         if options.overwrite:
             return None
@@ -81,10 +82,19 @@ class RunFolder:
         for path in (self.best_pth, self.last_pth):
             if path.exists():
                 raise FileExistsError(
-                    f"--checkpoint_dir {self.checkpoint_folder}: contains {path.name} of another run; add --overwrite, "
-                    "or name another"
+                    f"--checkpoint_dir {self.checkpoint_folder}: contains {path.name} of another run; name another, or "
+                    "replace it by --overwrite"
                 )
         return None
+
+    def last_of(self, config: dict[str, Any]) -> Path:
+        """The last checkpoint in the folder that a run began with; older runs kept them in a common folder."""
+        return Path(config["flags"].get("checkpoint_dir") or self.output) / self.last_pth.name
+
+    def refuse_change(self, options: Any, before: dict[str, Any] | None) -> None:
+        """FileExistsError if another process has begun or ended a run here before this one got the lock."""
+        if is_first() and (self.config_to_resume(options) != before or before and self.result.exists()):
+            raise FileExistsError(f"--output_dir {self.output}: another process has written here; repeat the command")
 
     def read_config(self, options: Any) -> dict[str, Any]:
         """config.json of a run with the same flags as `options`, but for those that may change."""
@@ -122,26 +132,25 @@ class RunFolder:
         missing = [*missing_folders(self.config), *missing_folders(self.best_pth)]
         with contextlib.ExitStack() as locks:
             locks.enter_context(hold_lock(self.output / LOCK))
-            locks.callback(self.remove_unused, missing)
+            new_locks = [self.output / LOCK]
+            locks.callback(self.remove_unused, new_locks, missing)
             if self.checkpoint_folder != self.output:
-                locks.enter_context(hold_lock(lock_of(self.best_pth)))
+                lock = lock_of(self.best_pth)
+                was_there = lock.exists()
+                locks.enter_context(hold_lock(lock))
+                new_locks += [] if was_there else [lock]
             for path in (self.config, *(self.output / name for name in RESULTS), self.best_pth, *both(self.last_pth)):
                 remove_leftovers(path)
             if self.best_pth.exists():  # in checkpoints/ other runs may be writing theirs now
                 remove_leftovers(self.newest, only=self.best_pth)
             yield
 
-    def remove_unused(self, missing: list[Path]) -> None:
-        """Remove the lock if no run began in the folder, and the folders that were missing before."""
+    def remove_unused(self, locks: list[Path], missing: list[Path]) -> None:
+        """If no run began in the folder, remove its locks and the folders that were missing before."""
         if not self.config.exists():
-            (self.output / LOCK).unlink(missing_ok=True)
-            if self.checkpoint_folder in missing:
-                lock_of(self.best_pth).unlink(missing_ok=True)
+            for path in locks:
+                path.unlink(missing_ok=True)
             remove_empty(missing)
-
-    def flags_to_go_on(self) -> list[str]:
-        """The flag that continues a run that this process began."""
-        return ["--resume"] if self.config.exists() else []
 
     # During a run
 
@@ -182,8 +191,8 @@ class RunFolder:
         self.refuse_differences(pairs)
         anew, flags = f"to train it again, remove {self.output} and repeat the command", before["flags"]
         last = self.last_pth
-        if not any(path.exists() for path in both(last)):  # older runs kept them in a common folder
-            last = Path(flags.get("checkpoint_dir") or self.checkpoint_folder) / last.name
+        if not any(path.exists() for path in both(last)):
+            last = self.last_of(before)
         if not any(path.exists() for path in both(last)):
             raise FileNotFoundError(
                 f"--resume: no {self.last_pth}: --checkpoint_dir differs, or the file was removed; {anew}"
@@ -191,13 +200,10 @@ class RunFolder:
         saved = load_last(last)
         if saved.get("run_id") != before["run_id"]:
             raise ValueError(f"--resume: {last} is not of the run in {self.output}: another run replaced it; {anew}")
-        if last != self.last_pth:
-            self.resumed_from = last
-            if self.best_pth.exists() and not is_of_run(self.best_pth, before["run_id"]):
-                raise FileExistsError(
-                    f"--checkpoint_dir {self.checkpoint_folder}: contains {self.best_pth.name} of another run; name "
-                    "another"
-                )
+        if last != self.last_pth and self.best_pth.exists() and not is_of_run(self.best_pth, before["run_id"]):
+            raise FileExistsError(
+                f"--checkpoint_dir {self.checkpoint_folder}: contains {self.best_pth.name} of another run; name another"
+            )
         if "schedule" not in saved and (flags.get("warmup_steps") or flags.get("recipe") == PUBLISHED_RECIPE):
             raise ValueError(f"--resume: {last} has no position in the schedule; {anew}")
         refuse_other_head(saved["model"], last, anew)
@@ -210,15 +216,15 @@ class RunFolder:
 
     def link_in_checkpoints(self, run_id: str) -> None:
         """Link the weights in checkpoints/ instead of those of the previous run, whose own folder keeps them."""
-        newest = self.newest
-        try:
-            lock = hold_lock(lock_of(newest))
-        except OSError as error:  # with --checkpoint_dir checkpoints
-            say(f"Warning: {newest} belongs to a run that is not finished; the weights are {self.best_pth} ({error})")
-            return
-        with lock:
-            self.replace_newest(newest, run_id)
-            lock_of(newest).unlink(missing_ok=True)
+        for _ in range(PUBLISHING):
+            try:
+                with hold_lock(lock_of(self.newest)):
+                    self.replace_newest(self.newest, run_id)
+                    return lock_of(self.newest).unlink(missing_ok=True)
+            except OSError as error:  # another run publishes its weights, or has --checkpoint_dir checkpoints
+                reason = error
+                time.sleep(0.1)
+        say(f"Warning: {self.newest} was not replaced ({reason}); the weights are in {self.best_pth}")
 
     def replace_newest(self, newest: Path, run_id: str) -> None:
         if newest.is_file() and is_only_copy(newest, run_id):
@@ -230,10 +236,13 @@ class RunFolder:
                 os.replace(newest, kept)
         link_or_copy(self.best_pth, newest)
 
-    def remove_last(self) -> None:
-        """Remove the checkpoints that only a resume needs."""
-        for path in (*both(self.last_pth), *(both(self.resumed_from) if self.resumed_from else ())):
+    def remove_last(self, config: dict[str, Any]) -> None:
+        """Remove the checkpoints that only a resume needs, also from the folder that the run began with."""
+        for path in both(self.last_pth):
             path.unlink(missing_ok=True)
+        for path in both(self.last_of(config)):
+            if path.exists() and is_of_run(path, config["run_id"]):
+                path.unlink(missing_ok=True)
 
 
 def lock_of(checkpoint: Path) -> Path:
@@ -242,7 +251,10 @@ def lock_of(checkpoint: Path) -> Path:
 
 
 def is_of_run(checkpoint: Path, run_id: str) -> bool:
-    return load_checkpoint(checkpoint).get("config", {}).get("run_id") == run_id
+    try:
+        return load_checkpoint(checkpoint)["config"]["run_id"] == run_id
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def is_only_copy(newest: Path, run_id: str) -> bool:

@@ -95,8 +95,9 @@ def test_a_csv_without_columns_rows_or_a_range_is_an_error(tmp_path, rows, words
 @pytest.mark.parametrize(
     ("comment", "words"),
     [
-        ('"oops\n2.jpg,4,x', "not a csv file .*unexpected end of data"),
-        ('"oops\n2.jpg,4,"', "row 3: .*comment spans lines"),
+        ('"oops\n2.jpg,4,x', "row 4: unexpected end of data; close each quote"),
+        ('"oops\n2.jpg,4,"', "row 3: .*comment contains a line break"),
+        ('"oops "x" y"', "row 2: .*double the quotes inside a field"),
     ],
 )
 def test_a_quote_that_is_not_closed_is_an_error(tmp_path, comment, words):

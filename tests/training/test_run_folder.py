@@ -134,7 +134,7 @@ def test_weights_are_not_published_over_those_of_a_run_that_is_trained(finished_
     (tmp_path / f"checkpoints/{NAME}_best.pth").write_text("of the run that is trained")
     with hold_lock(tmp_path / f"checkpoints/.{NAME}_best.pth.lock"):
         process = train("--data_path", tiny_data, *FLAGS, "--resume", cwd=tmp_path)
-    assert process.returncode == 0 and "belongs to a run that is not finished" in process.stdout, process.stderr
+    assert process.returncode == 0 and "_best.pth was not replaced (" in process.stdout, process.stderr
     assert (tmp_path / f"checkpoints/{NAME}_best.pth").read_text() == "of the run that is trained"
     assert (tmp_path / f"run/{NAME}_best.pth").exists()
 
