@@ -126,7 +126,7 @@ def plain_digits(text: str) -> str:
 
 
 def not_empty(text: str) -> str:
-    """An argparse type: a text, but not that of a variable of the shell that is not set."""
+    """An argparse type: a text that is not empty, as an unset variable of the shell would be."""
     if not text:
         raise argparse.ArgumentTypeError("the value is empty; leave the flag out for its default")
     return text
@@ -136,7 +136,7 @@ def not_empty(text: str) -> str:
 
 
 class Stopped(BaseException):
-    """Raised by Ctrl-C, SIGTERM and the end of the terminal."""
+    """Raised by Ctrl-C, SIGTERM and SIGHUP."""
 
 
 class Command:

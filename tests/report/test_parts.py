@@ -61,6 +61,20 @@ def test_an_effect_in_one_group_only_is_not_generalised(tmp_path, seeds):
     assert "differs significantly between the groups" in section_of(page, "Groups of test images")
 
 
+def test_no_interval_exceeds_the_possible_values(tmp_path):
+    """The second seed of each variant is nearly random: uncut, the difference's interval is wider than [-2, 2]."""
+
+    def second_is_random(run, mos, scores):
+        return mos, np.random.default_rng(0).permutation(scores) if run.endswith("_seed43") else scores
+
+    folder = write_ablation(tmp_path / "logs", seeds=(42, 43), change=second_is_random)
+    numbers, _, _ = report(folder, "--groups", GROUPS)
+    for part in (numbers, *numbers["groups"]["parts"], numbers["groups"]["within"]):
+        both = difference_of(part, "both")["srcc"]
+        assert (both["low"], both["high"]) == (-2, 2)
+    assert all(-1 <= level["srcc"]["low"] and level["srcc"]["high"] <= 1 for level in numbers["levels"])
+
+
 def test_without_some_images(grouped):
     folder, numbers, page, _ = grouped
     found, shown = numbers["without"], section_of(page, "Without 20 of the test images")
